@@ -1,0 +1,186 @@
+"""Domain values to Avro bytes and back. The only module that sees Avro on the hot path.
+
+The schemas are data in `schemas/`; the same bytes are read by any Avro library (tests/contract holds
+`avro` to it). Values are written without container or schema: the schema is known by the topic.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cache, lru_cache
+from importlib import resources
+from io import BytesIO
+from typing import Any
+
+import fastavro
+from fastavro.types import Schema
+
+from gravity.batch import ChangeBatch, Column, TableSchema, Transaction, Value
+from gravity.errors import FormatError
+
+FORMAT_VERSION = 1
+
+_LONG_MAX = (1 << 63) - 1
+_INTEGER_TYPES = ("tinyint", "smallint", "mediumint", "int", "bigint", "year", "bit", "boolean")
+
+_BRANCH = {
+    int: "gravity.LongValues",
+    float: "gravity.DoubleValues",
+    str: "gravity.StringValues",
+    bytes: "gravity.BytesValues",
+}
+_PLACEHOLDER: dict[type, Value] = {int: 0, float: 0.0, str: "", bytes: b""}
+
+
+@cache
+def avro_schema(name: str) -> Schema:
+    """The parsed schema `schemas/<name>.avsc`."""
+    text = resources.files("gravity").joinpath("schemas", f"{name}.avsc").read_text(encoding="utf-8")
+    return fastavro.parse_schema(json.loads(text))
+
+
+def encode_record(name: str, record: dict[str, Any]) -> bytes:
+    """`record` as Avro of `schemas/<name>.avsc`; its `format` is set here."""
+    out = BytesIO()
+    fastavro.schemaless_writer(out, avro_schema(name), {"format": FORMAT_VERSION, **record})
+    return out.getvalue()
+
+
+def decode_record(name: str, data: bytes) -> dict[str, Any]:
+    """The record that `encode_record` wrote. Raises FormatError for newer or damaged bytes."""
+    # The version is the first field of every record, so it can be read before a newer layout is.
+    try:
+        version = fastavro.schemaless_reader(BytesIO(data), {"type": "int"}, None)
+    except (EOFError, IndexError, ValueError) as error:
+        raise FormatError(f"an empty or damaged {name} message") from error
+    if not isinstance(version, int) or version != FORMAT_VERSION:
+        raise FormatError(
+            f"{name} format {version} is not the one this reader knows ({FORMAT_VERSION})",
+            remedy="upgrade this stage before the stages in front of it",
+        )
+    try:
+        record = fastavro.schemaless_reader(BytesIO(data), avro_schema(name), None)
+    except (EOFError, IndexError, ValueError, KeyError, UnicodeDecodeError, MemoryError) as error:
+        raise FormatError(f"a damaged {name} message: {error}") from error
+    assert isinstance(record, dict)
+    return record
+
+
+def _encode_values(values: Sequence[Value], type_text: str) -> dict[str, Any]:
+    nulls = b""
+    if None in values:
+        nulls = bytes([value is None for value in values])
+        kind = next((type(value) for value in values if value is not None), str)
+        placeholder = _PLACEHOLDER[kind]
+        values = [placeholder if value is None else value for value in values]
+    else:
+        kind = type(values[0]) if values else str
+    if kind is int and type_text.startswith(("bigint", "bit")) and max(values) > _LONG_MAX:  # type: ignore[type-var, operator]
+        return {"nulls": nulls, "values": (_BRANCH[str], {"array": [str(value) for value in values]})}
+    return {"nulls": nulls, "values": (_BRANCH[kind], {"array": values})}
+
+
+def _decode_values(record: dict[str, Any], type_text: str) -> list[Value]:
+    values: list[Value] = record["values"]["array"]
+    if values and isinstance(values[0], str) and type_text.startswith(_INTEGER_TYPES):
+        values = [int(value) if value else 0 for value in values]  # type: ignore[arg-type]
+    nulls: bytes = record["nulls"]
+    if nulls:
+        values = [None if null else value for null, value in zip(nulls, values, strict=True)]
+    return values
+
+
+def encode_batch(batch: ChangeBatch) -> bytes:
+    """`batch` as Avro of schemas/change_batch.avsc."""
+    schema = batch.schema
+    types = [column.type for column in schema.columns]
+    return encode_record(
+        "change_batch",
+        {
+            "source": batch.source,
+            "epoch": batch.epoch,
+            "database": schema.database,
+            "table": schema.table,
+            "schema_columns": _schema_columns(schema),
+            "key": schema.key,
+            "transactions": [
+                {
+                    "gtid": t.gtid,
+                    "file_index": t.file_index,
+                    "offset": t.offset,
+                    "commit_us": t.commit_us,
+                    "ets": t.ets,
+                }
+                for t in batch.transactions
+            ],
+            "ops": batch.ops,
+            "tx": batch.tx,
+            "ordinal": batch.ordinal,
+            "columns": [_encode_values(values, text) for values, text in zip(batch.columns, types, strict=True)],
+            "before_columns": batch.before_columns,
+            "before": [
+                _encode_values(values, types[index])
+                for values, index in zip(batch.before, batch.before_columns, strict=True)
+            ],
+            "origin": batch.origin,
+            "row_source": batch.row_source,
+        },
+    )
+
+
+def decode_batch(data: bytes) -> ChangeBatch:
+    """The batch that `encode_batch` wrote. Raises FormatError for newer or damaged bytes."""
+    record = decode_record("change_batch", data)
+    schema = _table_schema(record)
+    before_columns = tuple(record["before_columns"])
+    return ChangeBatch(
+        source=record["source"],
+        epoch=record["epoch"],
+        schema=schema,
+        transactions=[Transaction(**t) for t in record["transactions"]],
+        ops=record["ops"],
+        tx=record["tx"],
+        ordinal=record["ordinal"],
+        columns=[
+            _decode_values(values, column.type)
+            for values, column in zip(record["columns"], schema.columns, strict=True)
+        ],
+        before_columns=before_columns,
+        before=[
+            _decode_values(values, schema.columns[index].type)
+            for values, index in zip(record["before"], before_columns, strict=True)
+        ],
+        origin=record["origin"],
+        row_source=record["row_source"],
+    )
+
+
+# A table's shape is the same object in all its batches: parsed once, and its schema_id computed once.
+_SCHEMAS_MAX = 4096
+_schemas: dict[tuple[Any, ...], TableSchema] = {}
+
+
+def _table_schema(record: dict[str, Any]) -> TableSchema:
+    columns = tuple(
+        Column(c["name"], c["type"], c["nullable"], c["charset"], c["collation"]) for c in record["schema_columns"]
+    )
+    fingerprint = (record["database"], record["table"], columns, tuple(record["key"]))
+    schema = _schemas.get(fingerprint)
+    if schema is None:
+        if len(_schemas) >= _SCHEMAS_MAX:
+            _schemas.clear()
+        schema = _schemas[fingerprint] = TableSchema(*fingerprint)
+    return schema
+
+
+@lru_cache(maxsize=_SCHEMAS_MAX)
+def _columns_record(columns: tuple[Column, ...]) -> list[dict[str, Any]]:
+    return [
+        {"name": c.name, "type": c.type, "nullable": c.nullable, "charset": c.charset, "collation": c.collation}
+        for c in columns
+    ]
+
+
+def _schema_columns(schema: TableSchema) -> list[dict[str, Any]]:
+    return _columns_record(schema.columns)

@@ -1,0 +1,227 @@
+"""What a Kafka message of each hop says about itself without being decoded.
+
+Headers are ASCII text, one per field, so that any Kafka tool can show them. `gv` is the format
+version; a reader refuses by name what is newer than it knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Self
+
+from gravity.errors import FormatError
+from gravity.position import START, Position
+
+FORMAT_VERSION = 1
+
+KafkaHeaders = list[tuple[str, bytes]]
+
+
+class IngestKind(StrEnum):
+    """What a message of an ingest topic holds."""
+
+    ROWS = "rows"
+    """A change batch of one table of a span of the binlog."""
+    CHUNK = "chunk"
+    """A change batch of snapshot reads."""
+    CHUNK_DONE = "chunk_done"
+    """Says that all parts of a chunk have been published."""
+    FENCE = "fence"
+    """Says that a new owner writes this log from here on."""
+    MARKER = "marker"
+    """Says: everything before me has passed."""
+    SCHEMA = "schema"
+    """A schema change; a span of its own."""
+
+
+class RoutedKind(StrEnum):
+    """What a message of a routed or target topic holds."""
+
+    ROWS = "rows"
+    MARKER = "marker"
+    NOTE = "note"
+    """How many rows of an ingest message were filtered for this target."""
+    SCHEMA = "schema"
+    CODE = "code"
+    """Fence between two versions of the resolver's function; target topics only."""
+
+
+def _fields(headers: Iterable[tuple[str, bytes]] | None) -> dict[str, str]:
+    fields = {name: value.decode() for name, value in headers or ()}
+    version = fields.get("gv")
+    if version is None:
+        raise FormatError("a message without gravity's headers", remedy="was it written by another program?")
+    if not version.isdigit() or int(version) > FORMAT_VERSION:
+        raise FormatError(
+            f"message format {version} is newer than this reader, which knows {FORMAT_VERSION}",
+            remedy="upgrade this stage before the stages in front of it",
+        )
+    return fields
+
+
+def _field(fields: dict[str, str], name: str) -> str:
+    try:
+        return fields[name]
+    except KeyError:
+        raise FormatError(f"header {name!r} is missing", remedy="was the message damaged?") from None
+
+
+def _encode(pairs: Iterable[tuple[str, object]]) -> KafkaHeaders:
+    headers = [("gv", b"%d" % FORMAT_VERSION)]
+    headers += [(name, str(value).encode()) for name, value in pairs]
+    return headers
+
+
+@dataclass(frozen=True, slots=True)
+class IngestHeader:
+    """A message of `ingest.<source>`, named by (owner, seq)."""
+
+    kind: IngestKind
+    source: str
+    owner: int
+    seq: int = 0
+    """Counted by the owner without holes; 0 for a fence."""
+    part: int = 0
+    parts: int = 1
+    from_: Position = START
+    """The first row of the span."""
+    to: Position = START
+    """The first row after the span."""
+    gtids: str = ""
+    """GTIDs executed before `to`'s transaction, as the server prints them."""
+    ets: int = 0
+    plan: int = 0
+    """Version of the routing plan under which the message is to be read."""
+    table: str = ""
+    """`database.table` at the source."""
+    schema: str = ""
+    rows: int = 0
+    chunk: str = ""
+    """Snapshot chunk (kinds chunk, chunk_done) or the process that fences (kind fence)."""
+
+    def to_kafka(self) -> KafkaHeaders:
+        """The headers to send."""
+        return _encode((
+            ("kind", self.kind), ("source", self.source), ("owner", self.owner), ("seq", self.seq),
+            ("part", self.part), ("parts", self.parts), ("from", self.from_), ("to", self.to),
+            ("gtids", self.gtids), ("ets", self.ets), ("plan", self.plan), ("table", self.table),
+            ("schema", self.schema), ("rows", self.rows), ("chunk", self.chunk),
+        ))  # fmt: skip
+
+    @classmethod
+    def from_kafka(cls, headers: Iterable[tuple[str, bytes]] | None) -> Self:
+        """The header that was sent. Raises FormatError for foreign, newer or damaged messages."""
+        f = _fields(headers)
+        try:
+            return cls(
+                IngestKind(_field(f, "kind")), _field(f, "source"), int(_field(f, "owner")), int(_field(f, "seq")),
+                int(_field(f, "part")), int(_field(f, "parts")), Position.parse(_field(f, "from")),
+                Position.parse(_field(f, "to")), _field(f, "gtids"), int(_field(f, "ets")), int(_field(f, "plan")),
+                _field(f, "table"), _field(f, "schema"), int(_field(f, "rows")), _field(f, "chunk"),
+            )  # fmt: skip
+        except ValueError as error:
+            raise FormatError(f"unreadable ingest header: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class RoutedHeader:
+    """A message of `routed.<target>`: a part of one ingest message."""
+
+    kind: RoutedKind
+    source: str
+    seq: int
+    """`seq` of the ingest message this was cut from."""
+    part: int = 0
+    """Number of the target table among those the message feeds in this target."""
+    first: int = 0
+    last: int = 0
+    """Row numbers, in the ingest message, of the first and last row here."""
+    rows: int = 0
+    filtered: int = 0
+    """Kind note: rows of the ingest message that no rule sends to this target."""
+    from_: Position = START
+    to: Position = START
+    gtids: str = ""
+    ets: int = 0
+    plan: int = 0
+    table: str = ""
+    """`database.table` at the target."""
+    schema: str = ""
+
+    def _pairs(self) -> list[tuple[str, object]]:
+        return [
+            ("kind", self.kind), ("source", self.source), ("seq", self.seq), ("part", self.part),
+            ("first", self.first), ("last", self.last), ("rows", self.rows), ("filtered", self.filtered),
+            ("from", self.from_), ("to", self.to), ("gtids", self.gtids), ("ets", self.ets),
+            ("plan", self.plan), ("table", self.table), ("schema", self.schema),
+        ]  # fmt: skip
+
+    def to_kafka(self) -> KafkaHeaders:
+        """The headers to send."""
+        return _encode(self._pairs())
+
+    @classmethod
+    def _of(cls, f: dict[str, str]) -> Self:
+        try:
+            return cls(
+                RoutedKind(_field(f, "kind")), _field(f, "source"), int(_field(f, "seq")), int(_field(f, "part")),
+                int(_field(f, "first")), int(_field(f, "last")), int(_field(f, "rows")), int(_field(f, "filtered")),
+                Position.parse(_field(f, "from")), Position.parse(_field(f, "to")), _field(f, "gtids"),
+                int(_field(f, "ets")), int(_field(f, "plan")), _field(f, "table"), _field(f, "schema"),
+            )  # fmt: skip
+        except ValueError as error:
+            raise FormatError(f"unreadable routed header: {error}") from error
+
+    @classmethod
+    def from_kafka(cls, headers: Iterable[tuple[str, bytes]] | None) -> Self:
+        """The header that was sent. Raises FormatError for foreign, newer or damaged messages."""
+        return cls._of(_fields(headers))
+
+
+@dataclass(frozen=True, slots=True)
+class TargetHeader:
+    """A message of `target.<target>`, named by (resolver_epoch, out_seq) in its partition."""
+
+    routed: RoutedHeader
+    """What the message is about; `rows`, `table` and `schema` describe the value sent with it."""
+    resolver_epoch: int
+    out_seq: int
+    """Counted by the resolver without holes in each partition, from 1; 0 for kind code."""
+    term: int = 0
+    """Grows when another version of the resolver's function takes over; lower terms after it are void."""
+
+    def to_kafka(self) -> KafkaHeaders:
+        """The headers to send."""
+        return _encode(
+            [*self.routed._pairs(), ("epoch", self.resolver_epoch), ("out", self.out_seq), ("term", self.term)]
+        )
+
+    @classmethod
+    def from_kafka(cls, headers: Iterable[tuple[str, bytes]] | None) -> Self:
+        """The header that was sent. Raises FormatError for foreign, newer or damaged messages."""
+        f = _fields(headers)
+        try:
+            return cls(
+                RoutedHeader._of(f), int(_field(f, "epoch")), int(_field(f, "out")), int(_field(f, "term"))
+            )
+        except ValueError as error:
+            raise FormatError(f"unreadable target header: {error}") from error
+
+    def describing(self, **changes: object) -> TargetHeader:
+        """The same name on another content."""
+        return replace(self, routed=replace(self.routed, **changes))  # type: ignore[arg-type]
+
+
+def row_version(resolver_epoch: int, out_seq: int, row: int) -> int:
+    """The 64-bit version of one row of a target message: newer rows have greater ones.
+
+    epoch(8 bit) | out_seq(40 bit) | row(16 bit); a message therefore holds at most 65,536 rows.
+    """
+    if row >= 1 << 16 or out_seq >= 1 << 40 or resolver_epoch >= 1 << 8:
+        raise FormatError(
+            f"row version out of range: epoch {resolver_epoch}, out_seq {out_seq}, row {row}",
+            remedy="a message holds at most 65,536 rows; `gravity repartition` starts a new epoch",
+        )
+    return resolver_epoch << 56 | out_seq << 16 | row

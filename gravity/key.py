@@ -1,0 +1,56 @@
+"""Canonical keys and lanes: which partition a row of a target table belongs to.
+
+The encoding and the hash are part of the contract (golden vectors in schemas/examples/key.json): a
+row must meet its earlier changes in the same partition whatever release or process wrote them, so
+neither Python's `hash` nor any client's default partitioner is used.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+import xxhash
+
+from gravity.batch import Value
+
+LANE_KEY, LANE_TABLE = "key", "table"
+GROUP_PREFIX = "group:"
+
+
+def encode_value(value: Value) -> bytes:
+    """One key cell: a letter for its kind, then its bytes."""
+    if value is None:
+        return b"n"
+    if isinstance(value, int):
+        return b"i%d" % value
+    if isinstance(value, str):
+        return b"s" + value.encode()
+    if isinstance(value, bytes):
+        return b"b" + value
+    return b"f" + struct.pack(">d", value)
+
+
+def encode_key(values: Sequence[Value]) -> bytes:
+    """The canonical key: every cell behind its length (4 bytes, big-endian), in key order."""
+    cells = [encode_value(value) for value in values]
+    return b"".join(len(cell).to_bytes(4) + cell for cell in cells)
+
+
+def lane_partition(table: str, lane: str, partitions: int) -> int | None:
+    """The one partition of a whole table (lane `table`) or group; None when the key decides."""
+    if lane == LANE_KEY:
+        return None
+    name = lane if lane.startswith(GROUP_PREFIX) else table
+    return xxhash.xxh64_intdigest(name.encode()) % partitions
+
+
+def key_partitions(table: str, key_columns: Sequence[Sequence[Value]], partitions: int) -> list[int]:
+    """The partition of each row of `table` under lane `key`; `key_columns` as in a batch."""
+    prefix = table.encode() + b"\x00"
+    digest = xxhash.xxh64_intdigest
+    if len(key_columns) == 1 and all(type(value) is int for value in key_columns[0]):
+        # By far the commonest key; equals encode_key of one int, written out.
+        cells = [b"i%d" % value for value in key_columns[0]]
+        return [digest(prefix + len(cell).to_bytes(4) + cell) % partitions for cell in cells]
+    return [digest(prefix + encode_key(key)) % partitions for key in zip(*key_columns, strict=True)]

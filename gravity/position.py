@@ -1,0 +1,41 @@
+"""Where a row stands in one source's binlog."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from gravity.errors import FormatError
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Position:
+    """A row's place in one source, ordered within that source only.
+
+    As `next_position` it names the first row not yet read: everything before it has been.
+    """
+
+    epoch: int
+    """Grows when the server behind the source changes; positions of a later epoch are later."""
+    file_index: int
+    """The number after the dot of the binlog file. A number, since `.1000000` follows `.999999`."""
+    offset: int
+    """Where the transaction starts in its file, in bytes."""
+    ordinal: int = 0
+    """The row's number in its transaction, from 0."""
+
+    def __str__(self) -> str:
+        return f"{self.epoch}:{self.file_index}:{self.offset}:{self.ordinal}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The position that `str` gave `text` for."""
+        try:
+            epoch, file_index, offset, ordinal = (int(part) for part in text.split(":"))
+        except ValueError as error:
+            raise FormatError(f"not a position: {text!r}", remedy="expected epoch:file:offset:row") from error
+        return cls(epoch, file_index, offset, ordinal)
+
+
+START = Position(0, 0, 0, 0)
+"""Before every row of every source."""

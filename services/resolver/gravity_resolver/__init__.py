@@ -1,0 +1,1 @@
+"""Merges the opinions of several sources about a row into one outcome per target."""

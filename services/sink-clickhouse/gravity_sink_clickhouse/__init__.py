@@ -1,0 +1,1 @@
+"""Writes a target topic into a ClickHouse server."""
