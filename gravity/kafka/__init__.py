@@ -1,0 +1,1 @@
+"""The one door to confluent-kafka: producing, reading, topics, the control topic."""

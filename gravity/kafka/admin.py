@@ -1,0 +1,84 @@
+"""Topics: made on purpose, never by auto-create."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from gravity.errors import FatalError, TransientError
+from gravity.kafka.client import MESSAGE_BYTES_MAX, client_settings, kafka_error
+from gravity.topic import TopicSpec
+
+if TYPE_CHECKING:
+    from gravity.config.kafka import KafkaCluster
+
+
+class TopicAdmin:
+    """Creates and inspects topics of one cluster."""
+
+    def __init__(self, cluster: KafkaCluster) -> None:
+        self._cluster = cluster
+        # Kept for the object's life: results of a temporary AdminClient fail with _DESTROY.
+        self._admin = AdminClient(client_settings(cluster, "gravity-admin"))
+
+    def partition_counts(self, timeout_s: float = 20.0) -> dict[str, int]:
+        """Every topic of the cluster and how many partitions it has. TransientError while Kafka is away."""
+        try:
+            topics = self._admin.list_topics(timeout=timeout_s).topics
+        except KafkaException as error:
+            raise TransientError(
+                f"Kafka can't be reached: {error.args[0].str()}",
+                where=",".join(self._cluster.brokers),
+                remedy="is the broker up, and is kafka.brokers right?",
+            ) from error
+        return {name: len(topic.partitions) for name, topic in topics.items()}
+
+    def ensure(self, specs: Iterable[TopicSpec]) -> list[str]:
+        """Creates the topics that are missing and returns their names.
+
+        Raises FatalError when a topic exists with another number of partitions: rows would change
+        their partition, and with it their order.
+        """
+        existing = self.partition_counts()
+        missing = []
+        for spec in specs:
+            count = existing.get(spec.name)
+            if count is None:
+                missing.append(spec)
+            elif count != spec.partitions:
+                raise FatalError(
+                    f"topic {spec.name} has {count} partitions, the configuration says {spec.partitions}",
+                    remedy="set kafka.partitions to what the topics have, or use `gravity repartition`",
+                )
+        if not missing:
+            return []
+        futures = self._admin.create_topics([
+            NewTopic(
+                spec.name,
+                num_partitions=spec.partitions,
+                replication_factor=self._cluster.replication_factor,
+                config={"cleanup.policy": spec.cleanup, "max.message.bytes": str(MESSAGE_BYTES_MAX)},
+            )
+            for spec in missing
+        ])
+        for name, future in futures.items():
+            try:
+                future.result()
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise kafka_error(error, name) from error
+        return [spec.name for spec in missing]
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Deletes topics that exist."""
+        existing = self.partition_counts()
+        doomed = [name for name in names if name in existing]
+        if doomed:
+            for name, future in self._admin.delete_topics(doomed).items():
+                try:
+                    future.result()
+                except KafkaException as error:
+                    raise kafka_error(error, name) from error

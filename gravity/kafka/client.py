@@ -1,0 +1,95 @@
+"""How every client of the cluster is set up: addresses, security, quiet logging."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from confluent_kafka import KafkaError, KafkaException
+
+from gravity.errors import FatalError, FencedError, GravityError, OffsetLostError, PoisonError, TransientError
+
+if TYPE_CHECKING:
+    from gravity.config.kafka import KafkaCluster
+
+Settings = dict[str, object]
+
+MESSAGE_BYTES_MAX = 20 * 1024 * 1024
+"""Largest message that we send or read; topics are created with the same limit."""
+
+_ERROR_BY_CODE: dict[int, type[GravityError]] = {
+    KafkaError._FENCED: FencedError,
+    KafkaError.INVALID_PRODUCER_EPOCH: FencedError,
+    KafkaError.PRODUCER_FENCED: FencedError,
+    KafkaError.MSG_SIZE_TOO_LARGE: PoisonError,
+    KafkaError.OFFSET_OUT_OF_RANGE: OffsetLostError,
+    KafkaError._AUTO_OFFSET_RESET: OffsetLostError,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: FatalError,
+    KafkaError.GROUP_AUTHORIZATION_FAILED: FatalError,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: FatalError,
+    KafkaError.SASL_AUTHENTICATION_FAILED: FatalError,
+    KafkaError._AUTHENTICATION: FatalError,
+}
+_REMEDY: dict[type[GravityError], str] = {
+    FencedError: "another process has taken over this partition; this one ends",
+    OffsetLostError: "retention has taken messages that were not read yet: see docs/what-if.md",
+    FatalError: "check kafka.security and the ACLs of this user",
+    PoisonError: "lower batch.bytes-max, or raise the topic's max.message.bytes",
+}
+
+
+def kafka_error(error: KafkaError | KafkaException, where: str) -> GravityError:
+    """`error` in gravity's taxonomy; unknown codes are transient only if librdkafka says so."""
+    cause = error.args[0] if isinstance(error, KafkaException) else error
+    kind = _ERROR_BY_CODE.get(cause.code())
+    if kind is None:
+        kind = TransientError if cause.retriable() or not cause.fatal() else FatalError
+    return kind(f"Kafka says {cause.name()}: {cause.str()}", where=where, remedy=_REMEDY.get(kind, ""))
+
+
+def client_settings(cluster: KafkaCluster, client_id: str) -> Settings:
+    """librdkafka settings that every client of `cluster` shares."""
+    return {
+        "bootstrap.servers": ",".join(cluster.brokers),
+        "client.id": client_id,
+        "logger": logging.getLogger("gravity.kafka"),
+        "socket.keepalive.enable": True,
+        "reconnect.backoff.ms": 50,
+        "reconnect.backoff.max.ms": 2000,
+        **cluster.security_settings(),
+    }
+
+
+def consumer_settings(cluster: KafkaCluster, client_id: str) -> Settings:
+    """Settings of every consumer: no automatic anything, and no stalls between fetches."""
+    return {
+        **client_settings(cluster, client_id),
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        # An offset that is gone must be an error: `earliest` or `latest` would skip rows in silence.
+        "auto.offset.reset": "error",
+        "isolation.level": "read_committed",
+        # The default waits a second whenever the local queue is full; 2 ms doubles a drain's rate.
+        "fetch.queue.backoff.ms": 2,
+        "fetch.wait.max.ms": 100,
+        "queued.max.messages.kbytes": 65536,
+        "fetch.message.max.bytes": 4 * 1024 * 1024,
+        "receive.message.max.bytes": MESSAGE_BYTES_MAX + 64 * 1024 * 1024,
+        "fetch.max.bytes": MESSAGE_BYTES_MAX,
+        "allow.auto.create.topics": False,
+    }
+
+
+def producer_settings(cluster: KafkaCluster, client_id: str) -> Settings:
+    """Settings of every producer: idempotent, acknowledged by all replicas, small linger."""
+    return {
+        **client_settings(cluster, client_id),
+        "enable.idempotence": True,
+        "acks": "all",
+        "linger.ms": 2,
+        "compression.type": "lz4",
+        "message.max.bytes": MESSAGE_BYTES_MAX,
+        "queue.buffering.max.kbytes": 131072,
+        "queue.buffering.max.messages": 100000,
+        "delivery.timeout.ms": 60000,
+    }

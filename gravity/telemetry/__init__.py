@@ -1,0 +1,1 @@
+"""Logs and metrics: every name is declared here."""
