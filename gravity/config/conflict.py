@@ -1,0 +1,184 @@
+"""What happens when several sources hold different rows under one key of one target table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PositiveInt,
+    WithJsonSchema,
+    model_validator,
+)
+
+from gravity.config.model import Duration, Model, Name, Names, Patterns, at
+from gravity.config.source import Source
+from gravity.pattern import parse_table_pattern, select_tables
+
+Strategy = Literal["source-priority", "timestamp-latest", "merge", "error-stop"]
+
+_TIMESTAMP_SOURCE = re.compile(r"commit|column:[^\s:]+")
+_COLUMN_RULE = re.compile(r"latest|priority|max|min|union|sum|coalesce|owner:[A-Za-z0-9._-]+")
+
+
+def _timestamp_source(text: str) -> str:
+    if not _TIMESTAMP_SOURCE.fullmatch(text):
+        raise ValueError("must be commit, or column:<name>")
+    return text
+
+
+def _column_rule(text: str) -> str:
+    if not _COLUMN_RULE.fullmatch(text):
+        raise ValueError(
+            "must be latest, priority, owner:<source>, max, min, union, sum or coalesce"
+        )
+    return text
+
+
+class Park(Model):
+    """How long a row waits for the parent it refers to."""
+
+    park: Duration = Field(timedelta(minutes=10), description="Longest wait.")
+    then: Literal["hold", "dlq"] = Field("hold", description="What happens after it.")
+
+
+ConstraintAction = Literal["hold", "dlq"]
+
+
+def _park(value: Any) -> Any:  # noqa: ANN401 — raw YAML in, raw YAML out
+    return {"then": value, "park": "0s"} if value in ("hold", "dlq") else value
+
+
+class Constraint(Model):
+    """What happens to a row that the target's own constraints refuse."""
+
+    fk_parent_missing: Annotated[
+        Park,
+        BeforeValidator(_park),
+        WithJsonSchema(
+            {"anyOf": [{"enum": ["hold", "dlq"]}, {"$ref": "#/$defs/Park"}]}, mode="validation"
+        ),
+    ] = Field(Park(), description="A foreign key whose parent is not there (yet).")
+    unique_secondary: ConstraintAction = Field(
+        "hold", description="Another row holds the same value of a secondary unique key."
+    )
+    data: ConstraintAction = Field("dlq", description="A value that the column can't take.")
+
+
+class ConflictRule(Model):
+    """How conflicts in some tables are resolved. Of all rules the first that matches is used,
+    and a rule that names a table before one with a wildcard."""
+
+    tables: Patterns = Field(
+        ("*",), description="Source tables it is for. `table:` and `match: {table:}` say the same."
+    )
+    target: Name | None = Field(None, description="Only at this target; unset = at every one.")
+    strategy: Strategy = Field(description="Who wins.")
+    sources: Names = Field(
+        (), description="The sources that take part, best first; unset = all, by their rank."
+    )
+    timestamp_source: Annotated[str, AfterValidator(_timestamp_source)] = Field(
+        "commit",
+        description="`timestamp-latest`: what is compared: `commit` time or `column:<name>`.",
+    )
+    on_delete: Literal["incarnation", "absolute", "fallthrough"] = Field(
+        "incarnation",
+        description=(
+            "`source-priority`: what a better source's delete does to others' rows. "
+            "`incarnation`: hides those written before it; `absolute`: all; `fallthrough`: none."
+        ),
+    )
+    columns: dict[str, Annotated[str, AfterValidator(_column_rule)]] = Field(
+        {},
+        description=(
+            "`merge`: who wins a column: `latest` (default), `priority`, `owner:<source>`, "
+            "`max`, `min`, `union`, `sum`, `coalesce`."
+        ),
+    )
+    groups: tuple[tuple[str, ...], ...] = Field(
+        (), description="`merge`: columns that are only taken together from one source."
+    )
+    null_is_unset: bool = Field(
+        True, description="`merge`: whether NULL in an inserted row gives way to another's value."
+    )
+    constraint: Constraint = Field(Constraint(), description="What a target's refusal leads to.")
+    tombstone_retention: Duration = Field(
+        timedelta(days=7), description="How long a deleted key is remembered."
+    )
+    scope: Literal["key", "table", "job"] = Field(
+        "key", description="`error-stop`: what stands still while sources disagree."
+    )
+    auto_clear: bool = Field(
+        True, description="`error-stop`: whether a hold ends when the sources agree again."
+    )
+
+    def matches(self, target: str, database: str, table: str) -> bool:
+        """Whether the rule is for the source's `table` in `database` on its way to `target`."""
+        return self.target in (None, target) and select_tables(self.tables).matches(database, table)
+
+    def names(self, database: str, table: str) -> bool:
+        """Whether a pattern without wildcards means `table`."""
+        patterns = map(parse_table_pattern, self.tables)
+        return any(p.is_exact and p.matches(database, table) for p in patterns)
+
+    @property
+    def strategy_in_force(self) -> Literal["source-priority", "timestamp-latest"]:
+        """The strategy that is applied today; see `gravity.config.inactive`."""
+        return "timestamp-latest" if self.strategy == "timestamp-latest" else "source-priority"
+
+    @model_validator(mode="after")
+    def _parts_fit_the_strategy(self) -> Self:
+        if self.strategy != "merge":
+            for key in ("columns", "groups"):
+                if getattr(self, key):
+                    raise at(key, f"only used by strategy merge, not by {self.strategy}")
+        if self.strategy != "timestamp-latest" and self.timestamp_source != "commit":
+            raise at("timestamp-source", f"only used by timestamp-latest, not by {self.strategy}")
+        if len(set(self.sources)) < len(self.sources):
+            raise at("sources", "a source is given twice")
+        return self
+
+
+class ConflictResolution(Model):
+    """What happens when several sources hold different rows under one key."""
+
+    default_strategy: Strategy = Field(
+        "source-priority", description="Who wins where no rule matches. `strategy:` says the same."
+    )
+    source_priorities: dict[Name, PositiveInt] = Field(
+        {}, description="Rank of each source, 1 is best; unset = `priority` of the source."
+    )
+    rules: tuple[ConflictRule, ...] = Field(
+        (), description="Exceptions by table. `custom-rules:`, `special-rules:` say the same."
+    )
+
+    def rule_for(self, target: str, database: str, table: str) -> ConflictRule:
+        """The rule in force for a table on its way to `target`.
+
+        The first that names the table, else the first whose wildcard matches, else the default.
+        """
+        matching = [rule for rule in self.rules if rule.matches(target, database, table)]
+        for rule in matching:
+            if rule.names(database, table):
+                return rule
+        return matching[0] if matching else ConflictRule(strategy=self.default_strategy)
+
+
+def rank_sources(
+    sources: tuple[Source, ...], rule: ConflictRule, priorities: Mapping[str, int]
+) -> dict[str, int]:
+    """The sources that take part under `rule` and their ranks: 1 is best, no two are equal.
+
+    A rule's own `sources` are its ranking. Else: by `priorities`, sources without one after those
+    with one; then by `Source.priority`; then by their order in the file.
+    """
+    if rule.sources:
+        return {name: rank for rank, name in enumerate(rule.sources, start=1)}
+    unranked = max(priorities.values(), default=0) + 1
+    ordered = sorted(sources, key=lambda s: (priorities.get(s.name, unranked), s.priority))
+    return {source.name: rank for rank, source in enumerate(ordered, start=1)}

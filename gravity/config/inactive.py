@@ -1,0 +1,75 @@
+"""The parts of a configuration that are accepted and checked, but that nothing acts on yet.
+
+The one list of them: a part that starts to work is taken out here, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from gravity.config.problem import Notice
+from gravity.config.route import BALANCING
+from gravity.config.tree import Path, Tree
+
+
+def _always(_tree: Tree) -> bool:
+    return True
+
+
+def _one_of(*values: str) -> Callable[[Tree], bool]:
+    return lambda tree: tree.value in values
+
+
+def _other_than(value: object) -> Callable[[Tree], bool]:
+    return lambda tree: tree.value != value
+
+
+@dataclass(frozen=True, slots=True)
+class InactivePart:
+    """A part of the document that has no effect yet."""
+
+    path: Path
+    """Where it stands; "*" stands for every child."""
+    meanwhile: str
+    """What happens instead."""
+    applies: Callable[[Tree], bool] = _always
+    """Whether a value at `path` is one that has no effect."""
+
+
+_RULE = ("conflict-resolution", "rules", "*")
+_UNRESOLVED = "conflicts are resolved by source-priority"
+
+INACTIVE: tuple[InactivePart, ...] = (
+    InactivePart(("routing-rules", "*"), "its tables go where routing and targets say"),
+    InactivePart(
+        ("routing", "*", "strategy"),
+        "rows go to every target of the route, as with broadcast",
+        _one_of(*BALANCING),
+    ),
+    InactivePart(("failover",), "primary and backup targets are all fed alike"),
+    InactivePart(("monitoring", "metrics"), "thresholds are not watched"),
+    InactivePart(("alerts",), "nobody is told"),
+    InactivePart(
+        ("merge", "strategy"), "sources are read in parallel", _other_than("parallel")
+    ),
+    InactivePart(
+        ("conflict-resolution", "default-strategy"), _UNRESOLVED, _one_of("merge", "error-stop")
+    ),
+    InactivePart((*_RULE, "strategy"), _UNRESOLVED, _one_of("merge", "error-stop")),
+    InactivePart((*_RULE, "constraint"), "a row the target refuses is dead-lettered"),
+    InactivePart((*_RULE, "tombstone-retention"), "deleted keys are remembered for ever"),
+    InactivePart(("sources", "*", "rate-limit"), "the source is read at full speed"),
+    InactivePart(("sources", "*", "hosts"), "only the first is used"),
+)
+
+
+def inactive_notices(tree: Tree) -> Iterator[Notice]:
+    """A notice for each part of `tree` that has no effect yet, in the order of `INACTIVE`."""
+    for part in INACTIVE:
+        for found in tree.select(*part.path):
+            empty = found.value is None or found.value == [] or found.value == {}
+            if not empty and part.applies(found):
+                yield Notice(
+                    found.place, f"accepted, not yet active: for now {part.meanwhile}"
+                )

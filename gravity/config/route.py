@@ -1,0 +1,305 @@
+"""Where rows go: rules by table, by content, and by shard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    WithJsonSchema,
+    model_validator,
+)
+
+from gravity.config.model import Condition, Model, Name, Names, Patterns, at
+from gravity.pattern import select_tables
+
+BALANCING = ("round-robin", "weighted-round-robin", "least-connections", "consistent-hash")
+"""Strategies that place each key at one of several equal targets."""
+
+
+class ConditionalTargets(Model):
+    """One condition of a `conditional` route and where the rows that meet it go."""
+
+    condition: Condition = Field(
+        validation_alias="if",
+        serialization_alias="if",
+        description="SQL expression over the row: `log_level = 'ERROR'`. NULL is not true.",
+    )
+    targets: Names = Field(min_length=1, description="Where such rows go.")
+
+
+class Route(Model):
+    """Which targets get the rows of some tables. Every route that matches a table is followed."""
+
+    source_tables: Patterns = Field(
+        min_length=1, description="Tables it is for: `users`, `shop.users`, `orders_*`."
+    )
+    exclude: Patterns = Field((), description="Tables to leave out of `source-tables`.")
+    sources: Names = Field((), description="Only rows of these sources; unset = of all.")
+    targets: Names = Field((), description="The targets.")
+    strategy: Literal[
+        "broadcast",
+        "single",
+        "conditional",
+        "round-robin",
+        "weighted-round-robin",
+        "least-connections",
+        "consistent-hash",
+    ] = Field(
+        "broadcast",
+        description=(
+            "`broadcast`: every row to every target; `single`: to the one target; `conditional`: "
+            "to the targets of each condition that is true; the others place each key at one of "
+            "`targets`."
+        ),
+    )
+    conditions: tuple[ConditionalTargets, ...] = Field(
+        (), description="`conditional`: each is tried; a row that meets none goes nowhere."
+    )
+
+    def matches(self, source: str, database: str, table: str) -> bool:
+        """Whether the route is for `table` in `database` of `source`."""
+        return (not self.sources or source in self.sources) and select_tables(
+            self.source_tables, self.exclude
+        ).matches(database, table)
+
+    @property
+    def all_targets(self) -> tuple[str, ...]:
+        """Every target a row may reach by this route, in order, each once."""
+        names = [*self.targets, *(name for case in self.conditions for name in case.targets)]
+        return tuple(dict.fromkeys(names))
+
+    @model_validator(mode="after")
+    def _parts_fit_the_strategy(self) -> Self:
+        if self.strategy == "conditional":
+            if not self.conditions:
+                raise at("strategy", "conditional needs conditions: [{if: ..., targets: [...]}]")
+            for index, case in enumerate(self.conditions):
+                for name in case.targets:
+                    if self.targets and name not in self.targets:
+                        key = f"conditions.{index}.targets"
+                        raise at(key, f"{name} is not among the targets of this route")
+            return self
+        if self.conditions:
+            raise at("conditions", f"not used by strategy {self.strategy}", "strategy: conditional")
+        if not self.targets:
+            raise at("", "targets: missing: name at least one")
+        if self.strategy == "single" and len(self.targets) > 1:
+            raise at("targets", "single takes one target", "strategy: broadcast")
+        return self
+
+
+class DistributionRule(Model):
+    """Where rows with some content go, whatever their table."""
+
+    condition: Condition = Field(
+        description=(
+            "SQL expression over the row: `amount > 10000`. Tables that lack one of its columns "
+            "are not meant."
+        )
+    )
+    targets: Names = Field(min_length=1, description="Where such rows go.")
+    tables: Patterns = Field(
+        ("*",),
+        description=(
+            "Tables it is for. A table named here without wildcards must have all the columns."
+        ),
+    )
+    exclude: Patterns = Field((), description="Tables to leave out of `tables`.")
+    sources: Names = Field((), description="Only rows of these sources; unset = of all.")
+
+    def matches(self, source: str, database: str, table: str) -> bool:
+        """Whether the rule is for `table` in `database` of `source`."""
+        return (not self.sources or source in self.sources) and select_tables(
+            self.tables, self.exclude
+        ).matches(database, table)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """A range of numbers or days, both ends included; None = open end.
+
+    Days are counted as `date.toordinal` does.
+    """
+
+    kind: Literal["number", "date"]
+    low: Decimal | None
+    high: Decimal | None
+
+
+def _bound(text: str) -> tuple[Literal["number", "date"], Decimal] | None:
+    if text == "*":
+        return None
+    try:
+        return "date", Decimal(date.fromisoformat(text).toordinal())
+    except ValueError:
+        pass
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        number = Decimal("NaN")
+    if not number.is_finite():
+        raise ValueError(f"{text} is neither a number nor a day such as 2024-12-31")
+    return "number", number
+
+
+def parse_range(text: str) -> Bounds:
+    """The bounds that `text` says: `A to B`, numbers or days, `*` for an open end.
+
+    Raises:
+        ValueError: another form, two kinds of ends, or a range that runs backwards.
+    """
+    ends = [end.strip() for end in text.split(" to ")]
+    if len(ends) != 2:  # noqa: PLR2004 — a range has two ends
+        raise ValueError("must be A to B, such as 2024-01-01 to 2024-12-31, 0 to 999 or 1000 to *")
+    low, high = (_bound(end) for end in ends)
+    kinds = {end[0] for end in (low, high) if end is not None}
+    if len(kinds) > 1:
+        raise ValueError("one end is a number and the other a day")
+    if low is not None and high is not None and low[1] > high[1]:
+        raise ValueError(f"the range runs backwards: {ends[0]} comes after {ends[1]}")
+    kind = kinds.pop() if kinds else "number"
+    return Bounds(kind, None if low is None else low[1], None if high is None else high[1])
+
+
+def _range(text: str) -> str:
+    parse_range(text)
+    return text
+
+
+class Range(Model):
+    """The rows of one range and their target."""
+
+    range: Annotated[str, AfterValidator(_range)] = Field(
+        description=(
+            "`A to B`, both included: numbers, or days (the last one whole); `*` = open end."
+        )
+    )
+    target: Name = Field(description="Where such rows go.")
+
+    @property
+    def bounds(self) -> Bounds:
+        """The ends of the range."""
+        return parse_range(self.range)
+
+
+class ShardTarget(Model):
+    """One target of a sharded table."""
+
+    target: Name = Field(description="The target.")
+    residues: tuple[NonNegativeInt, ...] = Field(
+        (), description="`hash`: the remainders it takes; unset = its place in the list."
+    )
+    weight: PositiveInt = Field(1, description="Its share, for weighted and consistent hashing.")
+
+
+def _shard_target(value: Any) -> Any:  # noqa: ANN401 — raw YAML in, raw YAML out
+    return {"target": value} if isinstance(value, str) else value
+
+
+ShardTargetForm = Annotated[
+    ShardTarget,
+    BeforeValidator(_shard_target),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/ShardTarget"}]}, mode="validation"
+    ),
+]
+
+
+def _one_or_many(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+class RoutingRule(Model):
+    """A table whose rows are divided among several targets."""
+
+    name: str = Field(min_length=1, description="What the rule is called.")
+    tables: Patterns = Field(
+        (),
+        description="Tables it is for; unset = the rule's name, without `-table` at its end.",
+    )
+    strategy: Literal[
+        "hash",
+        "range",
+        "round-robin",
+        "weighted-round-robin",
+        "least-connections",
+        "consistent-hash",
+    ] = Field(description="How a row's target is found.")
+    key: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_one_or_many),
+        WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+    ] = Field((), description="Column (or columns) that decides.")
+    targets: tuple[ShardTargetForm, ...] = Field(
+        (), description="The targets: names, or `{target, residues, weight}`."
+    )
+    ranges: tuple[Range, ...] = Field((), description="`range`: what goes where.")
+
+    @property
+    def table_patterns(self) -> tuple[str, ...]:
+        """The tables the rule is for."""
+        return self.tables or (self.name.removesuffix("-table"),)
+
+    @model_validator(mode="after")
+    def _parts_fit_the_strategy(self) -> Self:
+        if self.strategy in ("hash", "range", "consistent-hash") and not self.key:
+            raise at("", f"key: missing: {self.strategy} needs the column that decides")
+        if self.strategy == "range":
+            if self.targets:
+                raise at("targets", "range names a target per range", "ranges")
+            if not self.ranges:
+                raise at("", "ranges: missing: range needs [{range: A to B, target: ...}]")
+            _check_ranges(self.ranges)
+            return self
+        if self.ranges:
+            raise at("ranges", f"not used by strategy {self.strategy}", "strategy: range")
+        if not self.targets:
+            raise at("", "targets: missing: name at least one")
+        _check_residues(self.strategy, self.targets)
+        return self
+
+
+def _check_residues(strategy: str, targets: Sequence[ShardTarget]) -> None:
+    """Refuses remainders that leave a row without a target or give it two."""
+    given = [index for index, target in enumerate(targets) if target.residues]
+    if not given:
+        return
+    if strategy != "hash":
+        raise at(f"targets.{given[0]}.residues", f"not used by strategy {strategy}")
+    if len(given) < len(targets):
+        raise at("targets", "residues: give them for every target or for none")
+    taken = [residue for target in targets for residue in target.residues]
+    if sorted(taken) != list(range(len(taken))):
+        raise at("targets", f"residues must be each of 0 to {len(taken) - 1} once")
+
+
+def _check_ranges(ranges: Sequence[Range]) -> None:
+    """Refuses ranges of two kinds, ranges that overlap, and gaps between them."""
+    bounds = [part.bounds for part in ranges]
+    for index, part in enumerate(bounds):
+        if part.kind != bounds[0].kind:
+            raise at(f"ranges.{index}.range", "days and numbers are mixed in one rule")
+    exponents = [
+        int(end.as_tuple().exponent) for b in bounds for end in (b.low, b.high) if end is not None
+    ]
+    step = Decimal(1).scaleb(min([*exponents, 0]))
+    lowest = Decimal("-Infinity")
+    order = sorted(
+        range(len(ranges)), key=lambda i: lowest if bounds[i].low is None else bounds[i].low
+    )
+    for before, after in zip(order, order[1:], strict=False):
+        end, start = bounds[before].high, bounds[after].low
+        key = f"ranges.{after}.range"
+        if end is None or start is None or start <= end:
+            raise at(key, f"overlaps {ranges[before].range}")
+        if start > end + step:
+            raise at(key, f"leaves a gap after {ranges[before].range}; rows in it would go nowhere")

@@ -1,0 +1,233 @@
+"""The systems that are written: MySQL, ClickHouse, Kafka."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from string import Formatter
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    PositiveInt,
+    SecretStr,
+    Tag,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
+
+from gravity.config.connection import KafkaSecurity, Tls
+from gravity.config.model import (
+    Addresses,
+    Model,
+    Name,
+    Pattern,
+    Patterns,
+    Port,
+    missing,
+    require,
+)
+from gravity.config.problem import Problem
+from gravity.pattern import parse_table_pattern, select_tables
+
+TARGET_TYPES = ("mysql", "clickhouse", "kafka")
+MYSQL_PORT = 3306
+CLICKHOUSE_HTTP_PORT = 8123
+UNTYPED = "untyped"
+
+TOPIC_FIELDS = frozenset({"source", "database", "table", "target"})
+"""Names that a topic template may use."""
+
+_ORDER = re.compile(r"key|table|group:[A-Za-z0-9_.-]+")
+
+
+def _order(text: str) -> str:
+    if not _ORDER.fullmatch(text):
+        raise ValueError("must be key, table or group:<name>")
+    return text
+
+
+def _order_for_all(value: object) -> object:
+    return {"*": value} if isinstance(value, str) else value
+
+
+def _topic_template(text: str) -> str:
+    try:
+        fields = [(name, spec, conversion) for _, name, spec, conversion in Formatter().parse(text)]
+    except ValueError:
+        raise PydanticCustomError("gravity", "braces do not match") from None
+    for name, spec, conversion in fields:
+        if name is not None and (name not in TOPIC_FIELDS or spec or conversion):
+            known = ", ".join(f"{{{field}}}" for field in sorted(TOPIC_FIELDS))
+            raise ValueError(f"{{{name}}} is not known here; use {known}")
+    literal = re.sub(r"\{[a-z]*\}", "", text)
+    if not text or not re.fullmatch(r"[A-Za-z0-9._-]*", literal):
+        raise ValueError("a topic name is made of letters, digits, dot, underscore and hyphen")
+    return text
+
+
+Order = Annotated[str, AfterValidator(_order)]
+"""How wide the order of changes must be: `key`, `table` or `group:<name>`."""
+
+OrderByTable = Annotated[
+    dict[Pattern, Order],
+    BeforeValidator(_order_for_all),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": "^(key|table|group:.+)$"},
+                {"type": "object", "additionalProperties": {"type": "string"}},
+            ]
+        }
+    ),
+]
+"""An order for all tables, or a mapping from table patterns to orders."""
+
+
+class TargetTables(Model):
+    """Which tables a target takes, and in which order their changes arrive."""
+
+    name: Name = Field(description="How everything else refers to it; part of its topics' names.")
+    tables: Patterns = Field(
+        ("*",),
+        description=(
+            "Source tables it may receive: `users`, `shop.users`, `temp_*`. Given without any "
+            "routing rule for a table, this is the rule."
+        ),
+    )
+    exclude: Patterns = Field((), description="Tables to leave out of `tables`.")
+    order_by: OrderByTable = Field(
+        {},
+        description=(
+            "How wide the order of changes must be: `key` (one row), `table`, or `group:<name>` "
+            "(several tables together). One for all, or by table pattern, first match. "
+            "Unset = chosen by the table's keys."
+        ),
+    )
+
+    def selects(self, database: str, table: str) -> bool:
+        """Whether rows of the source's `table` in `database` may go here."""
+        return select_tables(self.tables, self.exclude).matches(database, table)
+
+    def order_for(self, database: str, table: str) -> str | None:
+        """The order asked for (`key`, `table`, `group:<name>`), None = as the table's keys want."""
+        for text, order in self.order_by.items():
+            if parse_table_pattern(text).matches(database, table):
+                return order
+        return None
+
+    def require_connection(self) -> None:
+        """Returns if enough is known to connect.
+
+        Raises:
+            ConfigError: naming each missing key.
+        """
+        require(self.connection_problems())
+
+    def connection_problems(self) -> Iterator[Problem]:
+        """What is missing before anything can connect."""
+        yield from ()
+
+
+class MysqlTarget(TargetTables):
+    """A MySQL or MariaDB server that rows are written to."""
+
+    type: Literal["mysql"] = Field("mysql", description="`mysql` (or `mariadb`).")
+    host: str | None = Field(None, min_length=1, description="Host name or address.")
+    port: Port = Field(MYSQL_PORT, description="TCP port.")
+    username: str | None = Field(None, min_length=1, description="Account to write with.")
+    password: SecretStr | None = Field(
+        None,
+        description="Its password. Better `${NAME}` or `password-file: /run/secrets/name`.",
+    )
+    database: str | None = Field(
+        None, min_length=1, description="Database to write to; unset = the source's database name."
+    )
+    create_tables: bool = Field(True, description="Whether missing tables are created.")
+    tls: Tls | None = Field(None, description="Encryption; unset = as the server offers.")
+
+    def connection_problems(self) -> Iterator[Problem]:
+        """What is missing before anything can connect."""
+        if self.host is None:
+            yield missing(f"target {self.name}", "host", "name the server")
+        if self.username is None:
+            yield missing(f"target {self.name}", "username", "name the account to write with")
+
+
+class ClickhouseTarget(TargetTables):
+    """A ClickHouse server that rows are written to, over HTTP."""
+
+    type: Literal["clickhouse"] = Field("clickhouse", description="`clickhouse`.")
+    host: str | None = Field(None, min_length=1, description="Host name or address.")
+    port: Port = Field(
+        CLICKHOUSE_HTTP_PORT,
+        description="HTTP port. The native ports 9000 and 9440 are read as 8123 and 8443.",
+    )
+    username: str = Field("default", min_length=1, description="Account to write with.")
+    password: SecretStr | None = Field(
+        None,
+        description="Its password. Better `${NAME}` or `password-file: /run/secrets/name`.",
+    )
+    database: str | None = Field(
+        None, min_length=1, description="Database to write to; unset = the source's database name."
+    )
+    create_tables: bool = Field(True, description="Whether missing tables are created.")
+    tls: Tls | None = Field(None, description="Encryption; unset = none.")
+
+    def connection_problems(self) -> Iterator[Problem]:
+        """What is missing before anything can connect."""
+        if self.host is None:
+            yield missing(f"target {self.name}", "host", "name the server")
+
+
+class KafkaTarget(TargetTables):
+    """A Kafka cluster that one message per row is written to."""
+
+    type: Literal["kafka"] = Field("kafka", description="`kafka`.")
+    brokers: Addresses = Field((), description="`host:port` of some brokers.")
+    security: KafkaSecurity = Field(
+        KafkaSecurity(), description="How the cluster is reached, if not in plain text."
+    )
+    topic: Annotated[str, AfterValidator(_topic_template)] = Field(
+        "{database}.{table}",
+        description="Topic of a row: text with `{source}`, `{target}`, `{database}`, `{table}`.",
+    )
+    format: Literal["json"] = Field(
+        "json", description="`json`: the row as one flat JSON object, keyed by its primary key."
+    )
+    create_tables: bool = Field(True, description="Whether missing topics are created.")
+    partitions: PositiveInt = Field(4, description="Partitions of a topic that is created.")
+    replication_factor: PositiveInt = Field(1, description="Copies of a topic that is created.")
+
+    def connection_problems(self) -> Iterator[Problem]:
+        """What is missing before anything can connect."""
+        if not self.brokers:
+            yield missing(f"target {self.name}", "brokers", "name some, such as [kafka1:9092]")
+
+
+class UntypedTarget(TargetTables):
+    """A target of which only the name and the tables are known. It loads, but cannot run."""
+
+    type: None = Field(None, description="Not given: mysql, clickhouse or kafka.")
+
+    def connection_problems(self) -> Iterator[Problem]:
+        """What is missing before anything can connect."""
+        yield missing(f"target {self.name}", "type", f"say one of {', '.join(TARGET_TYPES)}")
+
+
+def _type_of(value: Any) -> str:  # noqa: ANN401 — pydantic hands over raw input or a model
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return UNTYPED if kind is None else str(kind)
+
+
+Target = Annotated[
+    Annotated[MysqlTarget, Tag("mysql")]
+    | Annotated[ClickhouseTarget, Tag("clickhouse")]
+    | Annotated[KafkaTarget, Tag("kafka")]
+    | Annotated[UntypedTarget, Tag(UNTYPED)],
+    Discriminator(_type_of),
+]
+"""A target of any type."""
