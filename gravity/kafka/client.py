@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from confluent_kafka import KafkaError, KafkaException
 
 from gravity.errors import FatalError, FencedError, GravityError, OffsetLostError, PoisonError, TransientError
 
 if TYPE_CHECKING:
-    from gravity.config.kafka import KafkaCluster
+    from gravity.config.connection import KafkaSecurity
 
 Settings = dict[str, object]
+
+
+class Cluster(Protocol):
+    """Any part of the configuration that says where a Kafka cluster is and how it is reached."""
+
+    @property
+    def brokers(self) -> tuple[str, ...]:
+        """`host:port` of some brokers."""
+
+    @property
+    def security(self) -> KafkaSecurity:
+        """Protocol, login, certificates."""
+
 
 MESSAGE_BYTES_MAX = 20 * 1024 * 1024
 """Largest message that we send or read; topics are created with the same limit."""
@@ -47,7 +60,28 @@ def kafka_error(error: KafkaError | KafkaException, where: str) -> GravityError:
     return kind(f"Kafka says {cause.name()}: {cause.str()}", where=where, remedy=_REMEDY.get(kind, ""))
 
 
-def client_settings(cluster: KafkaCluster, client_id: str) -> Settings:
+def security_settings(security: KafkaSecurity) -> Settings:
+    """librdkafka settings of a protocol, a login and certificates."""
+    settings: Settings = {"security.protocol": security.protocol}
+    if security.sasl is not None:
+        settings["sasl.mechanism"] = security.sasl.mechanism
+        settings["sasl.username"] = security.sasl.username
+        settings["sasl.password"] = security.sasl.password.get_secret_value()
+    if security.tls is not None:
+        files = {
+            "ssl.ca.location": security.tls.ca,
+            "ssl.certificate.location": security.tls.cert,
+            "ssl.key.location": security.tls.key,
+        }
+        settings.update({name: str(path) for name, path in files.items() if path is not None})
+        settings["enable.ssl.certificate.verification"] = security.tls.mode in ("verify-ca", "verify-identity")
+        settings["ssl.endpoint.identification.algorithm"] = (
+            "https" if security.tls.mode == "verify-identity" else "none"
+        )
+    return settings
+
+
+def client_settings(cluster: Cluster, client_id: str) -> Settings:
     """librdkafka settings that every client of `cluster` shares."""
     return {
         "bootstrap.servers": ",".join(cluster.brokers),
@@ -56,11 +90,11 @@ def client_settings(cluster: KafkaCluster, client_id: str) -> Settings:
         "socket.keepalive.enable": True,
         "reconnect.backoff.ms": 50,
         "reconnect.backoff.max.ms": 2000,
-        **cluster.security_settings(),
+        **security_settings(cluster.security),
     }
 
 
-def consumer_settings(cluster: KafkaCluster, client_id: str) -> Settings:
+def consumer_settings(cluster: Cluster, client_id: str) -> Settings:
     """Settings of every consumer: no automatic anything, and no stalls between fetches."""
     return {
         **client_settings(cluster, client_id),
@@ -80,7 +114,7 @@ def consumer_settings(cluster: KafkaCluster, client_id: str) -> Settings:
     }
 
 
-def producer_settings(cluster: KafkaCluster, client_id: str) -> Settings:
+def producer_settings(cluster: Cluster, client_id: str) -> Settings:
     """Settings of every producer: idempotent, acknowledged by all replicas, small linger."""
     return {
         **client_settings(cluster, client_id),

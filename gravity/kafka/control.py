@@ -9,13 +9,13 @@ from gravity.kafka.producer import LogProducer
 from gravity.kafka.reader import LogReader
 
 if TYPE_CHECKING:
-    from gravity.config.kafka import KafkaCluster
+    from gravity.kafka.client import Cluster
 
 
 class ControlTopic:
     """Reads a compacted one-partition topic into memory and appends to it. JSON values."""
 
-    def __init__(self, cluster: KafkaCluster, topic: str, client_id: str) -> None:
+    def __init__(self, cluster: Cluster, topic: str, client_id: str) -> None:
         self._topic = topic
         self._reader = LogReader(cluster, f"{client_id}.control")
         self._producer = LogProducer(cluster, f"{client_id}.control")

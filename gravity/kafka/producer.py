@@ -11,7 +11,7 @@ from gravity.errors import FencedError, GravityError, TransientError
 from gravity.kafka.client import kafka_error, producer_settings
 
 if TYPE_CHECKING:
-    from gravity.config.kafka import KafkaCluster
+    from gravity.kafka.client import Cluster
 
 Delivered = Callable[[int], None]
 """Called with the offset once the broker has the message."""
@@ -24,7 +24,7 @@ class LogProducer:
     `flush` and `send`, in the caller's thread.
     """
 
-    def __init__(self, cluster: KafkaCluster, client_id: str, transactional_id: str | None = None) -> None:
+    def __init__(self, cluster: Cluster, client_id: str, transactional_id: str | None = None) -> None:
         settings = producer_settings(cluster, client_id)
         if transactional_id is not None:
             settings["transactional.id"] = transactional_id

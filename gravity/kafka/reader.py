@@ -13,7 +13,7 @@ from gravity.errors import OffsetLostError, TransientError
 from gravity.kafka.client import consumer_settings, kafka_error
 
 if TYPE_CHECKING:
-    from gravity.config.kafka import KafkaCluster
+    from gravity.kafka.client import Cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def _bytes(data: bytes | str | None) -> bytes | None:
 class LogReader:
     """Reads partitions from given offsets, without a group. Raises OffsetLostError for offsets that are gone."""
 
-    def __init__(self, cluster: KafkaCluster, client_id: str, *, uncommitted: bool = False) -> None:
+    def __init__(self, cluster: Cluster, client_id: str, *, uncommitted: bool = False) -> None:
         settings = consumer_settings(cluster, client_id)
         settings["group.id"] = client_id  # librdkafka wants one; it is never joined nor committed to.
         if uncommitted:
@@ -158,7 +158,7 @@ class GroupReader:
 
     def __init__(
         self,
-        cluster: KafkaCluster,
+        cluster: Cluster,
         group: str,
         topic: str,
         *,

@@ -1,0 +1,441 @@
+"""What a configuration means: one immutable, numbered version of every routing decision. Pure.
+
+A plan is written to the control topic under its number before its first use, and every ingest
+message names the number under which it is to be read. So the router's outputs are a function of the
+message alone, on a replay as on the first pass, whatever the configuration file says by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from gravity.batch import TableSchema
+from gravity.condition import compile_condition
+from gravity.errors import FatalError, FormatError
+from gravity.key import LANE_KEY, LANE_TABLE
+from gravity.pattern import TableSelection, parse_glob, parse_table_pattern, select_tables
+
+if TYPE_CHECKING:
+    from gravity.config import Config
+
+Strategy = Literal["source-priority", "timestamp-latest"]
+OnDelete = Literal["incarnation", "absolute", "fallthrough"]
+
+PLAN_FORMAT = 1
+
+_FLOWING = ("broadcast", "single", "conditional")
+"""Routing strategies that rows flow by; the others are named in a notice when the file is loaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTable:
+    """A table as a source has it when the plan is made."""
+
+    source: str
+    schema: TableSchema
+    unique_secondary: bool = False
+    """Whether it has a unique key beside its primary key."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePlan:
+    """Which tables of a source are read."""
+
+    name: str
+    databases: tuple[str, ...]
+    tables: tuple[str, ...]
+    exclude: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TargetPlan:
+    """A target, what it may take, and the orders its configuration asks for."""
+
+    name: str
+    type: str
+    database: str | None
+    tables: tuple[str, ...]
+    exclude: tuple[str, ...]
+    order_by: tuple[tuple[str, str], ...]
+    """(table pattern, lane), first match."""
+
+    def table(self, database: str, table: str) -> str:
+        """The name, at this target, of a source's table."""
+        return f"{self.database or database}.{table}"
+
+
+@dataclass(frozen=True, slots=True)
+class RoutePlan:
+    """Sends rows of some tables to one target, all of them or those that meet a condition."""
+
+    target: str
+    tables: tuple[str, ...]
+    exclude: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    """Empty: of every source."""
+    condition: str | None = None
+    optional: bool = False
+    """Whether a table that lacks a column of the condition is simply not meant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """How conflicts about the rows of a table are resolved."""
+
+    strategy: Strategy
+    ranks: Mapping[str, int]
+    """The sources that take part; 1 is best, no two are equal."""
+    on_delete: OnDelete = "incarnation"
+    timestamp_column: str | None = None
+    """For timestamp-latest: the column that is compared; None = commit time."""
+
+
+@dataclass(frozen=True, slots=True)
+class RulePlan:
+    """A conflict rule; the first that matches is used, exact names before wildcards."""
+
+    tables: tuple[str, ...]
+    target: str | None
+    resolution: Resolution
+
+    def matches(self, target: str, database: str, table: str) -> bool:
+        """Whether the rule is for this table on its way to `target`."""
+        return self.target in (None, target) and select_tables(self.tables).matches(database, table)
+
+    def names(self, database: str, table: str) -> bool:
+        """Whether a pattern without wildcards means the table."""
+        patterns = map(parse_table_pattern, self.tables)
+        return any(pattern.is_exact and pattern.matches(database, table) for pattern in patterns)
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """A source table's way into one target."""
+
+    target: str
+    table: str
+    """`database.table` at the target."""
+    lane: str
+    """`key`, `table` or `group:<name>`: how wide the order of its changes is."""
+    conditions: tuple[str, ...] | None
+    """A row goes there if any is true; None = every row does."""
+
+
+@dataclass(frozen=True)
+class RoutingPlan:
+    """One version of everything that decides where rows go and who wins."""
+
+    version: int
+    partitions: int
+    sources: tuple[SourcePlan, ...]
+    targets: tuple[TargetPlan, ...]
+    routes: tuple[RoutePlan, ...]
+    rules: tuple[RulePlan, ...]
+    default_resolution: Resolution
+    lanes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Target → table at the target → lane, fixed when the table first appears in a plan."""
+    feeding: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+    """Target → table at the target → sources that have such a table."""
+    resolver_epoch: int = 1
+
+    @cached_property
+    def _targets(self) -> dict[str, TargetPlan]:
+        return {target.name: target for target in self.targets}
+
+    @cached_property
+    def _sources(self) -> dict[str, SourcePlan]:
+        return {source.name: source for source in self.sources}
+
+    def target(self, name: str) -> TargetPlan:
+        """The target called `name`."""
+        try:
+            return self._targets[name]
+        except KeyError:
+            raise FatalError(f"plan {self.version} knows no target {name!r}") from None
+
+    def includes(self, source: str, database: str, table: str) -> bool:
+        """Whether rows of this table are read at all."""
+        plan = self._sources.get(source)
+        return plan is not None and (
+            any(parse_glob(text).matches(database) for text in plan.databases)
+            and _selection(plan.tables, plan.exclude).matches(database, table)
+        )
+
+    def feeds(self, source: str, schema: TableSchema) -> tuple[Feed, ...]:
+        """Where rows of this table go, each target once, in the order of the configuration.
+
+        Raises FatalError when a condition needs a column that the table does not have.
+        """
+        cached = self._feeds.get((source, schema))
+        if cached is None:
+            cached = self._feeds[source, schema] = tuple(self._find_feeds(source, schema))
+        return cached
+
+    @cached_property
+    def _feeds(self) -> dict[tuple[str, TableSchema], tuple[Feed, ...]]:
+        return {}
+
+    def _find_feeds(self, source: str, schema: TableSchema) -> Iterable[Feed]:
+        database, table = schema.database, schema.table
+        matching = [route for route in self.routes if _route_means(route, source, schema)]
+        for target in self.targets:
+            if not _selection(target.tables, target.exclude).matches(database, table):
+                continue
+            routes = [route for route in matching if route.target == target.name]
+            if matching and not routes:
+                continue
+            conditions = None if not matching else _conditions(routes)
+            name = target.table(database, table)
+            yield Feed(target.name, name, self.lane(target.name, name, database, table), conditions)
+
+    def lane(self, target: str, name: str, database: str, table: str) -> str:
+        """The lane of a target table: as fixed, else as configured, else the safe one (`table`)."""
+        fixed = self.lanes.get(target, {}).get(name)
+        if fixed is not None:
+            return fixed
+        return configured_lane(self.target(target), database, table) or LANE_TABLE
+
+    def before_columns(self, source: str, schema: TableSchema) -> tuple[int, ...]:
+        """Columns whose values before a change must travel: the key's and those of conditions."""
+        wanted = set(schema.key)
+        for feed in self.feeds(source, schema):
+            for condition in feed.conditions or ():
+                wanted.update(schema.column_index[name] for name in _columns_of(condition, schema))
+        return tuple(sorted(wanted))
+
+    def resolution(self, target: str, table: str) -> Resolution | None:
+        """How conflicts in a target table are resolved; None when a single source feeds it."""
+        key = (target, table)
+        if key not in self._resolutions:
+            self._resolutions[key] = self._find_resolution(target, table)
+        return self._resolutions[key]
+
+    @cached_property
+    def _resolutions(self) -> dict[tuple[str, str], Resolution | None]:
+        return {}
+
+    def _find_resolution(self, target: str, name: str) -> Resolution | None:
+        if len(self.sources_of(target, name)) < 2:  # noqa: PLR2004 - a conflict needs two
+            return None
+        database, _, table = name.partition(".")
+        matching = [rule for rule in self.rules if rule.matches(target, database, table)]
+        named = [rule for rule in matching if rule.names(database, table)]
+        chosen = (named or matching)[:1]
+        return chosen[0].resolution if chosen else self.default_resolution
+
+    def sources_of(self, target: str, name: str) -> tuple[str, ...]:
+        """The sources that feed a target table: as found when the plan was made, else all that might."""
+        found = self.feeding.get(target, {}).get(name)
+        if found is not None:
+            return found
+        database, _, table = name.partition(".")
+        any_database = self.target(target).database is not None
+        return tuple(
+            source.name
+            for source in self.sources
+            if any(
+                pattern.table.matches(table)
+                and (any_database or pattern.database is None or pattern.database.matches(database))
+                for pattern in map(parse_table_pattern, source.tables)
+            )
+            and (any_database or any(parse_glob(text).matches(database) for text in source.databases))
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON values."""
+        return {"format": PLAN_FORMAT, **asdict(self)}
+
+    def same_content(self, other: RoutingPlan) -> bool:
+        """Whether the two differ in nothing but their number."""
+        return replace(self, version=0).to_json() == replace(other, version=0).to_json()
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """The plan that `to_json` gave `record` for. Raises FormatError when it is newer than this reader."""
+        if record.get("format") != PLAN_FORMAT:
+            raise FormatError(
+                f"plan format {record.get('format')} is not the one this reader knows ({PLAN_FORMAT})",
+                remedy="upgrade this stage before the one that wrote the plan",
+            )
+        return cls(
+            version=record["version"],
+            partitions=record["partitions"],
+            sources=tuple(SourcePlan(**_tuples(item)) for item in record["sources"]),
+            targets=tuple(
+                TargetPlan(**{**_tuples(item), "order_by": tuple((p, lane) for p, lane in item["order_by"])})
+                for item in record["targets"]
+            ),
+            routes=tuple(RoutePlan(**_tuples(item)) for item in record["routes"]),
+            rules=tuple(
+                RulePlan(tuple(item["tables"]), item["target"], Resolution(**item["resolution"]))
+                for item in record["rules"]
+            ),
+            default_resolution=Resolution(**record["default_resolution"]),
+            lanes=record["lanes"],
+            feeding={
+                target: {table: tuple(names) for table, names in tables.items()}
+                for target, tables in record["feeding"].items()
+            },
+            resolver_epoch=record["resolver_epoch"],
+        )
+
+
+def _tuples(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
+
+
+@lru_cache(maxsize=4096)
+def _selection(include: tuple[str, ...], exclude: tuple[str, ...]) -> TableSelection:
+    return select_tables(include, exclude)
+
+
+def _columns_of(condition: str, schema: TableSchema) -> list[str]:
+    """The condition's columns as the table spells them: MySQL's column names know no case."""
+    spelling = {name.lower(): name for name in schema.column_index}
+    try:
+        return [spelling[name.lower()] for name in compile_condition(condition).columns]
+    except KeyError as error:
+        raise FatalError(
+            f"condition {condition!r} needs column {error.args[0]}, which the table does not have",
+            where=f"{schema.database}.{schema.table}",
+            remedy="mend the condition, or leave the table out of its rule",
+        ) from None
+
+
+def _route_means(route: RoutePlan, source: str, schema: TableSchema) -> bool:
+    if route.sources and source not in route.sources:
+        return False
+    if not _selection(route.tables, route.exclude).matches(schema.database, schema.table):
+        return False
+    if route.condition is not None and route.optional:
+        present = {name.lower() for name in schema.column_index}
+        named = any(
+            pattern.is_exact and pattern.matches(schema.database, schema.table)
+            for pattern in map(parse_table_pattern, route.tables)
+        )
+        return named or all(name.lower() in present for name in compile_condition(route.condition).columns)
+    return True
+
+
+def _conditions(routes: Sequence[RoutePlan]) -> tuple[str, ...] | None:
+    texts = [route.condition for route in routes]
+    return None if None in texts else tuple(dict.fromkeys(text for text in texts if text is not None))
+
+
+def configured_lane(target: TargetPlan, database: str, table: str) -> str | None:
+    """The lane that the target's `order-by` asks for a source's table; None where it is silent."""
+    for text, lane in target.order_by:
+        if parse_table_pattern(text).matches(database, table):
+            return lane
+    return None
+
+
+def default_lane(table: SourceTable) -> str:
+    """The narrowest lane that keeps this table's rows right.
+
+    A secondary unique key ties rows of different keys together, and under a non-binary collation
+    two spellings are one key: both need the table's rows in one order.
+    """
+    schema = table.schema
+    ambiguous = any(
+        (collation := schema.columns[index].collation) is not None and not collation.endswith("_bin")
+        and collation != "binary"
+        for index in schema.key
+    )  # fmt: skip
+    return LANE_TABLE if table.unique_secondary or ambiguous or not schema.key else LANE_KEY
+
+
+def compile_plan(config: Config, tables: Sequence[SourceTable], previous: RoutingPlan | None = None) -> RoutingPlan:
+    """The plan of `config` for the tables that its sources have now.
+
+    `previous` is the newest plan in force: the result has its number if nothing differs, else the
+    next one, and a table's lane stays what it was.
+
+    Raises FatalError when the configuration asks for another lane than the table has.
+    """
+    bare = RoutingPlan(
+        version=1 if previous is None else previous.version + 1,
+        partitions=config.kafka.partitions,
+        sources=tuple(SourcePlan(s.name, s.databases, s.tables, s.exclude) for s in config.sources),
+        targets=tuple(
+            TargetPlan(
+                t.name, t.type or "", getattr(t, "database", None), t.tables, t.exclude, tuple(t.order_by.items())
+            )
+            for t in config.targets
+        ),
+        routes=tuple(_routes_of(config)),
+        rules=tuple(_rules_of(config)),
+        default_resolution=_resolution_of(config, config.conflict_resolution.rule_for("", "", "")),
+        lanes={} if previous is None else previous.lanes,
+    )
+    plan = _with_tables(bare, tables, previous)
+    return previous if previous is not None and plan.same_content(previous) else plan
+
+
+def _with_tables(plan: RoutingPlan, tables: Sequence[SourceTable], previous: RoutingPlan | None) -> RoutingPlan:
+    lanes = {target: dict(by_table) for target, by_table in plan.lanes.items()}
+    feeding: dict[str, dict[str, list[str]]] = {target.name: {} for target in plan.targets}
+    wider: dict[tuple[str, str], str] = {}
+    for table in tables:
+        schema = table.schema
+        if not plan.includes(table.source, schema.database, schema.table):
+            continue
+        for feed in plan.feeds(table.source, schema):
+            names = feeding[feed.target].setdefault(feed.table, [])
+            if table.source not in names:
+                names.append(table.source)
+            asked = configured_lane(plan.target(feed.target), schema.database, schema.table)
+            fixed = plan.lanes.get(feed.target, {}).get(feed.table)
+            if fixed is not None:
+                if asked is not None and asked != fixed:
+                    raise FatalError(
+                        f"order-by asks for {asked}, but the table's rows already flow under {fixed}",
+                        where=f"target {feed.target}, table {feed.table}",
+                        remedy="take order-by back, or use `gravity repartition`",
+                    )
+                continue
+            # A table that appears in a later plan may have flowed already, under the safe lane.
+            lane = asked or (default_lane(table) if previous is None else LANE_TABLE)
+            known = wider.get((feed.target, feed.table))
+            wider[feed.target, feed.table] = lane if known in (None, LANE_KEY) else str(known)
+    for (target, name), lane in wider.items():
+        lanes.setdefault(target, {})[name] = lane
+    return replace(
+        plan,
+        lanes=lanes,
+        feeding={target: {t: tuple(names) for t, names in found.items()} for target, found in feeding.items()},
+    )
+
+
+def _routes_of(config: Config) -> Iterable[RoutePlan]:
+    for route in config.routing:
+        if route.strategy not in _FLOWING:
+            continue
+        if route.strategy == "conditional":
+            for case in route.conditions:
+                for name in case.targets:
+                    yield RoutePlan(name, route.source_tables, route.exclude, route.sources, case.condition)
+        else:
+            for name in route.targets:
+                yield RoutePlan(name, route.source_tables, route.exclude, route.sources)
+    for rule in config.distribution_rules:
+        for name in rule.targets:
+            yield RoutePlan(name, rule.tables, rule.exclude, rule.sources, rule.condition, optional=True)
+
+
+def _rules_of(config: Config) -> Iterable[RulePlan]:
+    for rule in config.conflict_resolution.rules:
+        yield RulePlan(rule.tables, rule.target, _resolution_of(config, rule))
+
+
+def _resolution_of(config: Config, rule: Any) -> Resolution:  # noqa: ANN401 - ConflictRule; see TYPE_CHECKING
+    source, _, column = rule.timestamp_source.partition(":")
+    return Resolution(
+        strategy=rule.strategy_in_force,
+        ranks=config.source_ranks(rule),
+        on_delete=rule.on_delete,
+        timestamp_column=column if source == "column" else None,
+    )
