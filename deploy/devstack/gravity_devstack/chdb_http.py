@@ -27,14 +27,18 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import chdb
-import lz4.frame
+import lz4.frame  # type: ignore[import-untyped]
 import zstandard
 
 TRANSPORT = frozenset(
-    "query database default_format user password session_id session_timeout session_check query_id "
-    "quota_key compress decompress wait_end_of_query buffer_size role client_protocol_version "
-    "send_progress_in_http_headers http_headers_progress_interval_ms enable_http_compression "
-    "cancel_http_readonly_queries_on_client_close stacktrace".split()
+    {
+        *("query", "database", "default_format", "user", "password", "role", "quota_key"),
+        *("session_id", "session_timeout", "session_check", "query_id", "stacktrace"),
+        *("compress", "decompress", "enable_http_compression", "buffer_size", "wait_end_of_query"),
+        *("client_protocol_version", "send_progress_in_http_headers"),
+        "http_headers_progress_interval_ms",
+        "cancel_http_readonly_queries_on_client_close",
+    }
 )
 """Parameters of the address that are not settings of the query."""
 
@@ -53,9 +57,12 @@ HEAD_BYTES = 1 << 16
 """How far into a statement we look for its words: beyond are only data."""
 
 INSERT = re.compile(
-    rb"^\s*INSERT\s+INTO\s.*?\b(?P<word>FORMAT)\s+(?P<name>\w+)(?:[ \t]*\r?\n|\s|;|$)", re.I | re.S
+    rb"^\s*INSERT\s+INTO\s.*?\b(?P<word>FORMAT)\s+(?P<name>\w+)(?:[ \t]*\r?\n|\s|;|$)",
+    re.IGNORECASE | re.DOTALL,
 )
-FORMAT = re.compile(rb"\bFORMAT\s+(?P<name>\w+)\s*(?:SETTINGS\b.*)?;?\s*$", re.I | re.S)
+FORMAT = re.compile(
+    rb"\bFORMAT\s+(?P<name>\w+)\s*(?:SETTINGS\b.*)?;?\s*$", re.IGNORECASE | re.DOTALL
+)
 
 
 def identifier(name: str) -> str:
@@ -66,6 +73,11 @@ def identifier(name: str) -> str:
 def literal(text: str) -> str:
     """`text` quoted as a string."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _open(data: str) -> Any:  # noqa: ANN401  chdb has no types.
+    """A handle of the engine on `data`; cheap after the first one of the process."""
+    return chdb.connect(data)  # type: ignore[no-untyped-call]
 
 
 def inflate(body: bytes, encoding: str | None) -> bytes:
@@ -109,7 +121,7 @@ class Facade(ThreadingHTTPServer):
         self.data = data
         self.users = users
         self.verbose = verbose
-        self.engine = chdb.connect(data)
+        self.engine = _open(data)
         answer = self.engine.query("SELECT version(), timezone()", "TSV").bytes().decode()
         self.version, self.time_zone = answer.split()
         self._faults: list[dict[str, str]] = []
@@ -224,7 +236,7 @@ class Request(BaseHTTPRequestHandler):
     ) -> tuple[bytes, dict[str, str]]:
         """The answer to a statement in a handle of its own, and the headers that go with it."""
         started_ns = time.monotonic_ns()
-        engine = chdb.connect(self.server.data)
+        engine = _open(self.server.data)
         try:
             self._configure(engine, parameters)
             if insert := INSERT.match(sql[:HEAD_BYTES]):
@@ -252,7 +264,11 @@ class Request(BaseHTTPRequestHandler):
         summary["elapsed_ns"] = time.monotonic_ns() - started_ns
         return output, self._headers(format_name, summary)
 
-    def _configure(self, engine: Any, parameters: Mapping[str, str]) -> None:
+    def _configure(
+        self,
+        engine: Any,  # noqa: ANN401  chdb has no types.
+        parameters: Mapping[str, str],
+    ) -> None:
         """Applies database and settings of the request to its handle."""
         database = parameters.get("database") or self.headers.get("X-ClickHouse-Database")
         if database:

@@ -98,7 +98,7 @@ def fetch(
         bool, typer.Option("--all", help="Also MySQL 9.7, which needs apt (66 MB).")
     ] = False,
 ) -> None:
-    """Downloads what the servers need and prepares their data folders; then no network is needed."""
+    """Downloads what the servers need and prepares data folders; later no network is needed."""
     reporter = Reporter()
     with tempfile.TemporaryDirectory() as scratch, Guardian(Path(scratch)) as guardian:
         kafka.make_template(guardian, reporter)

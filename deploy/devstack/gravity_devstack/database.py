@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import zlib
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pymysql
 from pymysql.connections import Connection
@@ -51,6 +52,11 @@ def server_id(name: str) -> int:
     return 1_000_000 + zlib.crc32(name.encode()) % 1_000_000_000
 
 
+def user_options() -> list[str]:
+    """What the servers of this family want to be told before they run as root."""
+    return ["--user=root"] if os.geteuid() == 0 else []
+
+
 class DatabaseServer(Server):
     """A server that speaks MySQL's protocol, ready to be a replication source."""
 
@@ -63,7 +69,7 @@ class DatabaseServer(Server):
         options: Sequence[str] = (),
         settings: Mapping[str, str | int] | None = None,
     ) -> None:
-        """Adds `options` (`--name=value`) and `settings` (`name=value`) after our own, so they win."""
+        """Puts `options` (`--name=value`) and `settings` (`name=value`) after our own: they win."""
         super().__init__(home)
         self.user = USER
         self.password = PASSWORD
@@ -83,7 +89,11 @@ class DatabaseServer(Server):
             self._version = str(row[0]) if row else "unknown"
         return self._version
 
-    def connect(self, database: str | None = None, **arguments: Any) -> Connection[Any]:
+    def connect(
+        self,
+        database: str | None = None,
+        **arguments: Any,  # noqa: ANN401  Whatever PyMySQL takes.
+    ) -> Connection[Any]:
         """A new PyMySQL connection with autocommit; `arguments` go to `pymysql.connect`.
 
         Raises:
@@ -98,7 +108,7 @@ class DatabaseServer(Server):
             "charset": "utf8mb4",
             "autocommit": True,
         }
-        return cast("Connection[Any]", pymysql.connect(**{**defaults, **arguments}))
+        return pymysql.connect(**{**defaults, **arguments})
 
     @abstractmethod
     def template(self) -> Path:
@@ -108,9 +118,7 @@ class DatabaseServer(Server):
         """Copies the template unless the server has data already."""
         if self.data.exists():
             return
-        template = self.template()
-        with self.reporter.step(f"prepare {self.kind} {self.name}"):
-            copy_tree(template / "data", self.data)
+        copy_tree(self.template() / "data", self.data)
 
     def probe(self) -> None:
         """Asks for the greeting and logs in."""
@@ -135,9 +143,7 @@ class DatabaseServer(Server):
         ]
 
 
-def cached_template(
-    label: str, recipe: Sequence[str], build: Callable[[Path], None]
-) -> Path:
+def cached_template(label: str, recipe: Sequence[str], build: Callable[[Path], None]) -> Path:
     """The cache entry for a data folder, a new one whenever `recipe` (options, SQL) changes."""
     digest = hashlib.sha256("\n".join(recipe).encode()).hexdigest()
     return made_once(f"template-{label}-{digest[:10]}", build)

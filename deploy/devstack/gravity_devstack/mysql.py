@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import shutil
 import subprocess
 import tarfile
@@ -19,6 +18,7 @@ from gravity_devstack.database import (
     STORAGE_OPTIONS,
     DatabaseServer,
     cached_template,
+    user_options,
 )
 from gravity_devstack.errors import StartError, Unavailable
 from gravity_devstack.process import Guardian
@@ -64,7 +64,8 @@ class Release(ABC):
                     [
                         *program.argv,
                         *("--initialize-insecure", f"--init-file={script}"),
-                        *(f"--datadir={folder / 'data'}", f"--user={getpass.getuser()}"),
+                        f"--datadir={folder / 'data'}",
+                        *user_options(),
                         *options,
                     ],
                     log=folder / "initialise.log",
@@ -232,7 +233,7 @@ class MysqlServer(DatabaseServer):
         program = self.release.program()
         argv = [
             *program.argv,
-            f"--user={getpass.getuser()}",
+            *user_options(),
             *self.listen_options(),
             *self.release.storage_options,
             *self.release.extra_options,

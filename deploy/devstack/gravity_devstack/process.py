@@ -104,7 +104,7 @@ class Guardian:
         self._raise_on_error(reply, f"cannot execute {argv[0]}")
         return Process(self, int(reply["pid"]), log)
 
-    def run(
+    def run(  # noqa: PLR0913  Each says one thing about the program.
         self,
         argv: Sequence[str],
         *,
@@ -122,7 +122,9 @@ class Guardian:
         process = self.start(argv, log=log, cwd=cwd, env=env, stdin=stdin)
         code = process.wait(timeout_s)
         if code != 0:
-            fate = f"took more than {timeout_s:.0f} s" if code is None else f"ended with code {code}"
+            fate = (
+                f"took more than {timeout_s:.0f} s" if code is None else f"ended with code {code}"
+            )
             process.signal(signal.SIGKILL)
             raise StartError(
                 f"{Path(argv[0]).name} {fate}\n{log_tail(log)}",
@@ -168,7 +170,9 @@ class Guardian:
     @staticmethod
     def _raise_on_error(reply: dict[str, Any], what: str) -> None:
         if "error" in reply:
-            raise StartError(what, where=str(reply["error"]), remedy="check the path and its rights")
+            raise StartError(
+                what, where=str(reply["error"]), remedy="check the path and its rights"
+            )
 
 
 class Process:

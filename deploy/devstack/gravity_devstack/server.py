@@ -1,4 +1,4 @@
-"""What every server of a stack can do: start, stop, die, freeze, and tell why it did not come up."""
+"""What every server of a stack can do: start, stop, die, freeze, and say why it is not up."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gravity_devstack.errors import StartError
-from gravity_devstack.port import LOOPBACK, free_port, is_free
+from gravity_devstack.port import LOOPBACK, free_port, is_free, release
 from gravity_devstack.process import Guardian, Process, log_tail
 from gravity_devstack.progress import Reporter
 
@@ -60,6 +60,7 @@ class Server(ABC):
         self.guardian = home.guardian
         self.reporter = home.reporter
         self._process: Process | None = None
+        self._ports: list[int] = []
         (home.folder / "tmp").mkdir(parents=True, exist_ok=True)
         self.port = self.remembered_port("port")
 
@@ -132,11 +133,17 @@ class Server(ABC):
         """Lets a frozen process go on."""
         self._signal(signal.SIGCONT)
 
+    def forget(self) -> None:
+        """Gives the ports back, once the stack is closed and nothing listens any more."""
+        for port in self._ports:
+            release(port)
+
     def remembered_port(self, label: str) -> int:
         """A port kept under `label` in `server.json`, so that a reused folder keeps addresses."""
         memory = self.folder / "server.json"
         ports = json.loads(memory.read_text()) if memory.exists() else {}
         ports[label] = free_port(ports.get(label))
+        self._ports.append(ports[label])
         memory.write_text(json.dumps(ports))
         return int(ports[label])
 

@@ -30,7 +30,9 @@ ServerT = TypeVar("ServerT", bound=Server)
 class Stack:
     """Servers on loopback, started on demand, ended with the `with` block or with the program."""
 
-    def __init__(self, folder: Path | str | None = None, *, reporter: Reporter | None = None) -> None:
+    def __init__(
+        self, folder: Path | str | None = None, *, reporter: Reporter | None = None
+    ) -> None:
         """Keeps data and ports in `folder` for the next time; None means a temporary folder."""
         self._kept = Path(folder).absolute() if folder is not None else None
         self.reporter = reporter or Reporter()
@@ -71,6 +73,8 @@ class Stack:
         """Ends all servers; in a kept folder they shut down in order. Harmless when repeated."""
         if self._guardian is not None:
             self._guardian.close()
+            for server in self._servers.values():
+                server.forget()
 
     @property
     def folder(self) -> Path:
@@ -163,7 +167,9 @@ class Stack:
         )
         raise ValueError(message)
 
-    def _server(self, key: str, expected: type[ServerT], make: Callable[[Home], ServerT]) -> ServerT:
+    def _server(
+        self, key: str, expected: type[ServerT], make: Callable[[Home], ServerT]
+    ) -> ServerT:
         """The server `key`; whoever asks first starts it, others wait for that."""
         folder, guardian = self._entered()
         with self._turn:
