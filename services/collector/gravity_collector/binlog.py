@@ -1,0 +1,271 @@
+"""The connection to a source's binlog. The only module that imports mysql-replication.
+
+The library logs in, negotiates checksums and heartbeats, and asks for the binlog. From then on its
+socket is read here in large pieces, because its own reader is far slower than the server.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pymysql
+from pymysqlreplication import BinLogStreamReader  # type: ignore[import-untyped]
+
+from gravity.errors import FatalError, GravityError, PositionLostError, SourceSettingError, TransientError
+from gravity_collector.decoder import TableDecoders
+from gravity_collector.event import Event
+from gravity_collector.event_parser import EventParser, ServerMessageError
+from gravity_collector.server import Flavor, ServerFacts, server_facts
+
+_RECEIVE_BYTES: Final = 256 * 1024
+_SILENT_HEARTBEATS_MAX: Final = 3
+"""Heartbeats that may fail to come before the connection counts as dead."""
+# An executed set must not be empty for the library; no server has this UUID.
+_NOTHING_EXECUTED: Final = "00000000-0000-0000-0000-000000000001:1"
+_PRIVATE_CONNECT: Final = "_BinLogStreamReader__connect_to_stream"
+
+_RETRIED: Final = frozenset(
+    (1040, 1053, 1152, 1158, 1159, 1160, 1161, 1203, 1205, 1226, 1317, 1927, 2002, 2003, 2006, 2013, 2055)
+)
+_LOST: Final = frozenset((1220, 1236, 1789, 1945, 1955, 1373))
+_SETTINGS: Final[Mapping[int, str]] = {
+    1044: "grant the user access to the source's databases",
+    1045: "check user and password of the source",
+    1049: "check the database's name",
+    1129: "run FLUSH HOSTS at the source",
+    1130: "allow the user to connect from this host",
+    1142: "GRANT SELECT, REPLICATION SLAVE, REPLICATION CLIENT ON *.* to the user",
+    1227: "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* to the user",
+    1251: "the server wants an authentication plugin that PyMySQL lacks",
+    1381: "start the source with --log-bin",
+    1698: "give the user a password: the server wants to know it by its socket",
+    1950: "SET GLOBAL gtid_strict_mode as it was when the binlog was written",
+    2026: "check the TLS settings of the source",
+    2059: "the server wants an authentication plugin that PyMySQL lacks",
+}
+_POSITION_REMEDY: Final = (
+    "the source no longer has what comes next: snapshot it again with `gravity reset --source`, "
+    "and keep its binlogs longer (binlog_expire_logs_seconds)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StartAtFile:
+    """Start at a byte of a binlog file where a transaction starts (4 is the first one)."""
+
+    file_name: str
+    offset: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class StartAfterGtids:
+    """Start after all transactions of a set.
+
+    MySQL: an executed set (`uuid:1-5,uuid:1-3`); MariaDB: the last GTID of each domain (`0-1-5,1-1-3`).
+    Empty means from the oldest binlog on.
+    """
+
+    gtid_set: str
+
+
+Start = StartAtFile | StartAfterGtids
+
+
+def read_server_facts(connection: Mapping[str, Any], source: str) -> ServerFacts:
+    """The facts of the server that PyMySQL's `connection` arguments lead to.
+
+    Raises:
+        SourceSettingError: it refuses us; TransientError: it can't be reached now.
+    """
+    try:
+        client = pymysql.connect(**connection, autocommit=True)
+    except pymysql.err.MySQLError as error:
+        raise _named(error, source) from error
+    try:
+
+        def query(statement: str) -> list[tuple[object, ...]]:
+            with client.cursor() as cursor:
+                cursor.execute(statement)
+                return list(cursor.fetchall())
+
+        return server_facts(query)
+    except pymysql.err.MySQLError as error:
+        raise _named(error, source) from error
+    finally:
+        client.close()
+
+
+class BinlogStream:
+    """A source's binlog as typed events. Made by `open_stream`; close it when done."""
+
+    def __init__(
+        self,
+        client: socket.socket,
+        parser: EventParser,
+        *,
+        source: str,
+        silence_s_max: float,
+        on_close: Callable[[], None],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._socket = client
+        self._parser = parser
+        self._source = source
+        self._silence_s_max = silence_s_max
+        self._on_close = on_close
+        self._monotonic = monotonic
+        self._heard_s = monotonic()
+
+    @property
+    def file_name(self) -> str:
+        """The binlog file being read; empty until the first Rotate event."""
+        return self._parser.file_name
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether a stream opened with `until_end` has given everything there was."""
+        return self._parser.is_at_end
+
+    def read(self, timeout_s: float) -> list[Event]:
+        """The next events, in order; empty when nothing came for `timeout_s` seconds (0: nothing is there now).
+
+        An empty list while a large event is on its way is possible too.
+
+        Raises:
+            TransientError: the connection broke; open the stream again.
+            PositionLostError, SourceSettingError, UnreadableEventError: halt.
+        """
+        if self._parser.is_at_end:
+            return []
+        received = self._receive(timeout_s)
+        if received is None:
+            silence_s = self._monotonic() - self._heard_s
+            if silence_s > self._silence_s_max:
+                raise self._broken(f"no heartbeat for {silence_s:.0f} s")
+            return []
+        self._heard_s = self._monotonic()
+        try:
+            events = self._parser.feed(received)
+        except ServerMessageError as error:
+            raise _by_code(error.code, error.message, self._where) from error
+        return events
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._on_close()
+
+    @property
+    def _where(self) -> str:
+        return f"source {self._source}, near {self._parser.file_name}:{self._parser.next_offset}"
+
+    def _receive(self, timeout_s: float) -> bytes | None:
+        """What the socket gives; None if nothing came in time."""
+        try:
+            self._socket.settimeout(timeout_s)
+            received = self._socket.recv(_RECEIVE_BYTES)
+        except (TimeoutError, BlockingIOError, InterruptedError, ssl.SSLWantReadError):
+            return None
+        except OSError as error:
+            raise self._broken(str(error)) from error
+        if not received:
+            raise self._broken("the server closed it")
+        return received
+
+    def _broken(self, what: str) -> TransientError:
+        return TransientError(f"the binlog connection broke: {what}", where=self._where)
+
+
+def open_stream(  # noqa: PLR0913 - all options that matter, each by its name
+    connection: Mapping[str, Any],
+    start: Start,
+    facts: ServerFacts,
+    *,
+    source: str,
+    server_id: int,
+    heartbeat_s: float,
+    verify_checksums: bool = True,
+    until_end: bool = False,
+    decoders: TableDecoders | None = None,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> BinlogStream:
+    """Asks the server for its binlog from `start` on.
+
+    `connection` are PyMySQL's arguments. `server_id` must be unique among the server's replicas. With
+    `until_end` the server ends the stream where its binlog ends. `decoders` may be kept over reconnections.
+
+    Raises:
+        TransientError: the server can't be reached now.
+        PositionLostError: it has no such position; SourceSettingError: it refuses us.
+    """
+    reader = BinLogStreamReader(
+        connection_settings=dict(connection),
+        server_id=server_id,
+        blocking=not until_end,
+        resume_stream=True,
+        slave_heartbeat=heartbeat_s,
+        pymysql_wrapper=_connect,
+        **_start_options(start, facts.flavor),
+    )
+    try:
+        getattr(reader, _PRIVATE_CONNECT)()
+    except pymysql.err.MySQLError as error:
+        reader.close()
+        raise _named(error, source) from error
+    client: socket.socket = reader._stream_connection._sock  # noqa: SLF001 - read past the library
+    return BinlogStream(
+        client,
+        EventParser(source, decoders or TableDecoders(facts.collations), verify_checksums=verify_checksums),
+        source=source,
+        silence_s_max=heartbeat_s * _SILENT_HEARTBEATS_MAX,
+        on_close=reader._stream_connection._force_close,  # noqa: SLF001 - COM_QUIT has no place in a stream
+        monotonic=monotonic,
+    )
+
+
+def _connect(**settings: Any) -> pymysql.Connection[Any]:  # noqa: ANN401 - PyMySQL's own arguments
+    client = pymysql.connect(**settings)
+    with client.cursor() as cursor:
+        # The library says so only while checksums are on now; older files may have them all the same.
+        cursor.execute("SET @master_binlog_checksum = @@global.binlog_checksum")
+    return client
+
+
+def _start_options(start: Start, flavor: Flavor) -> dict[str, object]:
+    if isinstance(start, StartAtFile):
+        # For MariaDB the library ignores file and offset unless it takes the server for MySQL.
+        return {"log_file": start.file_name, "log_pos": start.offset, "is_mariadb": False}
+    if flavor == "mariadb":
+        return {"auto_position": start.gtid_set, "is_mariadb": True}
+    return {"auto_position": start.gtid_set or _NOTHING_EXECUTED, "is_mariadb": False}
+
+
+def _named(error: pymysql.err.MySQLError, source: str) -> GravityError:
+    code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
+    message = str(error.args[1]) if len(error.args) > 1 else str(error)
+    return _by_code(code, message, f"source {source}")
+
+
+def _by_code(code: int, message: str, where: str) -> GravityError:
+    """The error that a server's error number stands for. Unknown numbers stop."""
+    what = f"the server says ({code}) {message}"
+    if code in _LOST:
+        return _position_error(what, message, where)
+    if code in _RETRIED:
+        return TransientError(what, where=where)
+    if code in _SETTINGS:
+        return SourceSettingError(what, where=where, remedy=_SETTINGS[code])
+    return FatalError(what, where=where, remedy="look the number up in the server's error reference")
+
+
+def _position_error(what: str, message: str, where: str) -> GravityError:
+    # Number 1236 covers everything that ends a dump; only its text tells these apart.
+    if "same server_uuid/server_id" in message or "same server_id" in message:
+        return SourceSettingError(what, where=where, remedy="give each reader of the source a server-id of its own")
+    if "max_allowed_packet" in message:
+        return SourceSettingError(what, where=where, remedy="SET GLOBAL max_allowed_packet=1073741824 at the source")
+    return PositionLostError(what, where=where, remedy=_POSITION_REMEDY)
