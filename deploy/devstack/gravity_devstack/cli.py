@@ -160,5 +160,5 @@ def main() -> None:
     try:
         app()
     except DevstackError as error:
-        Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False)
+        sys.stderr.write(f"error: {error}\n")
         sys.exit(1)

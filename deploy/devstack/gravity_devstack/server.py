@@ -186,6 +186,8 @@ class Server(ABC):
         while time.monotonic() < deadline:
             if (code := process.poll()) is not None:
                 fate = f"ended with code {code} while starting"
+                if not is_free(self.port):
+                    fate += f"; port {self.port} belongs to another program"
                 break
             try:
                 self.probe()
@@ -197,9 +199,8 @@ class Server(ABC):
         else:
             fate = f"did not serve within {READY_TIMEOUT_S:.0f} s: {reason}"
             self._signal(signal.SIGKILL)
-        taken = "" if is_free(self.port) else f"; port {self.port} belongs to another program"
         raise StartError(
-            f"{self.kind} {self.name} {fate}{taken}\n{log_tail(self.log)}",
+            f"{self.kind} {self.name} {fate}\n{log_tail(self.log)}",
             where=f"{self.host}:{self.port} (log: {self.log})",
             remedy="read the server's last words above",
         )

@@ -10,7 +10,11 @@ from gravity_devstack.apt import debian_mirror
     ("name", "text", "mirror"),
     [
         ("sources.list", "deb http://m.example/debian stable main\n", "http://m.example/debian"),
-        ("d/a.sources", "Types: deb\nURIs: https://m.example/debian/\n", "https://m.example/debian/"),
+        (
+            "d/a.sources",
+            "Types: deb\nURIs: https://m.example/debian/\n",
+            "https://m.example/debian/",
+        ),
         ("sources.list", "# deb http://m.example/debian stable main\n", None),
         ("sources.list", "deb http://m.example/ubuntu noble main\n", None),
         ("sources.list", "deb http://m.example/debian-security stable main\n", None),

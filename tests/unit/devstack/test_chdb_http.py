@@ -2,7 +2,7 @@
 
 import gzip
 
-import lz4.frame
+import lz4.frame  # type: ignore[import-untyped]
 import pytest
 import zstandard
 from gravity_devstack.chdb_http import FORMAT, INSERT, identifier, inflate, literal
