@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from gravity.errors import FatalError, TransientError
-from gravity.kafka.client import MESSAGE_BYTES_MAX, client_settings, kafka_error
+from gravity.kafka.client import MESSAGE_BYTES_MAX, Cluster, client_settings, kafka_error
 from gravity.topic import TopicSpec
 
-if TYPE_CHECKING:
-    from gravity.config.kafka import KafkaCluster
+
+class ReplicatedCluster(Cluster, Protocol):
+    """A cluster, and how many copies of a new topic it should keep."""
+
+    @property
+    def replication_factor(self) -> int:
+        """Copies of a topic that is created."""
 
 
 class TopicAdmin:
     """Creates and inspects topics of one cluster."""
 
-    def __init__(self, cluster: KafkaCluster) -> None:
+    def __init__(self, cluster: ReplicatedCluster) -> None:
         self._cluster = cluster
         # Kept for the object's life: results of a temporary AdminClient fail with _DESTROY.
         self._admin = AdminClient(client_settings(cluster, "gravity-admin"))
@@ -35,6 +40,22 @@ class TopicAdmin:
                 remedy="is the broker up, and is kafka.brokers right?",
             ) from error
         return {name: len(topic.partitions) for name, topic in topics.items()}
+
+    def topic_id(self, name: str, timeout_s: float = 20.0) -> str:
+        """The topic's identity: a topic that is deleted and made again has another.
+
+        Raises FatalError when there is no such topic, TransientError while Kafka is away.
+        """
+        futures = self._admin.describe_topics(TopicCollection([name]), request_timeout=timeout_s)
+        try:
+            description = futures[name].result()
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise FatalError(
+                    f"topic {name} does not exist", remedy="run `gravity topics CONFIG` (or `gravity run`) first"
+                ) from error
+            raise kafka_error(error, name) from error
+        return str(description.topic_id)
 
     def ensure(self, specs: Iterable[TopicSpec]) -> list[str]:
         """Creates the topics that are missing and returns their names.

@@ -1,0 +1,87 @@
+"""Rows that a target will never take: set aside in a topic with their reason, up to a ceiling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from gravity.clock import now_us
+from gravity.codec import encode_batch, encode_record
+from gravity.errors import FatalError
+
+if TYPE_CHECKING:
+    from gravity.sink import Refusal
+
+DEAD_MAX = 1000
+"""Rows a process may set aside before it halts: more than that is a mistake, not bad luck."""
+
+
+class Producer(Protocol):
+    """The part of `gravity.kafka.producer.LogProducer` that is needed here."""
+
+    def send(self, topic: str, partition: int, value: bytes | None, *, key: bytes | None = None) -> None:
+        """Queues one message."""
+
+    def flush(self) -> None:
+        """Returns once everything sent has been acknowledged; raises otherwise."""
+
+
+class DeadLetters:
+    """Writes dead letters of one target and counts them. A row is written once per process."""
+
+    def __init__(self, producer: Producer, topic: str, *, stage: str, target: str, target_topic: str) -> None:
+        self._producer = producer
+        self._topic = topic
+        self._stage = stage
+        self._target = target
+        self._target_topic = target_topic
+        self._known: set[tuple[int, int, int]] = set()
+
+    def set_aside(self, partition: int, refusals: Sequence[Refusal]) -> None:
+        """Returns once all of them are durable in the topic.
+
+        Raises:
+            FatalError: more than DEAD_MAX rows were refused since the process began.
+            TransientError: the topic can't be written at present.
+        """
+        fresh = [r for r in refusals if (partition, r.message.offset, r.row) not in self._known]
+        if len(self._known) + len(fresh) > DEAD_MAX:
+            first = fresh[0]
+            raise FatalError(
+                f"more than {DEAD_MAX} rows were refused; the last: {first.code} {first.reason}",
+                where=f"target {self._target}, table {first.message.header.routed.table}",
+                remedy=f"mend the target; the rows set aside are in topic {self._topic}",
+            )
+        for refusal in fresh:
+            key = f"{self._target}/{partition}/{refusal.message.offset}/{refusal.row}"
+            self._producer.send(self._topic, 0, self._letter(partition, refusal), key=key.encode())
+        if fresh:
+            self._producer.flush()
+            self._known.update((partition, r.message.offset, r.row) for r in fresh)
+
+    def _letter(self, partition: int, refusal: Refusal) -> bytes:
+        message, row = refusal.message, refusal.row
+        routed, batch = message.header.routed, message.batch
+        whole = batch is None
+        return encode_record(
+            "dead_letter",
+            {
+                "stage": self._stage,
+                "target": self._target,
+                "source": routed.source,
+                "table": routed.table,
+                "reason": refusal.reason,
+                "code": refusal.code,
+                "topic": self._target_topic,
+                "partition": partition,
+                "offset": message.offset,
+                "row": -1 if whole else row,
+                "origin_seq": routed.seq,
+                "origin_row": -1 if batch is None else batch.origin_of(row),
+                "position": str(routed.from_ if batch is None else batch.position_of(row)),
+                "gtid": "" if batch is None else batch.transactions[batch.tx[row]].gtid,
+                "schema": routed.schema,
+                "time_us": now_us(),
+                "value": message.value if batch is None else encode_batch(batch.take([row])),
+            },
+        )

@@ -1,0 +1,372 @@
+"""What every sink shares: the port a target is written through, and the lane that feeds it. Pure.
+
+A lane is one partition of `target.<target>`. It admits messages in offset order, keeps them until a
+write is worth its price, and hands the writer one `Write` at a time together with the progress that
+must become durable with the rows.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from gravity.batch import ChangeBatch
+from gravity.codec import decode_batch, decode_record
+from gravity.errors import FatalError
+from gravity.header import RoutedKind, TargetHeader
+from gravity.progress import Admission, SinkProgress
+
+
+@dataclass(frozen=True, slots=True)
+class FrontierPoint:
+    """How far one source has been applied: everything of it before `position` is in the target."""
+
+    position: str
+    gtids: str
+    ets: int
+    """Commit time of the last transaction that has passed, microseconds by the source's clock."""
+    time_us: int
+    """When the collector wrote the marker that says so, microseconds by its own clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Rows by what became of them. They add up to the rows of all messages before `next_offset`."""
+
+    applied: int = 0
+    dead: int = 0
+    """Set aside in the dead-letter topic."""
+    repeats: int = 0
+    """In messages that had been applied before."""
+    void: int = 0
+    """In messages of a resolver that had been replaced."""
+
+    def plus(self, other: Counts) -> Counts:
+        """The sum of both."""
+        return Counts(
+            self.applied + other.applied,
+            self.dead + other.dead,
+            self.repeats + other.repeats,
+            self.void + other.void,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a target knows of its own past in one lane; durable with the rows it speaks of."""
+
+    progress: SinkProgress = SinkProgress()
+    frontier: Mapping[str, FrontierPoint] = field(default_factory=dict)
+    counts: Counts = Counts()
+
+    def to_json(self) -> dict[str, object]:
+        """As JSON values; the inverse of `from_json`."""
+        p, c = self.progress, self.counts
+        return {
+            "next_offset": p.next_offset, "last_seq": p.last_seq, "term": p.term,
+            "frontier": {
+                source: {"position": f.position, "gtids": f.gtids, "ets": f.ets, "time_us": f.time_us}
+                for source, f in self.frontier.items()
+            },
+            "applied": c.applied, "dead": c.dead, "repeats": c.repeats, "void": c.void,
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, object]) -> Stored:
+        """The value that `to_json` gave `record` for; keys it does not have count as 0 or empty."""
+
+        def number(name: str) -> int:
+            value = record.get(name, 0)
+            return value if isinstance(value, int) else 0
+
+        points = record.get("frontier", {})
+        assert isinstance(points, Mapping)
+        return cls(
+            SinkProgress(number("next_offset"), number("last_seq"), number("term")),
+            {source: FrontierPoint(**point) for source, point in points.items()},
+            Counts(number("applied"), number("dead"), number("repeats"), number("void")),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A message that is to be applied."""
+
+    header: TargetHeader
+    offset: int
+    value: bytes
+    batch: ChangeBatch | None
+    """The rows; None for a schema change, which stands at its place among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A row that the target will never take."""
+
+    message: Admitted
+    row: int
+    code: str
+    """The target's error code, or a name of our own."""
+    reason: str
+
+
+SetAside = Callable[[Sequence[Refusal]], None]
+"""Puts rows into the dead-letter topic and returns once they are durable there.
+
+Raises FatalError when there are too many of them.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Messages of one lane to be applied at once, and what must become durable with them."""
+
+    partition: int
+    before: Stored
+    after: Stored
+    """As if every row were applied; `dead_lettered` corrects the counts."""
+    messages: tuple[Admitted, ...]
+    rows: int
+
+    def dead_lettered(self, rows: int) -> Stored:
+        """What is to be stored when this many of the rows were set aside."""
+        moved = self.after.counts.plus(Counts(applied=-rows, dead=rows))
+        return replace(self.after, counts=moved)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """When a lane's messages are worth a write: whichever limit is met first."""
+
+    rows_max: int
+    wait_ms_max: int
+    """Age of the oldest message."""
+    wait_ms_idle: int
+    """The same, while no further message is waiting."""
+    interval_ms: int = 0
+    """Two writes of a lane begin at least so far apart."""
+    quiet_ms: int = 1000
+    """The same as `wait_ms_max` for messages without rows: markers, repeats."""
+    bytes_max: int = 16 * 1024 * 1024
+
+
+class LaneWriter(Protocol):
+    """One lane of one target, ours since `SinkWriter.take_over` until `close`."""
+
+    def write(self, write: Write, set_aside: SetAside) -> Stored:
+        """Applies `write` and returns what is now durable at the target.
+
+        Afterwards the target is as if each row had been applied in order, and its progress says so;
+        the two become visible together (ClickHouse: rows first, harmlessly repeated). Rows that the
+        target refuses are handed to `set_aside` before progress moves; their neighbours go on. A
+        refused row is skipped safely because every later change of its key holds the whole row.
+
+        Raises:
+            TransientError: call again with the same or a longer write that begins alike. Whether
+                this one became durable may be unknown; the next call finds out.
+            FencedError: another process has taken the lane over; nothing more was written.
+            FatalError: an operator must act; nothing was written.
+        """
+
+    def keep_alive(self) -> None:
+        """Called a few times a second; keeps an idle session open."""
+
+    def close(self) -> None:
+        """Gives the lane up. What was not durable is rolled back."""
+
+
+class SinkWriter(Protocol):
+    """One target. Lifecycle: open, then take_over and LaneWriter.close in any order, then close."""
+
+    @property
+    def pace(self) -> Pace:
+        """When a lane of this target should be written."""
+
+    def open(self) -> None:
+        """Connects and makes what the sink needs for itself.
+
+        Raises:
+            TransientError: the target is away; call again.
+            FatalError: it refuses us, or is not what it should be.
+        """
+
+    def take_over(self, partition: int) -> tuple[LaneWriter, Stored]:
+        """Makes the lane ours. A former owner's writes are decided before this returns, or equal ours.
+
+        Raises:
+            TransientError: not now; call again.
+        """
+
+    def close(self) -> None:
+        """Gives all connections up."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    header: TargetHeader
+    offset: int
+    value: bytes
+    admission: Admission
+    after: SinkProgress
+
+
+def _split(table: str) -> tuple[str, str]:
+    database, _, name = table.partition(".")
+    return database, name
+
+
+def split_table(header: TargetHeader) -> tuple[str, str]:
+    """(database, table) at the target."""
+    return _split(header.routed.table)
+
+
+class Lane:
+    """Collects one partition's messages and cuts them into writes. Knows no clock: it is told.
+
+    `stored` is what the target has; messages behind it wait in `_items`. Times are seconds of any
+    clock that never goes back.
+    """
+
+    def __init__(self, target: str, partition: int, writer: LaneWriter, stored: Stored, pace: Pace) -> None:
+        self.partition = partition
+        self.writer = writer
+        self.stored = stored
+        self.retry_at = 0.0
+        self.attempts = 0
+        self._pace = pace
+        self._where = f"target {target}, partition {partition}"
+        self._items: deque[_Item] = deque()
+        self._ahead = stored.progress
+        self._rows = 0
+        self._bytes = 0
+        self._oldest_s = 0.0
+        self._oldest_row_s: float | None = None
+        self._last_write_s = float("-inf")
+
+    def offer(self, headers: list[tuple[str, bytes]], value: bytes | None, offset: int, now_s: float) -> None:
+        """Takes the next message in.
+
+        Raises:
+            HoleError: a number is missing before it.
+            FormatError: it can't be read, or is newer than this reader.
+        """
+        header = TargetHeader.from_kafka(headers)
+        admission, self._ahead = self._ahead.admit(header, offset=offset, where=self._where)
+        if not self._items:
+            self._oldest_s = now_s
+        if admission is Admission.APPLY and header.routed.kind is RoutedKind.ROWS and self._oldest_row_s is None:
+            self._oldest_row_s = now_s
+        self._items.append(_Item(header, offset, value or b"", admission, self._ahead))
+        self._rows += header.routed.rows
+        self._bytes += len(value or b"")
+
+    @property
+    def has_messages(self) -> bool:
+        """Whether anything waits to be written."""
+        return bool(self._items)
+
+    @property
+    def full(self) -> bool:
+        """Whether no more should be fetched for it at present."""
+        return self._rows >= 4 * self._pace.rows_max or self._bytes >= 4 * self._pace.bytes_max
+
+    @property
+    def has_room(self) -> bool:
+        """Whether fetching may go on after it was full."""
+        return self._rows < 2 * self._pace.rows_max and self._bytes < 2 * self._pace.bytes_max
+
+    def due(self, now_s: float, *, caught_up: bool) -> bool:
+        """Whether a write should begin now. `caught_up`: nothing more was waiting in Kafka."""
+        if not self._items or now_s < self.retry_at:
+            return False
+        if now_s - self._last_write_s < self._pace.interval_ms / 1000:
+            return False
+        if self._rows >= self._pace.rows_max or self._bytes >= self._pace.bytes_max:
+            return True
+        if self._oldest_row_s is None:
+            return now_s - self._oldest_s >= self._pace.quiet_ms / 1000
+        wait_ms = self._pace.wait_ms_idle if caught_up else self._pace.wait_ms_max
+        return now_s - self._oldest_row_s >= min(wait_ms, self._pace.wait_ms_max) / 1000
+
+    def next_due_s(self, now_s: float) -> float:
+        """Seconds until `due` may become true by time alone; a bound for waiting."""
+        if not self._items:
+            return 1.0
+        marks = [self.retry_at, self._last_write_s + self._pace.interval_ms / 1000]
+        if self._oldest_row_s is None:
+            marks.append(self._oldest_s + self._pace.quiet_ms / 1000)
+        else:
+            wait_ms = min(self._pace.wait_ms_idle, self._pace.wait_ms_max)
+            marks.append(self._oldest_row_s + wait_ms / 1000)
+        return max(0.0, max(marks) - now_s)
+
+    def cut(self, now_s: float) -> Write | None:
+        """The next write: the oldest messages up to the limits. None when there is no message.
+
+        Nothing is forgotten until `done`: the same call gives the same messages again.
+        """
+        if not self._items:
+            return None
+        self._last_write_s = now_s
+        taken: list[_Item] = []
+        rows = size = 0
+        for item in self._items:
+            if taken and (rows >= self._pace.rows_max or size >= self._pace.bytes_max):
+                break
+            taken.append(item)
+            if item.admission is Admission.APPLY:
+                rows += item.header.routed.rows
+                size += len(item.value)
+        return self._write_of(taken)
+
+    def _write_of(self, taken: list[_Item]) -> Write:
+        messages: list[Admitted] = []
+        frontier = dict(self.stored.frontier)
+        applied = repeats = void = 0
+        for item in taken:
+            routed = item.header.routed
+            if item.admission is Admission.REPEAT:
+                repeats += routed.rows
+            elif item.admission is Admission.VOID:
+                void += routed.rows
+            elif routed.kind is RoutedKind.ROWS:
+                batch = decode_batch(item.value)
+                _check_rows(item, batch)
+                applied += len(batch)
+                messages.append(Admitted(item.header, item.offset, item.value, batch))
+            elif routed.kind is RoutedKind.SCHEMA:
+                messages.append(Admitted(item.header, item.offset, item.value, None))
+            elif routed.kind is RoutedKind.MARKER:
+                time_us = decode_record("marker", item.value)["time_us"]
+                frontier[routed.source] = FrontierPoint(str(routed.to), routed.gtids, routed.ets, time_us)
+        counts = self.stored.counts.plus(Counts(applied, 0, repeats, void))
+        after = Stored(taken[-1].after, frontier, counts)
+        return Write(self.partition, self.stored, after, tuple(messages), applied)
+
+    def done(self, stored: Stored, now_s: float) -> None:
+        """Forgets the messages that the target has now."""
+        while self._items and self._items[0].offset < stored.progress.next_offset:
+            item = self._items.popleft()
+            self._rows -= item.header.routed.rows
+            self._bytes -= len(item.value)
+        self.stored = stored
+        self.attempts = 0
+        self.retry_at = 0.0
+        self._oldest_s = now_s
+        self._oldest_row_s = now_s if self._rows else None
+
+    def failed(self, retry_at_s: float) -> None:
+        """Remembers that a write did not succeed and when to try again."""
+        self.attempts += 1
+        self.retry_at = retry_at_s
+
+
+def _check_rows(item: _Item, batch: ChangeBatch) -> None:
+    if len(batch) != item.header.routed.rows:
+        raise FatalError(
+            f"a message holds {len(batch)} rows, its header says {item.header.routed.rows}",
+            where=f"{item.header.routed.table}, offset {item.offset}",
+            remedy="the message was damaged: see docs/what-if.md",
+        )

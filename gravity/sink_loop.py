@@ -1,0 +1,234 @@
+"""The one loop of all sinks: a target's partitions in, writes out, progress published."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeVar
+
+import structlog
+
+from gravity.clock import monotonic_s, now_us
+from gravity.dead_letter import DeadLetters
+from gravity.errors import FatalError, OffsetLostError, TransientError
+from gravity.fault import FaultPoint, reach
+from gravity.kafka.producer import LogProducer
+from gravity.kafka.reader import GroupReader, LogReader
+from gravity.sink import Lane, SinkWriter
+
+if TYPE_CHECKING:
+    from gravity.kafka.client import Cluster
+    from gravity.topic import Topics
+
+log = structlog.get_logger()
+
+PUBLISH_INTERVAL_S = 0.5
+RETRY_WAIT_S_MIN, RETRY_WAIT_S_MAX = 0.2, 10.0
+TAKE_OVER_S_MAX = 120.0
+"""Longest time a target may be away while a lane is taken over; afterwards the stage starts anew."""
+DRAIN_S_MAX = 10.0
+"""Longest time for writing what is in memory when the stage is asked to stop."""
+
+Result = TypeVar("Result")
+
+
+def retry_wait_s(attempt: int, draw: Callable[[], float] = random.random) -> float:
+    """Pause before the next attempt: doubles up to a bound, and is spread so that lanes don't march."""
+    return float(min(RETRY_WAIT_S_MAX, RETRY_WAIT_S_MIN * 2**attempt) * (0.5 + 0.5 * draw()))
+
+
+class SinkLoop:
+    """Copies one target's partitions, as many as the consumer group gives us, into the target.
+
+    Where a lane begins is the target's word: its progress is stored there with the rows. The offsets
+    committed to the group are hints for tools.
+    """
+
+    def __init__(
+        self,
+        *,
+        stage: str,
+        target: str,
+        cluster: Cluster,
+        topics: Topics,
+        writer: SinkWriter,
+        session_timeout_ms: int = 10000,
+    ) -> None:
+        self._stage = stage
+        self._target = target
+        self._topics = topics
+        self._topic = topics.target(target)
+        self._cluster = cluster
+        self._writer = writer
+        self._session_timeout_ms = session_timeout_ms
+        self._lanes: dict[int, Lane] = {}
+        self._paused: set[int] = set()
+        self._published_s: dict[int, float] = {}
+        self._unpublished: set[int] = set()
+        client = topics.group("sink", target)
+        self._producer = LogProducer(cluster, client)
+        self._dead_letters = DeadLetters(
+            LogProducer(cluster, f"{client}.dead"),
+            topics.dead_letters,
+            stage=stage,
+            target=target,
+            target_topic=self._topic,
+        )
+        self._bounds = LogReader(cluster, f"{client}.bounds")
+
+    def run(self, stop: threading.Event) -> None:
+        """Works until `stop` is set; raises what only a restart or an operator can mend."""
+        self._until_there(self._writer.open, stop, give_up_s=float("inf"))
+        if stop.is_set():
+            return
+        reader = GroupReader(
+            self._cluster,
+            self._topics.group("sink", self._target),
+            self._topic,
+            on_assign=lambda partitions: self._assigned(partitions, stop),
+            on_revoke=self._revoked,
+            session_timeout_ms=self._session_timeout_ms,
+        )
+        while not stop.is_set():
+            self._step(reader)
+        self._drain(reader)
+        reader.close()
+        self._writer.close()
+        self._producer.flush()
+
+    def _step(self, reader: GroupReader) -> None:
+        now = monotonic_s()
+        wait_s = min([0.5, *(lane.next_due_s(now) for lane in self._lanes.values())])
+        messages = reader.poll(max(wait_s, 0.001))
+        now = monotonic_s()
+        for message in messages:
+            # A partition given up while its messages were on their way: its new owner reads them.
+            lane = self._lanes.get(message.partition)
+            if lane is not None:
+                lane.offer(message.headers, message.value, message.offset, now)
+        for lane in list(self._lanes.values()):
+            if lane.due(monotonic_s(), caught_up=not messages):
+                self._write(lane, reader)
+            else:
+                lane.writer.keep_alive()
+            self._hold_back(lane, reader)
+        self._publish()
+        self._producer.serve()
+
+    def _write(self, lane: Lane, reader: GroupReader) -> bool:
+        write = lane.cut(monotonic_s())
+        if write is None:
+            return True
+        try:
+            stored = lane.writer.write(
+                write, lambda refusals: self._dead_letters.set_aside(lane.partition, refusals)
+            )
+        except TransientError as error:
+            wait_s = retry_wait_s(lane.attempts)
+            log.warning(
+                "write_failed",
+                target=self._target,
+                partition=lane.partition,
+                attempt=lane.attempts + 1,
+                retry_in_s=round(wait_s, 1),
+                reason=str(error),
+            )
+            lane.failed(monotonic_s() + wait_s)
+            return False
+        reach(FaultPoint.SINK_COMMITTED_NOT_REMEMBERED)
+        lane.done(stored, monotonic_s())
+        reader.remember({lane.partition: stored.progress.next_offset})
+        self._unpublished.add(lane.partition)
+        return True
+
+    def _hold_back(self, lane: Lane, reader: GroupReader) -> None:
+        """Bounds memory: a lane with enough to do fetches no more until it has room."""
+        if lane.full and lane.partition not in self._paused:
+            reader.pause([lane.partition])
+            self._paused.add(lane.partition)
+        elif lane.partition in self._paused and lane.has_room:
+            reader.resume([lane.partition])
+            self._paused.discard(lane.partition)
+
+    def _drain(self, reader: GroupReader) -> None:
+        """Writes what is in memory, if that can be done soon. What is left is read again later."""
+        deadline = monotonic_s() + DRAIN_S_MAX
+        for lane in list(self._lanes.values()):
+            while monotonic_s() < deadline and lane.has_messages and self._write(lane, reader):
+                pass
+        self._published_s.clear()
+        self._publish()
+
+    def _assigned(self, partitions: list[int], stop: threading.Event) -> Mapping[int, int]:
+        starts: dict[int, int] = {}
+        for partition in partitions:
+            writer, stored = self._until_there(
+                lambda q=partition: self._writer.take_over(q),  # type: ignore[misc]
+                stop,
+                give_up_s=TAKE_OVER_S_MAX,
+            )
+            self._lanes[partition] = Lane(
+                self._target, partition, writer, stored, self._writer.pace
+            )
+            starts[partition] = stored.progress.next_offset
+            self._check_offset(partition, stored.progress.next_offset)
+            self._unpublished.add(partition)
+        return starts
+
+    def _check_offset(self, partition: int, next_offset: int) -> None:
+        low, high = self._bounds.bounds(self._topic, partition)
+        where = f"{self._topic}/{partition}"
+        if next_offset < low:
+            raise OffsetLostError(
+                f"target {self._target} needs resync: it continues at offset {next_offset}, "
+                f"the topic begins at {low}",
+                where=where,
+                remedy="retention has taken messages that were not applied: see docs/what-if.md",
+            )
+        if next_offset > high:
+            raise FatalError(
+                f"target {self._target} has applied up to offset {next_offset}, the topic ends at {high}",
+                where=where,
+                remedy="was the topic deleted, or is this another Kafka cluster? See docs/what-if.md",
+            )
+
+    def _revoked(self, partitions: list[int]) -> None:
+        for partition in partitions:
+            lane = self._lanes.pop(partition, None)
+            if lane is not None:
+                lane.writer.close()
+            self._paused.discard(partition)
+            self._unpublished.discard(partition)
+
+    def _until_there(self, step: Callable[[], Result], stop: threading.Event, *, give_up_s: float) -> Result:
+        deadline = monotonic_s() + give_up_s
+        attempt = 0
+        while True:
+            try:
+                return step()
+            except TransientError as error:
+                wait_s = retry_wait_s(attempt)
+                if stop.is_set() or monotonic_s() + wait_s > deadline:
+                    raise
+                log.warning(
+                    "target_away", target=self._target, retry_in_s=round(wait_s, 1), reason=str(error)
+                )
+                stop.wait(wait_s)
+                attempt += 1
+
+    def _publish(self) -> None:
+        now = monotonic_s()
+        for partition in list(self._unpublished):
+            if now - self._published_s.get(partition, float("-inf")) < PUBLISH_INTERVAL_S:
+                continue
+            record = {**self._lanes[partition].stored.to_json(), "at_us": now_us()}
+            self._producer.send(
+                self._topics.progress,
+                0,
+                json.dumps(record, separators=(",", ":")).encode(),
+                key=f"sink/{self._target}/{partition}".encode(),
+            )
+            self._published_s[partition] = now
+            self._unpublished.discard(partition)

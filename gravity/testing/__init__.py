@@ -1,0 +1,1 @@
+"""Makers of test data that speak the product's own words."""
