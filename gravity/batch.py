@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import itemgetter
+from typing import Any
 
 import xxhash
 
@@ -121,18 +123,25 @@ class ChangeBatch:
 
         Rows keep their identity: `origin` names them by their number in the ingest message.
         """
-        origin = [self.origin[row] for row in rows] if self.origin else list(rows)
+        pick = _picker(rows)
         return ChangeBatch(
             source=self.source,
             epoch=self.epoch,
             schema=self.schema,
             transactions=self.transactions,
-            ops=bytes([self.ops[row] for row in rows]) if ops is None else ops,
-            tx=[self.tx[row] for row in rows],
-            ordinal=[self.ordinal[row] for row in rows],
-            columns=[[column[row] for row in rows] for column in self.columns],
+            ops=bytes(pick(self.ops)) if ops is None else ops,
+            tx=pick(self.tx),
+            ordinal=pick(self.ordinal),
+            columns=[pick(column) for column in self.columns],
             before_columns=self.before_columns if before else (),
-            before=[[column[row] for row in rows] for column in self.before] if before else (),
-            origin=origin,
-            row_source=[self.row_source[row] for row in rows] if self.row_source else (),
+            before=[pick(column) for column in self.before] if before else (),
+            origin=pick(self.origin) if self.origin else list(rows),
+            row_source=pick(self.row_source) if self.row_source else (),
         )
+
+
+def _picker(rows: Sequence[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """A function that gives the elements at `rows` of any sequence, at C speed for two or more."""
+    if len(rows) > 1:
+        return itemgetter(*rows)
+    return lambda values: [values[row] for row in rows]

@@ -1,0 +1,156 @@
+"""The one way gravity sets Faust up: settings that lose nothing, measured on Kafka 4.1 (docs/adr/0003).
+
+Plain Faust agents acknowledge events that failed, and a commit may jump over one un-acknowledged
+event. So both Faust stages read with `noack()`, send through a producer of their own, acknowledge
+strictly in order once the broker has everything, and end the process on any failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import faust
+from aiokafka.helpers import create_ssl_context
+from faust.types.auth import SASLMechanism
+
+from gravity.kafka.producer import LogProducer
+from gravity.stage import die
+
+if TYPE_CHECKING:
+    from gravity.kafka.client import Cluster
+
+UNACKED_MESSAGES_MAX = 1000
+"""Inputs whose outputs are on their way; more wait. Bounds memory and the replay after a crash."""
+
+
+def _broker_credentials(cluster: Cluster) -> Any:  # noqa: ANN401 - one of Faust's credential classes, or None
+    security = cluster.security
+    context = None
+    if security.protocol.endswith("ssl"):
+        tls = security.tls
+        context = create_ssl_context(
+            cafile=str(tls.ca) if tls and tls.ca else None,
+            certfile=str(tls.cert) if tls and tls.cert else None,
+            keyfile=str(tls.key) if tls and tls.key else None,
+        )
+        context.check_hostname = tls is None or tls.mode == "verify-identity"
+    if security.sasl is not None:
+        return faust.SASLCredentials(
+            username=security.sasl.username,
+            password=security.sasl.password.get_secret_value(),
+            ssl_context=context,
+            mechanism=SASLMechanism(security.sasl.mechanism),
+        )
+    return faust.SSLCredentials(context) if context is not None else None
+
+
+def build_faust_app(cluster: Cluster, group: str, *, data_folder: Path) -> faust.App:
+    """An app whose id, and so consumer group, is `group`. Reads raw bytes, has no tables, makes no topics."""
+    return faust.App(
+        group,
+        broker=[f"kafka://{address}" for address in cluster.brokers],
+        broker_credentials=_broker_credentials(cluster),
+        autodiscover=False,
+        datadir=str(data_folder),
+        key_serializer="raw",
+        value_serializer="raw",
+        store="memory://",
+        # No tables and no standbys: aiokafka's round-robin spreads topics of one partition over workers;
+        # Faust's own assignor would give all of them to one.
+        table_standby_replicas=0,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        consumer_auto_offset_reset="earliest",
+        broker_session_timeout=10.0,
+        broker_heartbeat_interval=1.0,
+        broker_rebalance_timeout=30.0,
+        broker_request_timeout=40.0,
+        broker_max_poll_interval=600.0,
+        broker_commit_interval=1.0,
+        # The buffer must hold five polls, or one full topic blocks the fetching of all others.
+        broker_max_poll_records=100,
+        stream_buffer_maxsize=600,
+        consumer_max_fetch_size=4 * 1024 * 1024,
+        stream_wait_empty=False,
+        consumer_metadata_max_age_ms=30000,
+        web_enabled=False,
+    )
+
+
+def run_faust(app: faust.App) -> None:
+    """Runs the app's worker until SIGTERM or SIGINT."""
+    worker = faust.Worker(app, loglevel=logging.WARNING, quiet=True, redirect_stdouts=False)
+    worker.execute_from_commandline()
+
+
+@dataclass(slots=True)
+class _Pending:
+    event: Any
+    left: int
+    """Outputs that the broker has not acknowledged yet."""
+    done: Callable[[], None] | None = None
+
+
+@dataclass
+class OrderedAcks:
+    """Acknowledges inputs strictly in order, each after all its outputs; any failure ends the process.
+
+    One instance serves one agent. Deliveries are counted in the producer's thread.
+    """
+
+    producer: LogProducer
+    ack: Callable[[Any], Awaitable[object]]
+    _pending: deque[_Pending] = field(default_factory=deque)
+    _room: asyncio.Event = field(default_factory=asyncio.Event)
+    _task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begins to serve deliveries, in the running event loop."""
+        self._room.set()
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def expect(self, event: object, outputs: int) -> Callable[[int], None]:
+        """Registers an input about to send `outputs` messages; returns their delivery callback.
+
+        Waits while too many inputs are un-acknowledged.
+        """
+        while len(self._pending) >= UNACKED_MESSAGES_MAX:
+            self._room.clear()
+            await self._room.wait()
+        pending = _Pending(event, outputs)
+        self._pending.append(pending)
+
+        def delivered(_offset: int) -> None:
+            pending.left -= 1
+
+        return delivered
+
+    async def drained(self) -> None:
+        """Returns once every registered input has been acknowledged."""
+        while self._pending:
+            await asyncio.sleep(0.005)
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                # Without anything in flight nothing comes back: look again soon, at no cost.
+                if self.producer.queued():
+                    await loop.run_in_executor(None, self.producer.serve, 0.05)
+                else:
+                    await asyncio.sleep(0.005)
+                    self.producer.check()
+                while self._pending and self._pending[0].left <= 0:
+                    await self.ack(self._pending.popleft().event)
+                if len(self._pending) < UNACKED_MESSAGES_MAX:
+                    self._room.set()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - nothing may be acknowledged after a failure
+            die(error)

@@ -1,0 +1,113 @@
+"""The router on Kafka: reads every ingest topic, drops what is void, sends what `route` decides."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import faust
+import structlog
+
+from gravity.config import Config
+from gravity.errors import FormatError
+from gravity.fault import FaultPoint, reach
+from gravity.faust_app import OrderedAcks, build_faust_app
+from gravity.header import IngestHeader, IngestKind
+from gravity.ingest_log import Fences
+from gravity.kafka.control import ControlTopic
+from gravity.kafka.fences import known_fences
+from gravity.kafka.plan_store import PlanStore
+from gravity.kafka.producer import LogProducer
+from gravity.kafka.reader import LogReader
+from gravity.stage import die
+from gravity.topic import Topics
+from gravity_router.routing import RoutedMessage, route
+
+log = structlog.get_logger()
+
+
+class Router:
+    """What the agent needs between two messages. Nothing of it decides what a message becomes."""
+
+    def __init__(self, config: Config) -> None:
+        self.topics = Topics(config.kafka.topic_prefix)
+        group = self.topics.group("router")
+        self.producer = LogProducer(config.kafka, group)
+        self._control = ControlTopic(config.kafka, self.topics.control, group)
+        self._plans = PlanStore(self._control)
+        self._reader = LogReader(config.kafka, f"{group}.fences")
+        self._fences: dict[str, Fences] = {}
+        self._source_of = {self.topics.ingest(source.name): source.name for source in config.sources}
+
+    def learn_fences(self, ingest_topics: set[str]) -> None:
+        """Reads the fences of logs that became ours."""
+        for topic in ingest_topics:
+            self._fences[topic] = known_fences(self._control, self._reader, topic, self._source_of[topic])
+
+    def decide(self, topic: str, offset: int, headers: list[tuple[str, bytes]], value: bytes) -> list[RoutedMessage]:
+        """The outputs of one ingest message; none for a void one."""
+        header = IngestHeader.from_kafka(headers)
+        fences = self._fences[topic]
+        if header.kind is IngestKind.FENCE:
+            fences.add(offset, header.owner)
+            return []
+        if fences.is_void(offset, header.owner):
+            log.debug("void_message_dropped", source=header.source, offset=offset, owner=header.owner)
+            return []
+        try:
+            return route(header, value, self._plans.get(header.plan))
+        except FormatError as error:
+            # What the router can't read it can't route, and rows may not vanish: halt by name.
+            raise FormatError(error.what, where=f"{topic}/0 offset {offset}", remedy=error.remedy) from error
+
+    def send(self, message: RoutedMessage, delivered: Any) -> None:  # noqa: ANN401 - Delivered
+        """Queues one output."""
+        self.producer.send(
+            self.topics.routed(message.target),
+            message.partition,
+            message.value,
+            message.header.to_kafka(),
+            delivered=delivered,
+        )
+
+
+def build_app(config: Config) -> faust.App:
+    """Wires the router onto Kafka. Starts nothing."""
+    router = Router(config)
+    app = build_faust_app(config.kafka, router.topics.group("router"), data_folder=Path(config.state.folder) / "router")
+    sources = app.topic(
+        *(router.topics.ingest(source.name) for source in config.sources), key_serializer="raw", value_serializer="raw"
+    )
+
+    @app.on_partitions_assigned.connect
+    async def assigned(_app: faust.App, assigned: set[Any], **_: object) -> None:
+        try:
+            names = {partition.topic for partition in assigned}
+            await asyncio.get_running_loop().run_in_executor(None, router.learn_fences, names)
+        except BaseException as error:  # noqa: BLE001 - Faust would log it and go on without fences
+            die(error)
+        log.info("partitions_assigned", topics=sorted(names))
+
+    @app.agent(sources)
+    async def route_changes(stream: Any) -> AsyncIterator[None]:  # noqa: ANN401 - Faust's stream has no useful type
+        acks = OrderedAcks(router.producer, stream.ack)
+        acks.start()
+        try:
+            async for event in stream.noack().events():
+                message = event.message
+                if message.generation_id != app.consumer_generation_id:
+                    continue  # Fetched before a rebalance: it will be read again by whoever owns it now.
+                outputs = router.decide(message.topic, message.offset, message.headers, message.value or b"")
+                delivered = await acks.expect(event, len(outputs))
+                for output in outputs:
+                    router.send(output, delivered)
+                reach(FaultPoint.ROUTER_SENT_NOT_ACKED)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - nothing may be acknowledged after a failure
+            die(error)
+        yield
+
+    return app

@@ -1,0 +1,256 @@
+"""Where each row of an ingest message goes. Pure: a function of the message and its plan.
+
+A router keeps no state, so on a replay it sends the same messages again in the same order, and the
+resolver knows them by their numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from gravity.batch import DELETE, INSERT, MOVED, READ, UPDATE, ChangeBatch, Value
+from gravity.codec import decode_batch, encode_batch
+from gravity.condition import Condition, compile_condition
+from gravity.errors import FormatError
+from gravity.header import IngestHeader, IngestKind, RoutedHeader, RoutedKind
+from gravity.key import key_partitions, lane_partition
+from gravity.plan import Feed, RoutingPlan
+
+NOTE_PART = 1 << 16
+"""Part number of a note: after every part that carries rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoutedMessage:
+    """A message for partition `partition` of `routed.<target>`."""
+
+    target: str
+    partition: int
+    header: RoutedHeader
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """What one target table gets of one row."""
+
+    row: int
+    op: int
+    old_key: bool
+    """Whether it concerns the key the row had before the change."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """A batch cut for one way of feeding: encoded once, however many targets share it."""
+
+    parts: tuple[tuple[int, int, int, int, bytes], ...]
+    """(partition, first row, last row, rows, encoded batch)."""
+    filtered: int
+
+
+def route(header: IngestHeader, value: bytes, plan: RoutingPlan) -> list[RoutedMessage]:
+    """Everything that an ingest message sends, in sending order.
+
+    Fences and ends of chunks send nothing. Raises FormatError for a value that can't be read.
+    """
+    match header.kind:
+        case IngestKind.ROWS | IngestKind.CHUNK:
+            return list(_route_rows(header, value, plan))
+        case IngestKind.MARKER:
+            return list(_copies(header, value, plan, RoutedKind.MARKER))
+        case IngestKind.SCHEMA:
+            return list(_copies(header, value, plan, RoutedKind.SCHEMA))
+        case IngestKind.FENCE | IngestKind.CHUNK_DONE:
+            return []
+
+
+def _routed(header: IngestHeader, kind: RoutedKind) -> RoutedHeader:
+    return RoutedHeader(
+        kind=kind,
+        source=header.source,
+        seq=header.seq,
+        from_=header.from_,
+        to=header.to,
+        gtids=header.gtids,
+        ets=header.ets,
+        plan=header.plan,
+    )
+
+
+def _copies(header: IngestHeader, value: bytes, plan: RoutingPlan, kind: RoutedKind) -> Iterator[RoutedMessage]:
+    """One copy for every partition of every target that the message concerns."""
+    database, _, table = header.table.partition(".")
+    for target in plan.targets:
+        routed = _routed(header, kind)
+        if kind is RoutedKind.SCHEMA:
+            routed = replace(routed, table=target.table(database, table))
+        for partition in range(plan.partitions):
+            yield RoutedMessage(target.name, partition, routed, value)
+
+
+def _route_rows(header: IngestHeader, value: bytes, plan: RoutingPlan) -> Iterator[RoutedMessage]:
+    batch = decode_batch(value)
+    if len(batch) != header.rows:
+        raise FormatError(f"a batch of {len(batch)} rows whose header says {header.rows}")
+    feeds = {feed.target: feed for feed in plan.feeds(batch.source, batch.schema)}
+    cuts: dict[tuple[str, str, tuple[str, ...] | None], _Cut] = {}
+    base = _routed(header, RoutedKind.ROWS)
+    for target in plan.targets:
+        feed = feeds.get(target.name)
+        filtered = len(batch)
+        if feed is not None:
+            way = (feed.table, feed.lane, feed.conditions)
+            if way not in cuts:
+                cuts[way] = _cut(batch, value, feed, plan.partitions)
+            cut = cuts[way]
+            for partition, first, last, rows, encoded in cut.parts:
+                described = replace(
+                    base, first=first, last=last, rows=rows, table=feed.table, schema=batch.schema.schema_id
+                )
+                yield RoutedMessage(target.name, partition, described, encoded)
+            filtered = cut.filtered
+        if filtered:
+            note = replace(base, kind=RoutedKind.NOTE, part=NOTE_PART, filtered=filtered, table=header.table)
+            yield RoutedMessage(target.name, header.seq % plan.partitions, note, b"")
+
+
+def _cut(batch: ChangeBatch, value: bytes, feed: Feed, partitions: int) -> _Cut:
+    moved = moved_rows(batch)
+    pieces: Sequence[_Piece] | None
+    if feed.conditions is None:
+        pieces, filtered = (_whole(batch, moved), 0) if moved else (None, 0)
+    else:
+        pieces, filtered = _conditional(batch, moved, feed.conditions)
+    whole = lane_partition(feed.table, feed.lane, partitions)
+    if not batch.schema.key and whole is None:
+        whole = lane_partition(feed.table, "table", partitions)
+    if whole is None and partitions == 1:
+        whole = 0
+    if pieces is None:
+        if whole is not None:
+            return _Cut(((whole, 0, len(batch) - 1, len(batch), value),), 0)
+        pieces = [_Piece(row, op, old_key=False) for row, op in enumerate(batch.ops)]
+    by_partition: dict[int, list[_Piece]] = {}
+    if whole is not None:
+        if pieces:
+            by_partition[whole] = list(pieces)
+    else:
+        now = key_partitions(feed.table, [batch.columns[index] for index in batch.schema.key], partitions)
+        was = _old_partitions(batch, feed.table, partitions, pieces)
+        for piece in pieces:
+            partition = was[piece.row] if piece.old_key else now[piece.row]
+            by_partition.setdefault(partition, []).append(piece)
+    parts = [
+        (partition, group[0].row, group[-1].row, len(group), encode_batch(_take(batch, group)))
+        for partition, group in by_partition.items()
+    ]
+    return _Cut(tuple(parts), filtered)
+
+
+def _take(batch: ChangeBatch, pieces: Sequence[_Piece]) -> ChangeBatch:
+    part = batch.take([p.row for p in pieces], ops=bytes([p.op for p in pieces]), before=False)
+    if any(piece.old_key for piece in pieces):
+        # Of a delete that a changed key caused only the key means anything: it is the old one.
+        columns = list(part.columns)
+        for index in batch.schema.key:
+            before = batch.before[batch.before_columns.index(index)]
+            columns[index] = [
+                before[piece.row] if piece.old_key else value
+                for piece, value in zip(pieces, columns[index], strict=True)
+            ]
+        part.columns = columns
+    return part
+
+
+def moved_rows(batch: ChangeBatch) -> frozenset[int]:
+    """The updates that changed the row's key."""
+    if UPDATE not in batch.ops:
+        return frozenset()
+    moved: set[int] = set()
+    for index in batch.schema.key:
+        if index not in batch.before_columns:
+            raise FormatError(
+                f"updates without the key's values before them: column {batch.schema.columns[index].name}",
+                where=f"{batch.source} {batch.schema.database}.{batch.schema.table}",
+            )
+        before = batch.before[batch.before_columns.index(index)]
+        after = batch.columns[index]
+        if before != after:
+            moved.update(
+                row
+                for row, (old, new) in enumerate(zip(before, after, strict=True))
+                if old != new and batch.ops[row] == UPDATE
+            )
+    return frozenset(moved)
+
+
+def _old_partitions(
+    batch: ChangeBatch, table: str, partitions: int, pieces: Sequence[_Piece]
+) -> Mapping[int, int]:
+    rows = [piece.row for piece in pieces if piece.old_key]
+    if not rows:
+        return {}
+    key = [
+        [batch.before[batch.before_columns.index(index)][row] for row in rows] for index in batch.schema.key
+    ]
+    return dict(zip(rows, key_partitions(table, key, partitions), strict=True))
+
+
+def _whole(batch: ChangeBatch, moved: frozenset[int]) -> list[_Piece]:
+    """Every row; an update of the key as a delete of the old one before the row under the new one."""
+    pieces = []
+    for row, op in enumerate(batch.ops):
+        if row in moved:
+            pieces.append(_Piece(row, MOVED, old_key=True))
+        pieces.append(_Piece(row, op, old_key=False))
+    return pieces
+
+
+def _conditional(
+    batch: ChangeBatch, moved: frozenset[int], conditions: Iterable[str]
+) -> tuple[list[_Piece], int]:
+    """The rows that meet a condition, or did before the change; and how many others there are."""
+    compiled = [compile_condition(text) for text in conditions]
+    has = _meets(batch, compiled, after=True)
+    had = _meets(batch, compiled, after=False) if UPDATE in batch.ops else has
+    pieces: list[_Piece] = []
+    filtered = 0
+    for row, op in enumerate(batch.ops):
+        if op in (INSERT, READ, DELETE):
+            if has[row]:
+                pieces.append(_Piece(row, op, old_key=False))
+            else:
+                filtered += 1
+        elif op != UPDATE:
+            pieces.append(_Piece(row, op, old_key=False))
+        elif has[row]:
+            if had[row] and row in moved:
+                pieces.append(_Piece(row, MOVED, old_key=True))
+            pieces.append(_Piece(row, UPDATE, old_key=False))
+        elif had[row]:
+            # The update moved the row out of the condition: it is gone from this target.
+            pieces.append(_Piece(row, DELETE, old_key=True))
+        else:
+            filtered += 1
+    return pieces, filtered
+
+
+def _meets(batch: ChangeBatch, conditions: Sequence[Condition], *, after: bool) -> list[bool]:
+    """Whether each row meets any condition, after the change or before it."""
+    schema = batch.schema
+    images: dict[str, Sequence[Value]]
+    if after:
+        images = {column.name: values for column, values in zip(schema.columns, batch.columns, strict=True)}
+    else:
+        images = {
+            schema.columns[index].name: values
+            for index, values in zip(batch.before_columns, batch.before, strict=True)
+        }
+    met = [False] * len(batch)
+    for condition in conditions:
+        for row, verdict in enumerate(condition.evaluate(images, schema.columns, len(batch))):
+            if verdict:
+                met[row] = True
+    return met
