@@ -46,7 +46,10 @@ class TableSchema:
     def schema_id(self) -> str:
         """16 hex digits that differ when the shape does."""
         parts = [self.database, self.table, ",".join(map(str, self.key))]
-        parts += [f"{c.name}\x1f{c.type}\x1f{c.nullable}\x1f{c.charset}\x1f{c.collation}" for c in self.columns]
+        parts += [
+            f"{c.name}\x1f{c.type}\x1f{c.nullable}\x1f{c.charset}\x1f{c.collation}"
+            for c in self.columns
+        ]
         return xxhash.xxh64_hexdigest("\x1e".join(parts).encode())
 
     @cached_property
@@ -106,7 +109,9 @@ class ChangeBatch:
     def rows(self) -> list[tuple[Value, ...]]:
         """The row images as tuples in column order."""
         if self._rows is None:
-            self._rows = list(zip(*self.columns, strict=True)) if self.columns else [()] * len(self.ops)
+            self._rows = (
+                list(zip(*self.columns, strict=True)) if self.columns else [()] * len(self.ops)
+            )
         return self._rows
 
     def origin_of(self, row: int) -> int:
@@ -118,7 +123,9 @@ class ChangeBatch:
         transaction = self.transactions[self.tx[row]]
         return Position(self.epoch, transaction.file_index, transaction.offset, self.ordinal[row])
 
-    def take(self, rows: Sequence[int], *, ops: bytes | None = None, before: bool = True) -> ChangeBatch:
+    def take(
+        self, rows: Sequence[int], *, ops: bytes | None = None, before: bool = True
+    ) -> ChangeBatch:
         """The batch of just these rows, in the order given; `ops` replaces their operations.
 
         Rows keep their identity: `origin` names them by their number in the ingest message.

@@ -36,7 +36,9 @@ _PLACEHOLDER: dict[type, Value] = {int: 0, float: 0.0, str: "", bytes: b""}
 @cache
 def avro_schema(name: str) -> Schema:
     """The parsed schema `schemas/<name>.avsc`."""
-    text = resources.files("gravity").joinpath("schemas", f"{name}.avsc").read_text(encoding="utf-8")
+    text = (
+        resources.files("gravity").joinpath("schemas", f"{name}.avsc").read_text(encoding="utf-8")
+    )
     return fastavro.parse_schema(json.loads(text))
 
 
@@ -77,7 +79,10 @@ def _encode_values(values: Sequence[Value], type_text: str) -> dict[str, Any]:
     else:
         kind = type(values[0]) if values else str
     if kind is int and type_text.startswith(("bigint", "bit")) and max(values) > _LONG_MAX:  # type: ignore[type-var, operator]
-        return {"nulls": nulls, "values": (_BRANCH[str], {"array": [str(value) for value in values]})}
+        return {
+            "nulls": nulls,
+            "values": (_BRANCH[str], {"array": [str(value) for value in values]}),
+        }
     return {"nulls": nulls, "values": (_BRANCH[kind], {"array": values})}
 
 
@@ -117,7 +122,10 @@ def encode_batch(batch: ChangeBatch) -> bytes:
             "ops": batch.ops,
             "tx": batch.tx,
             "ordinal": batch.ordinal,
-            "columns": [_encode_values(values, text) for values, text in zip(batch.columns, types, strict=True)],
+            "columns": [
+                _encode_values(values, text)
+                for values, text in zip(batch.columns, types, strict=True)
+            ],
             "before_columns": batch.before_columns,
             "before": [
                 _encode_values(values, types[index])
@@ -163,7 +171,8 @@ _schemas: dict[tuple[Any, ...], TableSchema] = {}
 
 def _table_schema(record: dict[str, Any]) -> TableSchema:
     columns = tuple(
-        Column(c["name"], c["type"], c["nullable"], c["charset"], c["collation"]) for c in record["schema_columns"]
+        Column(c["name"], c["type"], c["nullable"], c["charset"], c["collation"])
+        for c in record["schema_columns"]
     )
     fingerprint = (record["database"], record["table"], columns, tuple(record["key"]))
     schema = _schemas.get(fingerprint)
@@ -177,7 +186,13 @@ def _table_schema(record: dict[str, Any]) -> TableSchema:
 @lru_cache(maxsize=_SCHEMAS_MAX)
 def _columns_record(columns: tuple[Column, ...]) -> list[dict[str, Any]]:
     return [
-        {"name": c.name, "type": c.type, "nullable": c.nullable, "charset": c.charset, "collation": c.collation}
+        {
+            "name": c.name,
+            "type": c.type,
+            "nullable": c.nullable,
+            "charset": c.charset,
+            "collation": c.collation,
+        }
         for c in columns
     ]
 

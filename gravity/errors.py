@@ -49,7 +49,9 @@ class TransientError(GravityError):
 class PoisonError(GravityError):
     """This record can never be applied. `row` is its index in the batch, if one row is to blame."""
 
-    def __init__(self, what: str, *, where: str = "", remedy: str = "", row: int | None = None) -> None:
+    def __init__(
+        self, what: str, *, where: str = "", remedy: str = "", row: int | None = None
+    ) -> None:
         super().__init__(what, where=where, remedy=remedy)
         self.row = row
 

@@ -41,6 +41,11 @@ def _arm(text: str) -> None:
 _arm(os.environ.get("GRAVITY_FAULT", ""))
 
 
+def is_armed(point: FaultPoint) -> bool:
+    """Whether a test wants the process stopped at `point`; callers may make their state definite first."""
+    return point in _armed
+
+
 def reach(point: FaultPoint) -> None:
     """Says that the process stands at `point`; does not return if a test wants it dead."""
     armed = _armed.get(point)

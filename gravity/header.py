@@ -52,7 +52,9 @@ def _fields(headers: Iterable[tuple[str, bytes]] | None) -> dict[str, str]:
     fields = {name: value.decode() for name, value in headers or ()}
     version = fields.get("gv")
     if version is None:
-        raise FormatError("a message without gravity's headers", remedy="was it written by another program?")
+        raise FormatError(
+            "a message without gravity's headers", remedy="was it written by another program?"
+        )
     if not version.isdigit() or int(version) > FORMAT_VERSION:
         raise FormatError(
             f"message format {version} is newer than this reader, which knows {FORMAT_VERSION}",
@@ -65,7 +67,9 @@ def _field(fields: dict[str, str], name: str) -> str:
     try:
         return fields[name]
     except KeyError:
-        raise FormatError(f"header {name!r} is missing", remedy="was the message damaged?") from None
+        raise FormatError(
+            f"header {name!r} is missing", remedy="was the message damaged?"
+        ) from None
 
 
 def _encode(pairs: Iterable[tuple[str, object]]) -> KafkaHeaders:
@@ -195,7 +199,12 @@ class TargetHeader:
     def to_kafka(self) -> KafkaHeaders:
         """The headers to send."""
         return _encode(
-            [*self.routed._pairs(), ("epoch", self.resolver_epoch), ("out", self.out_seq), ("term", self.term)]
+            [
+                *self.routed._pairs(),
+                ("epoch", self.resolver_epoch),
+                ("out", self.out_seq),
+                ("term", self.term),
+            ]
         )
 
     @classmethod
@@ -204,7 +213,10 @@ class TargetHeader:
         f = _fields(headers)
         try:
             return cls(
-                RoutedHeader._of(f), int(_field(f, "epoch")), int(_field(f, "out")), int(_field(f, "term"))
+                RoutedHeader._of(f),
+                int(_field(f, "epoch")),
+                int(_field(f, "out")),
+                int(_field(f, "term")),
             )
         except ValueError as error:
             raise FormatError(f"unreadable target header: {error}") from error

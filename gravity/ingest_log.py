@@ -105,7 +105,9 @@ class IngestScan:
         return True
 
 
-def newest_checkpoint(checkpoints: Mapping[int, Checkpoint], fences: Fences, *, before: int) -> Checkpoint | None:
+def newest_checkpoint(
+    checkpoints: Mapping[int, Checkpoint], fences: Fences, *, before: int
+) -> Checkpoint | None:
     """The newest checkpoint (by owner) that may be believed; `before` is the reader's own fence.
 
     A checkpoint is void exactly when a message at its offset by its owner would be: a collector that

@@ -45,7 +45,9 @@ def lane_partition(table: str, lane: str, partitions: int) -> int | None:
     return xxhash.xxh64_intdigest(name.encode()) % partitions
 
 
-def key_partitions(table: str, key_columns: Sequence[Sequence[Value]], partitions: int) -> list[int]:
+def key_partitions(
+    table: str, key_columns: Sequence[Sequence[Value]], partitions: int
+) -> list[int]:
     """The partition of each row of `table` under lane `key`; `key_columns` as in a batch."""
     prefix = table.encode() + b"\x00"
     digest = xxhash.xxh64_intdigest

@@ -241,7 +241,9 @@ class RoutingPlan:
                 and (any_database or pattern.database is None or pattern.database.matches(database))
                 for pattern in map(parse_table_pattern, source.tables)
             )
-            and (any_database or any(parse_glob(text).matches(database) for text in source.databases))
+            and (
+                any_database or any(parse_glob(text).matches(database) for text in source.databases)
+            )
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -265,7 +267,12 @@ class RoutingPlan:
             partitions=record["partitions"],
             sources=tuple(SourcePlan(**_tuples(item)) for item in record["sources"]),
             targets=tuple(
-                TargetPlan(**{**_tuples(item), "order_by": tuple((p, lane) for p, lane in item["order_by"])})
+                TargetPlan(
+                    **{
+                        **_tuples(item),
+                        "order_by": tuple((p, lane) for p, lane in item["order_by"]),
+                    }
+                )
                 for item in record["targets"]
             ),
             routes=tuple(RoutePlan(**_tuples(item)) for item in record["routes"]),
@@ -284,7 +291,9 @@ class RoutingPlan:
 
 
 def _tuples(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
+    return {
+        key: tuple(value) if isinstance(value, list) else value for key, value in record.items()
+    }
 
 
 @lru_cache(maxsize=4096)
@@ -316,13 +325,17 @@ def _route_means(route: RoutePlan, source: str, schema: TableSchema) -> bool:
             pattern.is_exact and pattern.matches(schema.database, schema.table)
             for pattern in map(parse_table_pattern, route.tables)
         )
-        return named or all(name.lower() in present for name in compile_condition(route.condition).columns)
+        return named or all(
+            name.lower() in present for name in compile_condition(route.condition).columns
+        )
     return True
 
 
 def _conditions(routes: Sequence[RoutePlan]) -> tuple[str, ...] | None:
     texts = [route.condition for route in routes]
-    return None if None in texts else tuple(dict.fromkeys(text for text in texts if text is not None))
+    return (
+        None if None in texts else tuple(dict.fromkeys(text for text in texts if text is not None))
+    )
 
 
 def configured_lane(target: TargetPlan, database: str, table: str) -> str | None:
@@ -348,7 +361,9 @@ def default_lane(table: SourceTable) -> str:
     return LANE_TABLE if table.unique_secondary or ambiguous or not schema.key else LANE_KEY
 
 
-def compile_plan(config: Config, tables: Sequence[SourceTable], previous: RoutingPlan | None = None) -> RoutingPlan:
+def compile_plan(
+    config: Config, tables: Sequence[SourceTable], previous: RoutingPlan | None = None
+) -> RoutingPlan:
     """The plan of `config` for the tables that its sources have now.
 
     `previous` is the newest plan in force: the result has its number if nothing differs, else the
@@ -362,7 +377,12 @@ def compile_plan(config: Config, tables: Sequence[SourceTable], previous: Routin
         sources=tuple(SourcePlan(s.name, s.databases, s.tables, s.exclude) for s in config.sources),
         targets=tuple(
             TargetPlan(
-                t.name, t.type or "", getattr(t, "database", None), t.tables, t.exclude, tuple(t.order_by.items())
+                t.name,
+                t.type or "",
+                getattr(t, "database", None),
+                t.tables,
+                t.exclude,
+                tuple(t.order_by.items()),
             )
             for t in config.targets
         ),
@@ -375,7 +395,9 @@ def compile_plan(config: Config, tables: Sequence[SourceTable], previous: Routin
     return previous if previous is not None and plan.same_content(previous) else plan
 
 
-def _with_tables(plan: RoutingPlan, tables: Sequence[SourceTable], previous: RoutingPlan | None) -> RoutingPlan:
+def _with_tables(
+    plan: RoutingPlan, tables: Sequence[SourceTable], previous: RoutingPlan | None
+) -> RoutingPlan:
     lanes = {target: dict(by_table) for target, by_table in plan.lanes.items()}
     feeding: dict[str, dict[str, list[str]]] = {target.name: {} for target in plan.targets}
     wider: dict[tuple[str, str], str] = {}
@@ -406,7 +428,10 @@ def _with_tables(plan: RoutingPlan, tables: Sequence[SourceTable], previous: Rou
     return replace(
         plan,
         lanes=lanes,
-        feeding={target: {t: tuple(names) for t, names in found.items()} for target, found in feeding.items()},
+        feeding={
+            target: {t: tuple(names) for t, names in found.items()}
+            for target, found in feeding.items()
+        },
     )
 
 
@@ -417,13 +442,17 @@ def _routes_of(config: Config) -> Iterable[RoutePlan]:
         if route.strategy == "conditional":
             for case in route.conditions:
                 for name in case.targets:
-                    yield RoutePlan(name, route.source_tables, route.exclude, route.sources, case.condition)
+                    yield RoutePlan(
+                        name, route.source_tables, route.exclude, route.sources, case.condition
+                    )
         else:
             for name in route.targets:
                 yield RoutePlan(name, route.source_tables, route.exclude, route.sources)
     for rule in config.distribution_rules:
         for name in rule.targets:
-            yield RoutePlan(name, rule.tables, rule.exclude, rule.sources, rule.condition, optional=True)
+            yield RoutePlan(
+                name, rule.tables, rule.exclude, rule.sources, rule.condition, optional=True
+            )
 
 
 def _rules_of(config: Config) -> Iterable[RulePlan]:

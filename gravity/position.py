@@ -33,7 +33,9 @@ class Position:
         try:
             epoch, file_index, offset, ordinal = (int(part) for part in text.split(":"))
         except ValueError as error:
-            raise FormatError(f"not a position: {text!r}", remedy="expected epoch:file:offset:row") from error
+            raise FormatError(
+                f"not a position: {text!r}", remedy="expected epoch:file:offset:row"
+            ) from error
         return cls(epoch, file_index, offset, ordinal)
 
 

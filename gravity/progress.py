@@ -29,7 +29,9 @@ class SinkProgress:
     last_seq: int = 0
     term: int = 0
 
-    def admit(self, header: TargetHeader, *, offset: int, where: str) -> tuple[Admission, SinkProgress]:
+    def admit(
+        self, header: TargetHeader, *, offset: int, where: str
+    ) -> tuple[Admission, SinkProgress]:
         """What to do with the message at `offset`, and the progress once that is done.
 
         Raises HoleError when a number is missing: something in front of the sink lost a message.

@@ -49,7 +49,9 @@ def die(error: BaseException) -> NoReturn:
     os._exit(code)
 
 
-def run_stage(stage: str, body: Callable[[threading.Event], None], *, log_level: str = "info") -> NoReturn:
+def run_stage(
+    stage: str, body: Callable[[threading.Event], None], *, log_level: str = "info"
+) -> NoReturn:
     """Runs `body` until it returns or fails; SIGTERM and SIGINT set the event it is given."""
     configure_logging(stage, level=log_level)
     stop = threading.Event()

@@ -52,7 +52,8 @@ class TopicAdmin:
         except KafkaException as error:
             if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise FatalError(
-                    f"topic {name} does not exist", remedy="run `gravity topics CONFIG` (or `gravity run`) first"
+                    f"topic {name} does not exist",
+                    remedy="run `gravity topics CONFIG` (or `gravity run`) first",
                 ) from error
             raise kafka_error(error, name) from error
         return str(description.topic_id)
@@ -76,15 +77,20 @@ class TopicAdmin:
                 )
         if not missing:
             return []
-        futures = self._admin.create_topics([
-            NewTopic(
-                spec.name,
-                num_partitions=spec.partitions,
-                replication_factor=self._cluster.replication_factor,
-                config={"cleanup.policy": spec.cleanup, "max.message.bytes": str(MESSAGE_BYTES_MAX)},
-            )
-            for spec in missing
-        ])
+        futures = self._admin.create_topics(
+            [
+                NewTopic(
+                    spec.name,
+                    num_partitions=spec.partitions,
+                    replication_factor=self._cluster.replication_factor,
+                    config={
+                        "cleanup.policy": spec.cleanup,
+                        "max.message.bytes": str(MESSAGE_BYTES_MAX),
+                    },
+                )
+                for spec in missing
+            ]
+        )
         for name, future in futures.items():
             try:
                 future.result()

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from confluent_kafka import KafkaError, KafkaException
 
-from gravity.errors import FatalError, FencedError, GravityError, OffsetLostError, PoisonError, TransientError
+from gravity.errors import (
+    FatalError,
+    FencedError,
+    GravityError,
+    OffsetLostError,
+    PoisonError,
+    TransientError,
+)
 
 if TYPE_CHECKING:
     from gravity.config.connection import KafkaSecurity
@@ -57,7 +64,9 @@ def kafka_error(error: KafkaError | KafkaException, where: str) -> GravityError:
     kind = _ERROR_BY_CODE.get(cause.code())
     if kind is None:
         kind = TransientError if cause.retriable() or not cause.fatal() else FatalError
-    return kind(f"Kafka says {cause.name()}: {cause.str()}", where=where, remedy=_REMEDY.get(kind, ""))
+    return kind(
+        f"Kafka says {cause.name()}: {cause.str()}", where=where, remedy=_REMEDY.get(kind, "")
+    )
 
 
 def security_settings(security: KafkaSecurity) -> Settings:
@@ -74,7 +83,10 @@ def security_settings(security: KafkaSecurity) -> Settings:
             "ssl.key.location": security.tls.key,
         }
         settings.update({name: str(path) for name, path in files.items() if path is not None})
-        settings["enable.ssl.certificate.verification"] = security.tls.mode in ("verify-ca", "verify-identity")
+        settings["enable.ssl.certificate.verification"] = security.tls.mode in (
+            "verify-ca",
+            "verify-identity",
+        )
         settings["ssl.endpoint.identification.algorithm"] = (
             "https" if security.tls.mode == "verify-identity" else "none"
         )

@@ -37,7 +37,9 @@ class ControlTopic:
 
     def write(self, key: str, value: Any) -> None:
         """Appends a record and returns once the broker has it."""
-        self._producer.send(self._topic, 0, json.dumps(value, separators=(",", ":")).encode(), key=key.encode())
+        self._producer.send(
+            self._topic, 0, json.dumps(value, separators=(",", ":")).encode(), key=key.encode()
+        )
         self._producer.flush()
 
     def delete(self, key: str) -> None:

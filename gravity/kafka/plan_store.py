@@ -21,7 +21,9 @@ class PlanStore:
         """Plan `version`. Halts by name when control does not have it."""
         plan = self._plans.get(version)
         if plan is None:
-            record = self._control.records.get(plan_key(version)) or self._control.refresh().get(plan_key(version))
+            record = self._control.records.get(plan_key(version)) or self._control.refresh().get(
+                plan_key(version)
+            )
             if record is None:
                 raise FatalError(
                     f"routing plan {version} is not in the control topic",
@@ -41,6 +43,7 @@ class PlanStore:
         plan = self.newest()
         if plan is None:
             raise FatalError(
-                "no routing plan in the control topic", remedy="run `gravity topics CONFIG` (or `gravity run`) first"
+                "no routing plan in the control topic",
+                remedy="run `gravity topics CONFIG` (or `gravity run`) first",
             )
         return plan

@@ -24,7 +24,9 @@ class LogProducer:
     `flush` and `send`, in the caller's thread.
     """
 
-    def __init__(self, cluster: Cluster, client_id: str, transactional_id: str | None = None) -> None:
+    def __init__(
+        self, cluster: Cluster, client_id: str, transactional_id: str | None = None
+    ) -> None:
         settings = producer_settings(cluster, client_id)
         if transactional_id is not None:
             settings["transactional.id"] = transactional_id
@@ -56,7 +58,12 @@ class LogProducer:
         while True:
             try:
                 self._producer.produce(
-                    topic, value=value, key=key, partition=partition, headers=list(headers), on_delivery=on_delivery
+                    topic,
+                    value=value,
+                    key=key,
+                    partition=partition,
+                    headers=list(headers),
+                    on_delivery=on_delivery,
                 )
             except BufferError:
                 self._producer.poll(0.1)
@@ -76,7 +83,9 @@ class LogProducer:
         left = self._producer.flush(timeout_s)
         self.check()
         if left:
-            raise TransientError(f"{left} messages were not acknowledged within {timeout_s} s", where=self._where)
+            raise TransientError(
+                f"{left} messages were not acknowledged within {timeout_s} s", where=self._where
+            )
 
     def check(self) -> None:
         """Raises the first failed delivery, if there was one."""

@@ -36,7 +36,10 @@ def _message(message: Message) -> LogMessage:
         message.offset() or 0,
         _bytes(message.key()),
         _bytes(message.value()),
-        [(name, value if isinstance(value, bytes) else b"") for name, value in message.headers() or ()],
+        [
+            (name, value if isinstance(value, bytes) else b"")
+            for name, value in message.headers() or ()
+        ],
         message.timestamp()[1],
     )
 
@@ -50,7 +53,9 @@ class LogReader:
 
     def __init__(self, cluster: Cluster, client_id: str, *, uncommitted: bool = False) -> None:
         settings = consumer_settings(cluster, client_id)
-        settings["group.id"] = client_id  # librdkafka wants one; it is never joined nor committed to.
+        settings["group.id"] = (
+            client_id  # librdkafka wants one; it is never joined nor committed to.
+        )
         if uncommitted:
             settings["isolation.level"] = "read_uncommitted"
         self._consumer = Consumer(settings)
@@ -58,7 +63,9 @@ class LogReader:
     def bounds(self, topic: str, partition: int, timeout_s: float = 20.0) -> tuple[int, int]:
         """(first offset there is, offset of the next message to be written)."""
         try:
-            low, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout_s)
+            low, high = self._consumer.get_watermark_offsets(
+                TopicPartition(topic, partition), timeout=timeout_s
+            )
         except KafkaException as error:
             raise kafka_error(error, f"{topic}/{partition}") from error
         return low, high
@@ -73,13 +80,17 @@ class LogReader:
 
     def assign(self, offsets: Mapping[tuple[str, int], int]) -> None:
         """Reads these partitions from these offsets on."""
-        self._consumer.assign([TopicPartition(topic, q, offset) for (topic, q), offset in offsets.items()])
+        self._consumer.assign(
+            [TopicPartition(topic, q, offset) for (topic, q), offset in offsets.items()]
+        )
 
     def poll(self, timeout_s: float, rows_max: int = 500) -> list[LogMessage]:
         """Messages that are there; waits for the first at most `timeout_s`."""
         return _consume(self._consumer, timeout_s, rows_max)
 
-    def read(self, topic: str, partition: int, start: int, end: int, timeout_s: float = 60.0) -> Iterator[LogMessage]:
+    def read(
+        self, topic: str, partition: int, start: int, end: int, timeout_s: float = 60.0
+    ) -> Iterator[LogMessage]:
         """The messages of [start, end) that still exist, in order; compaction may have left holes.
 
         Raises OffsetLostError when `start` itself lies before the log's beginning.
@@ -106,7 +117,8 @@ class LogReader:
                 return
             if time.monotonic() > deadline:
                 raise TransientError(
-                    f"no message for {timeout_s} s on the way to offset {end}", where=f"{topic}/{partition}"
+                    f"no message for {timeout_s} s on the way to offset {end}",
+                    where=f"{topic}/{partition}",
                 )
 
     def close(self) -> None:
@@ -167,13 +179,15 @@ class GroupReader:
         session_timeout_ms: int = 10000,
     ) -> None:
         settings = consumer_settings(cluster, group)
-        settings.update({
-            "group.id": group,
-            "session.timeout.ms": session_timeout_ms,
-            "heartbeat.interval.ms": max(300, session_timeout_ms // 6),
-            "max.poll.interval.ms": 600000,
-            "partition.assignment.strategy": "cooperative-sticky",
-        })
+        settings.update(
+            {
+                "group.id": group,
+                "session.timeout.ms": session_timeout_ms,
+                "heartbeat.interval.ms": max(300, session_timeout_ms // 6),
+                "max.poll.interval.ms": 600000,
+                "partition.assignment.strategy": "cooperative-sticky",
+            }
+        )
         self._consumer = Consumer(settings)
         self._topic = topic
         self._failure: Exception | None = None
@@ -185,7 +199,9 @@ class GroupReader:
             except Exception as error:  # noqa: BLE001 - raised again by poll, in the caller's own loop
                 self._failure = error
                 return
-            consumer.incremental_assign([TopicPartition(topic, q, offset) for q, offset in starts.items()])
+            consumer.incremental_assign(
+                [TopicPartition(topic, q, offset) for q, offset in starts.items()]
+            )
 
         def revoked(consumer: Consumer, partitions: list[TopicPartition]) -> None:
             try:
@@ -208,7 +224,9 @@ class GroupReader:
         if offsets:
             try:
                 self._consumer.commit(
-                    offsets=[TopicPartition(self._topic, q, offset) for q, offset in offsets.items()],
+                    offsets=[
+                        TopicPartition(self._topic, q, offset) for q, offset in offsets.items()
+                    ],
                     asynchronous=True,
                 )
             except KafkaException as error:

@@ -29,4 +29,6 @@ def configure_logging(stage: str, *, level: str = "info", as_json: bool | None =
     )
     structlog.contextvars.bind_contextvars(stage=stage)
     # librdkafka and Faust report through the standard library; only what needs attention passes.
-    logging.basicConfig(level=logging.WARNING, stream=sys.__stderr__, format="%(levelname)s %(name)s %(message)s")
+    logging.basicConfig(
+        level=logging.WARNING, stream=sys.__stderr__, format="%(levelname)s %(name)s %(message)s"
+    )

@@ -39,14 +39,20 @@ class Router:
         self._plans = PlanStore(self._control)
         self._reader = LogReader(config.kafka, f"{group}.fences")
         self._fences: dict[str, Fences] = {}
-        self._source_of = {self.topics.ingest(source.name): source.name for source in config.sources}
+        self._source_of = {
+            self.topics.ingest(source.name): source.name for source in config.sources
+        }
 
     def learn_fences(self, ingest_topics: set[str]) -> None:
         """Reads the fences of logs that became ours."""
         for topic in ingest_topics:
-            self._fences[topic] = known_fences(self._control, self._reader, topic, self._source_of[topic])
+            self._fences[topic] = known_fences(
+                self._control, self._reader, topic, self._source_of[topic]
+            )
 
-    def decide(self, topic: str, offset: int, headers: list[tuple[str, bytes]], value: bytes) -> list[RoutedMessage]:
+    def decide(
+        self, topic: str, offset: int, headers: list[tuple[str, bytes]], value: bytes
+    ) -> list[RoutedMessage]:
         """The outputs of one ingest message; none for a void one."""
         header = IngestHeader.from_kafka(headers)
         fences = self._fences[topic]
@@ -54,13 +60,17 @@ class Router:
             fences.add(offset, header.owner)
             return []
         if fences.is_void(offset, header.owner):
-            log.debug("void_message_dropped", source=header.source, offset=offset, owner=header.owner)
+            log.debug(
+                "void_message_dropped", source=header.source, offset=offset, owner=header.owner
+            )
             return []
         try:
             return route(header, value, self._plans.get(header.plan))
         except FormatError as error:
             # What the router can't read it can't route, and rows may not vanish: halt by name.
-            raise FormatError(error.what, where=f"{topic}/0 offset {offset}", remedy=error.remedy) from error
+            raise FormatError(
+                error.what, where=f"{topic}/0 offset {offset}", remedy=error.remedy
+            ) from error
 
     def send(self, message: RoutedMessage, delivered: Any) -> None:  # noqa: ANN401 - Delivered
         """Queues one output."""
@@ -76,9 +86,15 @@ class Router:
 def build_app(config: Config) -> faust.App:
     """Wires the router onto Kafka. Starts nothing."""
     router = Router(config)
-    app = build_faust_app(config.kafka, router.topics.group("router"), data_folder=Path(config.state.folder) / "router")
+    app = build_faust_app(
+        config.kafka,
+        router.topics.group("router"),
+        data_folder=Path(config.state.folder) / "router",
+    )
     sources = app.topic(
-        *(router.topics.ingest(source.name) for source in config.sources), key_serializer="raw", value_serializer="raw"
+        *(router.topics.ingest(source.name) for source in config.sources),
+        key_serializer="raw",
+        value_serializer="raw",
     )
 
     @app.on_partitions_assigned.connect
@@ -99,7 +115,9 @@ def build_app(config: Config) -> faust.App:
                 message = event.message
                 if message.generation_id != app.consumer_generation_id:
                     continue  # Fetched before a rebalance: it will be read again by whoever owns it now.
-                outputs = router.decide(message.topic, message.offset, message.headers, message.value or b"")
+                outputs = router.decide(
+                    message.topic, message.offset, message.headers, message.value or b""
+                )
                 delivered = await acks.expect(event, len(outputs))
                 for output in outputs:
                     router.send(output, delivered)

@@ -79,7 +79,9 @@ def _routed(header: IngestHeader, kind: RoutedKind) -> RoutedHeader:
     )
 
 
-def _copies(header: IngestHeader, value: bytes, plan: RoutingPlan, kind: RoutedKind) -> Iterator[RoutedMessage]:
+def _copies(
+    header: IngestHeader, value: bytes, plan: RoutingPlan, kind: RoutedKind
+) -> Iterator[RoutedMessage]:
     """One copy for every partition of every target that the message concerns."""
     database, _, table = header.table.partition(".")
     for target in plan.targets:
@@ -107,12 +109,19 @@ def _route_rows(header: IngestHeader, value: bytes, plan: RoutingPlan) -> Iterat
             cut = cuts[way]
             for partition, first, last, rows, encoded in cut.parts:
                 described = replace(
-                    base, first=first, last=last, rows=rows, table=feed.table, schema=batch.schema.schema_id
+                    base,
+                    first=first,
+                    last=last,
+                    rows=rows,
+                    table=feed.table,
+                    schema=batch.schema.schema_id,
                 )
                 yield RoutedMessage(target.name, partition, described, encoded)
             filtered = cut.filtered
         if filtered:
-            note = replace(base, kind=RoutedKind.NOTE, part=NOTE_PART, filtered=filtered, table=header.table)
+            note = replace(
+                base, kind=RoutedKind.NOTE, part=NOTE_PART, filtered=filtered, table=header.table
+            )
             yield RoutedMessage(target.name, header.seq % plan.partitions, note, b"")
 
 
@@ -137,7 +146,9 @@ def _cut(batch: ChangeBatch, value: bytes, feed: Feed, partitions: int) -> _Cut:
         if pieces:
             by_partition[whole] = list(pieces)
     else:
-        now = key_partitions(feed.table, [batch.columns[index] for index in batch.schema.key], partitions)
+        now = key_partitions(
+            feed.table, [batch.columns[index] for index in batch.schema.key], partitions
+        )
         was = _old_partitions(batch, feed.table, partitions, pieces)
         for piece in pieces:
             partition = was[piece.row] if piece.old_key else now[piece.row]
@@ -193,7 +204,8 @@ def _old_partitions(
     if not rows:
         return {}
     key = [
-        [batch.before[batch.before_columns.index(index)][row] for row in rows] for index in batch.schema.key
+        [batch.before[batch.before_columns.index(index)][row] for row in rows]
+        for index in batch.schema.key
     ]
     return dict(zip(rows, key_partitions(table, key, partitions), strict=True))
 
@@ -242,7 +254,10 @@ def _meets(batch: ChangeBatch, conditions: Sequence[Condition], *, after: bool) 
     schema = batch.schema
     images: dict[str, Sequence[Value]]
     if after:
-        images = {column.name: values for column, values in zip(schema.columns, batch.columns, strict=True)}
+        images = {
+            column.name: values
+            for column, values in zip(schema.columns, batch.columns, strict=True)
+        }
     else:
         images = {
             schema.columns[index].name: values
