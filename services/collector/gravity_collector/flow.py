@@ -1,0 +1,88 @@
+"""How each table's rows travel under one routing plan. Pure but for the look-up of keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from gravity.batch import TableSchema
+from gravity.config.source import SYSTEM_DATABASES
+from gravity.errors import FatalError
+from gravity.key import GROUP_PREFIX
+from gravity.plan import RoutingPlan
+from gravity_collector.decoder import TableDecoder
+from gravity_collector.span import Flow
+
+PROGRESS_TABLE: Final = "_gravity_progress"
+"""Every transaction of a sink changes this table first: such a transaction is our own writing."""
+_OWN_PREFIX: Final = "_gravity_"
+
+UniqueKey = Callable[[str, str], tuple[str, ...]]
+"""(database, table) to the columns of a unique key that is never NULL; empty when there is none."""
+
+
+class Flows:
+    """The flows of one source under one plan, made at the first sight of each table."""
+
+    def __init__(self, plan: RoutingPlan, source: str, unique_key: UniqueKey) -> None:
+        self.plan = plan
+        self._source = source
+        self._unique_key = unique_key
+        self._by_decoder: dict[TableDecoder, Flow | None] = {}
+        self._by_schema: dict[TableSchema, Flow] = {}
+
+    @property
+    def version(self) -> int:
+        """The plan's number."""
+        return self.plan.version
+
+    def includes(self, database: str, table: str) -> bool:
+        """Whether rows of this table are read at all."""
+        return (
+            database.lower() not in SYSTEM_DATABASES
+            and not table.startswith(_OWN_PREFIX)
+            and self.plan.includes(self._source, database, table)
+        )
+
+    def of(self, decoder: TableDecoder) -> Flow | None:
+        """The flow of a table; None when it is not read.
+
+        Raises FatalError for a table without any key.
+        """
+        try:
+            return self._by_decoder[decoder]
+        except KeyError:
+            schema = decoder.schema
+            included = self.includes(schema.database, schema.table)
+            flow = self._by_decoder[decoder] = self._of_schema(schema) if included else None
+            return flow
+
+    def of_schema(self, schema: TableSchema) -> Flow:
+        """The flow of an included table that has this shape."""
+        return self._of_schema(schema)
+
+    def _of_schema(self, schema: TableSchema) -> Flow:
+        if not schema.key:
+            names = self._unique_key(schema.database, schema.table)
+            if not names:
+                raise keyless(self._source, schema.database, schema.table)
+            schema = replace(schema, key=tuple(schema.column_index[name] for name in names))
+        flow = self._by_schema.get(schema)
+        if flow is None:
+            lanes = [feed.lane for feed in self.plan.feeds(self._source, schema)]
+            flow = self._by_schema[schema] = Flow(
+                schema,
+                self.plan.before_columns(self._source, schema),
+                in_runs=any(lane.startswith(GROUP_PREFIX) for lane in lanes),
+            )
+        return flow
+
+
+def keyless(source: str, database: str, table: str) -> FatalError:
+    """The refusal of a table whose rows nothing tells apart."""
+    return FatalError(
+        "the table has neither a primary key nor a unique key of NOT NULL columns",
+        where=f"source {source}, table {database}.{table}",
+        remedy=f"add a primary key, or leave it out: exclude: [{database}.{table}]",
+    )

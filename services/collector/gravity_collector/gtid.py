@@ -1,0 +1,144 @@
+"""Sets of executed transactions, as MySQL and MariaDB write them. Pure."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import Protocol, Self
+
+from gravity.errors import FormatError
+from gravity_collector.server import Flavor
+
+
+class GtidSet(Protocol):
+    """Transactions that are done. GTID sets are only partly ordered: ask what one contains."""
+
+    def add(self, gtid: str) -> None:
+        """Takes one more transaction in."""
+
+    def contains(self, gtid: str) -> bool:
+        """Whether the transaction is done."""
+
+    def contains_all(self, other: Self) -> bool:
+        """Whether every transaction of `other` is done."""
+
+    def copy(self) -> Self:
+        """A set that grows apart from this one."""
+
+    def __str__(self) -> str:
+        """The set as the server prints it."""
+
+
+def parse_gtids(flavor: Flavor, text: str) -> GtidSet:
+    """The set that a server of that flavor prints as `text`. Raises FormatError for anything else."""
+    try:
+        return MysqlGtids.parse(text) if flavor == "mysql" else MariadbGtids.parse(text)
+    except (ValueError, IndexError) as error:
+        raise FormatError(f"not a GTID set of {flavor}: {text[:200]!r}") from error
+
+
+class MariadbGtids:
+    """The last transaction of each replication domain; every earlier one of the domain is done too."""
+
+    def __init__(self, last: dict[int, tuple[int, str]]) -> None:
+        self._last = last
+        self._text: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Reads `0-1-5,1-1-3`."""
+        gtids = cls({})
+        for item in filter(None, text.replace("\n", "").split(",")):
+            gtids.add(item.strip())
+        return gtids
+
+    def add(self, gtid: str) -> None:
+        """Takes one more transaction in."""
+        domain, _, number = gtid.split("-")
+        self._last[int(domain)] = (int(number), gtid)
+        self._text = None
+
+    def contains(self, gtid: str) -> bool:
+        """Whether the transaction is done."""
+        domain, _, number = gtid.split("-")
+        return self._last.get(int(domain), (-1, ""))[0] >= int(number)
+
+    def contains_all(self, other: Self) -> bool:
+        """Whether every transaction of `other` is done."""
+        return all(self.contains(gtid) for _, gtid in other._last.values())
+
+    def copy(self) -> Self:
+        """A set that grows apart from this one."""
+        return type(self)(dict(self._last))
+
+    def __str__(self) -> str:
+        if self._text is None:
+            self._text = ",".join(gtid for _, (_, gtid) in sorted(self._last.items()))
+        return self._text
+
+
+class MysqlGtids:
+    """Intervals of transaction numbers by the UUID of the server that made them."""
+
+    def __init__(self, intervals: dict[str, list[tuple[int, int]]]) -> None:
+        self._intervals = intervals
+        self._text: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Reads `uuid:1-5:7,uuid:1-3`."""
+        gtids = cls({})
+        for item in filter(None, text.replace("\n", "").split(",")):
+            server, *intervals = item.strip().split(":")
+            for interval in intervals:
+                first, _, last = interval.partition("-")
+                gtids._add(server.lower(), int(first), int(last or first))
+        return gtids
+
+    def _add(self, server: str, first: int, last: int) -> None:
+        intervals = self._intervals.setdefault(server, [])
+        self._text = None
+        if intervals and intervals[-1][1] + 1 == first:
+            intervals[-1] = (intervals[-1][0], last)
+            return
+        merged: list[tuple[int, int]] = []
+        for begin, end in sorted([*intervals, (first, last)]):
+            if merged and begin <= merged[-1][1] + 1:
+                merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+            else:
+                merged.append((begin, end))
+        self._intervals[server] = merged
+
+    def add(self, gtid: str) -> None:
+        """Takes one more transaction in."""
+        server, _, number = gtid.rpartition(":")
+        self._add(server.lower(), int(number), int(number))
+
+    def contains(self, gtid: str) -> bool:
+        """Whether the transaction is done."""
+        server, _, number = gtid.rpartition(":")
+        return self._covers(server.lower(), int(number), int(number))
+
+    def _covers(self, server: str, first: int, last: int) -> bool:
+        intervals = self._intervals.get(server, [])
+        index = bisect_right(intervals, first, key=lambda interval: interval[0]) - 1
+        return index >= 0 and intervals[index][0] <= first and last <= intervals[index][1]
+
+    def contains_all(self, other: Self) -> bool:
+        """Whether every transaction of `other` is done."""
+        return all(
+            self._covers(server, first, last)
+            for server, intervals in other._intervals.items()
+            for first, last in intervals
+        )
+
+    def copy(self) -> Self:
+        """A set that grows apart from this one."""
+        return type(self)({server: list(intervals) for server, intervals in self._intervals.items()})
+
+    def __str__(self) -> str:
+        if self._text is None:
+            self._text = ",".join(
+                server + "".join(f":{first}-{last}" if last > first else f":{first}" for first, last in intervals)
+                for server, intervals in sorted(self._intervals.items())
+            )
+        return self._text

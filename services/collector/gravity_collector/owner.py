@@ -1,0 +1,264 @@
+"""Taking a source over: who writes its ingest log from now on, and where that writer goes on.
+
+The five steps are those of docs/delivery.md. They need no lock: the log's order of fences decides.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from gravity import fault
+from gravity.errors import FatalError, FencedError, OffsetLostError
+from gravity.header import IngestHeader, IngestKind
+from gravity.ingest_log import PENDING, Checkpoint, Fences, IngestScan, fences_of, newest_checkpoint
+from gravity.position import Position
+from gravity.topic import checkpoint_key, owner_key
+
+
+class Control(Protocol):
+    """The control topic: the last record of a key counts."""
+
+    def refresh(self) -> Mapping[str, Any]:
+        """All records, up to the present end."""
+
+    def write(self, key: str, value: Any) -> None:
+        """Appends a record and returns once it is there."""
+
+    def delete(self, key: str) -> None:
+        """Removes a record."""
+
+
+class IngestLog(Protocol):
+    """One source's ingest topic."""
+
+    def append(self, header: IngestHeader) -> int:
+        """Appends a message without a value and returns its offset once it is there."""
+
+    def bounds(self) -> tuple[int, int]:
+        """(first offset there is, offset of the next message)."""
+
+    def read(self, start: int, end: int) -> Iterable[tuple[int, IngestHeader]]:
+        """The messages of [start, end) in order. Raises OffsetLostError when `start` is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """What a collector knows once the source is its own."""
+
+    source: str
+    owner: int
+    seq: int
+    """The last sequence number in the log."""
+    resume: Resume | None
+    """None: the source has never been read."""
+    chunks_done: frozenset[str]
+    unfinished: IngestHeader | None
+    """The last message of a span of rows whose later parts are missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Where reading goes on."""
+
+    next_position: Position
+    gtids: str
+    ets: int
+    """Running maximum of commit times before `next_position`."""
+    server: str
+    """The server whose binlog `next_position` is a place in."""
+    plan: int
+    """The plan under which rows were counted until `next_position`; matters inside a transaction only."""
+
+
+def owner_records(records: Mapping[str, Any], source: str) -> dict[int, int]:
+    """Owner → offset of its fence (or PENDING), from the control topic."""
+    return {int(key.rpartition("/")[2]): int(value) for key, value in _of(records, owner_key(source, 0))}
+
+
+def checkpoint_records(records: Mapping[str, Any], source: str) -> dict[int, Checkpoint]:
+    """Owner → its newest checkpoint, from the control topic."""
+    return {
+        int(key.rpartition("/")[2]): checkpoint_of(value) for key, value in _of(records, checkpoint_key(source, 0))
+    }
+
+
+def _of(records: Mapping[str, Any], key_of_zero: str) -> list[tuple[str, Any]]:
+    prefix = key_of_zero.removesuffix("0")
+    return [
+        (key, value) for key, value in records.items() if key.startswith(prefix) and key[len(prefix) :].isdigit()
+    ]
+
+
+def checkpoint_record(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The JSON value under `checkpoint_key`."""
+    return {
+        "offset": checkpoint.offset,
+        "seq": checkpoint.seq,
+        "next_position": str(checkpoint.next_position),
+        "gtids": checkpoint.gtids,
+        "ets": checkpoint.ets,
+        "server": checkpoint.server,
+        "chunks_done": list(checkpoint.chunks_done),
+        "snapshot_done": checkpoint.snapshot_done,
+    }
+
+
+def checkpoint_of(record: Mapping[str, Any]) -> Checkpoint:
+    """The checkpoint that `checkpoint_record` wrote."""
+    return Checkpoint(
+        offset=record["offset"],
+        seq=record["seq"],
+        next_position=Position.parse(record["next_position"]),
+        gtids=record["gtids"],
+        ets=record["ets"],
+        server=record["server"],
+        chunks_done=tuple(record["chunks_done"]),
+        snapshot_done=record["snapshot_done"],
+    )
+
+
+def fence_name(process: str, server: str) -> str:
+    """What a fence says about its writer: the process that fences, and the server it reads."""
+    return json.dumps({"process": process, "server": server}, separators=(",", ":"))
+
+
+def _server_of(fence: IngestHeader) -> str:
+    try:
+        return str(json.loads(fence.chunk)["server"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def take_over(
+    control: Control, log: IngestLog, *, source: str, process: str, server: str, plan: int
+) -> Ownership:
+    """Makes this process the one writer of the source's ingest log.
+
+    `process` is a name that no other process ever has; `server` the identity of the server it reads.
+
+    Raises:
+        FencedError: another process took over at the same time and won.
+        OffsetLostError: the source has been read before, and where it stopped is gone.
+    """
+    owners = owner_records(control.refresh(), source)
+    owner = max(owners, default=0) + 1
+    control.write(owner_key(source, owner), PENDING)  # (1)
+    name = fence_name(process, server)
+    mine = log.append(IngestHeader(IngestKind.FENCE, source, owner, plan=plan, chunk=name))  # (2)
+    fault.reach(fault.FaultPoint.COLLECTOR_FENCED_NOT_RECORDED)
+    records = control.refresh()  # (3)
+    fences = _all_fences(records, log, source, mine)
+    _refuse_rivals(control, fences, source, owner, mine)
+    checkpoint = newest_checkpoint(checkpoint_records(records, source), fences, before=mine)
+    scanned = _scan(log, fences, checkpoint, owner, mine, source, seen=any(offset != PENDING for offset in owners.values()))
+    control.write(owner_key(source, owner), mine)  # (4)
+    _forget_old_owners(control, log, source, fences, owner)
+    return scanned
+
+
+def _all_fences(records: Mapping[str, Any], log: IngestLog, source: str, mine: int) -> Fences:
+    """Every fence up to our own, those of pending owners looked up in the log."""
+    owners = owner_records(records, source)
+    fences = fences_of(owners.items())
+    low, _ = log.bounds()
+    start = max([low, *(offset for offset in fences.offsets if offset < mine)])
+    pending = {owner for owner, offset in owners.items() if offset == PENDING}
+    for offset, header in log.read(start, mine + 1):
+        if header.kind is IngestKind.FENCE and header.owner in pending:
+            fences.add(offset, header.owner)
+            pending.discard(header.owner)
+    return fences
+
+
+def _refuse_rivals(control: Control, fences: Fences, source: str, owner: int, mine: int) -> None:
+    for offset, other in zip(fences.offsets, fences.owners, strict=True):
+        if other == owner and offset != mine:
+            # The loser completes the winner's record: removing it would free the number.
+            control.write(owner_key(source, owner), offset)
+        if other > owner or (other == owner and offset != mine):
+            raise _fenced(source, other)
+
+
+def _fenced(source: str, owner: int) -> FencedError:
+    return FencedError(
+        "another collector has taken this source over",
+        where=f"source {source}, owner {owner}",
+        remedy="two collectors serve the same source: end one, or leave it as a spare",
+    )
+
+
+def _scan(
+    log: IngestLog, fences: Fences, checkpoint: Checkpoint | None, owner: int, mine: int, source: str, *, seen: bool
+) -> Ownership:
+    low, high = log.bounds()
+    start = _scan_start(checkpoint, low, high, source, seen=seen)
+    scan = IngestScan.after(checkpoint)
+    scan.top_owner = max(
+        (known for offset, known in zip(fences.offsets, fences.owners, strict=True) if offset < start), default=0
+    )
+    server = checkpoint.server if checkpoint is not None else ""
+    ets, plan, was_read = scan.ets, 0, checkpoint is not None
+    for _, header in log.read(start, mine):
+        if header.kind is IngestKind.FENCE:
+            if header.owner >= scan.top_owner:
+                server = _server_of(header) or server
+            scan.read(header)
+            continue
+        ets_before = scan.ets if scan.open_span is None else ets
+        if scan.read(header):
+            was_read = True
+            plan = header.plan
+            ets = ets_before if scan.open_span is not None else scan.ets
+    unfinished = scan.open_span if scan.open_span and scan.open_span.kind is IngestKind.ROWS else None
+    resume = Resume(scan.next_position, scan.gtids, ets, server, plan) if was_read else None
+    return Ownership(source, owner, scan.seq, resume, frozenset(scan.chunks_done), unfinished)
+
+
+def _scan_start(checkpoint: Checkpoint | None, low: int, high: int, source: str, *, seen: bool) -> int:
+    remedy = "`gravity reset --source` reads the source again from the beginning"
+    if checkpoint is None:
+        if low > 0 or (seen and high <= 1):
+            raise OffsetLostError(
+                "the source has been read before, but neither control nor the log says how far",
+                where=f"source {source}, log [{low}, {high})",
+                remedy=remedy,
+            )
+        return low
+    if not low <= checkpoint.offset <= high:
+        raise OffsetLostError(
+            f"the checkpoint stands for offset {checkpoint.offset}, which the log [{low}, {high}) does not have",
+            where=f"source {source}",
+            remedy=f"was the ingest topic deleted, or emptied by retention? {remedy}",
+        )
+    return checkpoint.offset
+
+
+def _forget_old_owners(control: Control, log: IngestLog, source: str, fences: Fences, owner: int) -> None:
+    """Deletes the records of owners whose fences retention has passed, but the greatest of them."""
+    low, _ = log.bounds()
+    passed = sorted(known for offset, known in zip(fences.offsets, fences.owners, strict=True) if offset < low)
+    for old in passed[:-1]:
+        if old < owner:
+            control.delete(owner_key(source, old))
+            control.delete(checkpoint_key(source, old))
+
+
+def assert_still_owner(records: Mapping[str, Any], source: str, owner: int) -> None:
+    """Raises FencedError when a greater owner's fence is in the log."""
+    owners = owner_records(records, source)
+    greater = [other for other, offset in owners.items() if other > owner and offset != PENDING]
+    if greater:
+        raise _fenced(source, max(greater))
+
+
+def assert_same_server(resume: Resume, server: str, source: str) -> None:
+    """Refuses another server than the one the position belongs to."""
+    if resume.server and resume.server != server:
+        raise FatalError(
+            f"the server behind the source is another one: {server} instead of {resume.server}",
+            where=f"source {source}, position {resume.next_position}",
+            remedy="point the source at its old server, or read it again with `gravity reset --source`",
+        )

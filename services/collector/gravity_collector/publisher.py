@@ -1,0 +1,230 @@
+"""Messages into one source's ingest topic: numbered without holes, in the order of the binlog."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from gravity import fault
+from gravity.batch import ChangeBatch
+from gravity.clock import now_us
+from gravity.codec import encode_batch, encode_record
+from gravity.errors import FatalError, PoisonError
+from gravity.fault import FaultPoint
+from gravity.header import IngestHeader, IngestKind
+from gravity.ingest_log import Checkpoint
+from gravity.kafka.client import MESSAGE_BYTES_MAX
+from gravity.kafka.producer import LogProducer
+from gravity.kafka.reader import LogReader
+from gravity.position import Position
+from gravity_collector.chunk import Chunk, Coverage
+
+if TYPE_CHECKING:
+    from gravity.kafka.client import Cluster
+
+
+class IngestTopic:
+    """The ingest topic as its owner sees it: one partition, read by offset, appended to in order."""
+
+    def __init__(self, cluster: Cluster, topic: str, client_id: str) -> None:
+        self.topic = topic
+        self.producer = LogProducer(cluster, client_id)
+        self._reader = LogReader(cluster, f"{client_id}.scan")
+
+    def append(self, header: IngestHeader) -> int:
+        """Appends a message without a value and returns its offset once it is there."""
+        offsets: list[int] = []
+        self.producer.send(self.topic, 0, b"", header.to_kafka(), delivered=offsets.append)
+        self.producer.flush()
+        return offsets[0]
+
+    def bounds(self) -> tuple[int, int]:
+        """(first offset there is, offset of the next message)."""
+        return self._reader.bounds(self.topic, 0)
+
+    def read(self, start: int, end: int) -> Iterator[tuple[int, IngestHeader]]:
+        """The messages of [start, end) in order. Raises OffsetLostError when `start` is gone."""
+        for message in self._reader.read(self.topic, 0, start, end):
+            yield message.offset, IngestHeader.from_kafka(message.headers)
+
+    def close(self) -> None:
+        """Gives the reading connection up; messages not yet acknowledged are dropped with the object."""
+        self._reader.close()
+
+
+class Publisher:
+    """Publishes what one owner reads. Everything is sent from the caller's thread.
+
+    `acknowledged` is a state of which every message is with the broker; another thread may read it.
+    """
+
+    def __init__(
+        self,
+        log: IngestTopic,
+        progress_topic: str,
+        *,
+        source: str,
+        owner: int,
+        seq: int,
+        server: str,
+        next_position: Position,
+        gtids: str,
+        ets: int,
+        coverage: Coverage,
+    ) -> None:
+        self._log = log
+        self._progress_topic = progress_topic
+        self._source = source
+        self._owner = owner
+        self._server = server
+        self.seq = seq
+        self.next_position = next_position
+        self.gtids = gtids
+        self.ets = ets
+        self.rows = 0
+        """Rows published by this owner, snapshot reads included."""
+        self.coverage = coverage
+        self._acknowledged_coverage = Coverage(coverage.chunk_ids())
+        self._acknowledged_ids = coverage.chunk_ids()
+        self.snapshot_done = False
+        self.acknowledged: Checkpoint | None = None
+
+    def _send(self, header: IngestHeader, value: bytes, *, done: Chunk | None = None) -> None:
+        last, ets = header.part + 1 == header.parts, self.ets
+        snapshot_done = self.snapshot_done
+
+        def delivered(offset: int) -> None:
+            if done is not None:
+                self._acknowledged_coverage.add(done)
+                self._acknowledged_ids = self._acknowledged_coverage.chunk_ids()
+            # Inside a transaction rows are counted under the plan of the last message, which a
+            # checkpoint does not name; the next boundary is never far.
+            if last and not header.to.ordinal and header.kind is not IngestKind.CHUNK:
+                self.acknowledged = Checkpoint(
+                    offset=offset + 1,
+                    seq=header.seq,
+                    next_position=header.to,
+                    gtids=header.gtids,
+                    ets=ets,
+                    server=self._server,
+                    chunks_done=self._acknowledged_ids,
+                    snapshot_done=snapshot_done,
+                )
+
+        if len(value) >= MESSAGE_BYTES_MAX - 65536:
+            raise FatalError(
+                f"a message of {len(value)} bytes is larger than Kafka takes ({MESSAGE_BYTES_MAX})",
+                where=f"source {self._source}, table {header.table}, position {header.from_}",
+                remedy="exclude the table: one of its rows is too large to travel",
+            )
+        try:
+            self._log.producer.send(self._log.topic, 0, value, header.to_kafka(), delivered=delivered)
+        except PoisonError as error:
+            raise FatalError(error.what, where=error.where, remedy=error.remedy) from error
+
+    def publish_span(
+        self, batches: Sequence[ChangeBatch], *, to: Position, gtids: str, ets: int, plan: int, skip_parts: int = 0
+    ) -> None:
+        """Publishes the rows of (next_position, to]; `skip_parts` of its messages are in the log already."""
+        start, parts = self.next_position, len(batches)
+        self.gtids, self.ets = gtids, ets
+        for part, batch in enumerate(batches):
+            if part < skip_parts:
+                continue
+            self.seq += 1
+            schema = batch.schema
+            header = IngestHeader(
+                IngestKind.ROWS, self._source, self._owner, self.seq, part, parts, start, to, gtids, ets, plan,
+                f"{schema.database}.{schema.table}", schema.schema_id, len(batch),
+            )  # fmt: skip
+            self._send(header, encode_batch(batch))
+            self.rows += len(batch)
+            if part + 1 < parts:
+                self._reach(FaultPoint.COLLECTOR_SENT_PART_OF_SPAN)
+        self.next_position = to
+
+    def move_on(self, *, to: Position, gtids: str, ets: int) -> None:
+        """Nothing of interest lies before `to`; the next message says so."""
+        self.next_position, self.gtids, self.ets = to, gtids, ets
+
+    def publish_marker(self, *, plan: int) -> None:
+        """Says that everything before `next_position` has passed."""
+        self.seq += 1
+        value = encode_record(
+            "marker",
+            {
+                "source": self._source,
+                "seq": self.seq,
+                "next_position": str(self.next_position),
+                "gtids": self.gtids,
+                "ets": self.ets,
+                "time_us": now_us(),
+            },
+        )
+        self._send(self._single(IngestKind.MARKER, self.next_position, plan), value)
+
+    def publish_schema(
+        self, *, table: str, database: str, statement: str, gtid: str, at: Position, to: Position, gtids: str, ets: int,
+        plan: int,
+    ) -> None:  # fmt: skip
+        """Publishes a schema change, a span of its own that ends at `to`."""
+        self.seq += 1
+        value = encode_record(
+            "schema_change",
+            {
+                "source": self._source,
+                "database": database,
+                "statement": statement,
+                "gtid": gtid,
+                "position": str(at),
+                "ets": ets,
+            },
+        )
+        self.gtids, self.ets = gtids, ets
+        self._send(self._single(IngestKind.SCHEMA, to, plan, table=table), value)
+        self.next_position = to
+
+    def publish_chunk(self, chunk: Chunk, batches: Sequence[ChangeBatch], *, plan: int) -> None:
+        """Publishes the rows of a snapshot chunk at `next_position`, then says that it is done."""
+        here, parts = self.next_position, len(batches)
+        table = ".".join(chunk.table)
+        for part, batch in enumerate(batches):
+            self.seq += 1
+            header = IngestHeader(
+                IngestKind.CHUNK, self._source, self._owner, self.seq, part, parts, here, here, self.gtids, 0, plan,
+                table, batch.schema.schema_id, len(batch), chunk.chunk_id,
+            )  # fmt: skip
+            self._send(header, encode_batch(batch))
+            self.rows += len(batch)
+        self._reach(FaultPoint.COLLECTOR_CHUNK_NOT_DONE)
+        self.seq += 1
+        self.coverage.add(chunk)
+        self._send(self._single(IngestKind.CHUNK_DONE, here, plan, table=table, chunk=chunk.chunk_id), b"", done=chunk)
+
+    def _single(
+        self, kind: IngestKind, to: Position, plan: int, *, table: str = "", chunk: str = ""
+    ) -> IngestHeader:
+        return IngestHeader(
+            kind, self._source, self._owner, self.seq, from_=self.next_position, to=to, gtids=self.gtids,
+            ets=self.ets, plan=plan, table=table, chunk=chunk,
+        )  # fmt: skip
+
+    def publish_progress(self, key: str, record: dict[str, Any]) -> None:
+        """Appends to the progress topic: for `gravity status`, never for correctness."""
+        value = json.dumps(record, separators=(",", ":")).encode()
+        self._log.producer.send(self._progress_topic, 0, value, key=key.encode())
+
+    def serve(self) -> None:
+        """Learns of acknowledgements; raises the first failed delivery."""
+        self._log.producer.serve()
+
+    def flush(self) -> None:
+        """Returns once everything is with the broker."""
+        self._log.producer.flush()
+
+    def _reach(self, point: FaultPoint) -> None:
+        if fault.is_armed(point):
+            # What was sent must be in the log when the process dies here.
+            self._log.producer.flush()
+            fault.reach(point)

@@ -1,0 +1,323 @@
+"""From binlog events to spans in the ingest log: the collector's hot loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from gravity.batch import UPDATE
+from gravity.errors import FatalError, PositionLostError
+from gravity.header import IngestHeader
+from gravity.position import Position
+from gravity_collector.chunk import Touch, TouchLog, keys_of
+from gravity_collector.ddl import Ddl, parse_ddl
+from gravity_collector.decoder import Row
+from gravity_collector.event import Begin, Commit, Event, Heartbeat, Query, Rollback, Rotate, Rows
+from gravity_collector.flow import PROGRESS_TABLE, Flows
+from gravity_collector.gtid import GtidSet
+from gravity_collector.publisher import Publisher
+from gravity_collector.span import Flow, Limits, SpanBuilder
+
+_ANSI_QUOTES: Final = 4
+_NO_ROWS: Final[tuple[Row, ...]] = ()
+
+
+class Stream:
+    """Turns events into published spans. Knows no socket and no clock: the loop in source.py feeds it.
+
+    `unfinished` is a span whose later parts are missing in the log: it is cut at the same place again,
+    under `flows`, which must be those of the plan it was begun under; `flows_after` hold from then on.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        publisher: Publisher,
+        flows: Flows,
+        limits: Limits,
+        *,
+        gtids: GtidSet,
+        touches: TouchLog,
+        unfinished: IngestHeader | None = None,
+        flows_after: Flows | None = None,
+    ) -> None:
+        self._source = source
+        self._publisher = publisher
+        self._flows = flows
+        self._flows_after = flows_after
+        self._limits = limits
+        self._gtids = gtids
+        self._touches = touches
+        start = publisher.next_position
+        self._epoch = start.epoch
+        self._builder = SpanBuilder(source, start.epoch, ets=publisher.ets)
+        self.position = start
+        """The first row not yet read."""
+        self._begin: Begin | None = None
+        self._ordinal = 0
+        self._skip = start.ordinal
+        """Rows of the first transaction that are in the log already."""
+        self._resumed_inside = start if start.ordinal else None
+        self._is_own = False
+        self._ddl: tuple[Query, str, Position, str] | None = None
+        """A statement to be published: itself, its table, its place, its GTID."""
+        self._until = unfinished.to if unfinished is not None else None
+        self._parts_there = unfinished.part + 1 if unfinished is not None else 0
+        self._parts = unfinished.parts if unfinished is not None else 0
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether a span has been begun."""
+        return self._builder.rows > 0
+
+    @property
+    def is_between_transactions(self) -> bool:
+        """Whether a span may end here for any reason, and a marker or a chunk follow."""
+        return self._begin is None and self._until is None and not self._skip
+
+    @property
+    def plan_version(self) -> int:
+        """The plan under which rows are read now."""
+        return self._flows.version
+
+    def take(self, events: Sequence[Event]) -> None:
+        """Reads events in order, publishing each span that they complete.
+
+        Raises FatalError (and what the decoder raises) for what can't be read truthfully.
+        """
+        for event in events:
+            match event:
+                case Rows():
+                    self._on_rows(event)
+                case Begin():
+                    self._on_begin(event)
+                case Commit():
+                    self._on_commit(event)
+                case Query():
+                    self._on_query(event)
+                case Rollback():
+                    self._on_rollback(event)
+                case Rotate() | Heartbeat():
+                    self._on_place(event)
+                case _:
+                    pass
+
+    def end_span(self) -> None:
+        """Publishes what has been read up to `position`."""
+        self._publish(self.position)
+
+    def _publish(self, to: Position, *, skip_parts: int = 0) -> None:
+        batches = self._builder.take()
+        ets = self._builder.ets
+        if batches:
+            self._publisher.publish_span(
+                batches, to=to, gtids=str(self._gtids), ets=ets, plan=self._flows.version, skip_parts=skip_parts
+            )
+        else:
+            self._publisher.move_on(to=to, gtids=str(self._gtids), ets=ets)
+
+    def _inside(self, ordinal: int) -> Position:
+        assert self._begin is not None
+        return Position(self._epoch, self._begin.file_index, self._begin.offset, ordinal)
+
+    def _on_begin(self, event: Begin) -> None:
+        resumed, self._resumed_inside = self._resumed_inside, None
+        if resumed is not None and (resumed.file_index, resumed.offset) != (event.file_index, event.offset):
+            raise PositionLostError(
+                f"the next transaction starts at {event.file_index}:{event.offset}, not where we stopped inside one",
+                where=f"source {self._source}, position {resumed}",
+                remedy="was the binlog reset? `gravity reset --source` reads the source again",
+            )
+        self._begin = event
+        self._ordinal = 0
+        self._is_own = False
+        self._builder.begin(event.gtid, event.file_index, event.offset)
+
+    def _on_rows(self, event: Rows) -> None:
+        flow = self._flows.of(event.table)
+        if flow is None:
+            if event.table.schema.table == PROGRESS_TABLE:
+                self._is_own = True
+                self._forget_open()
+            return
+        if self._is_own:
+            return
+        if self._ddl is not None:
+            self._publish_ddl(self._inside(self._ordinal))
+        before: Sequence[Row] = _NO_ROWS
+        if event.op == UPDATE:
+            pairs = event.table.updates(event.body, event.at)
+            before = [pair[0] for pair in pairs]
+            rows = [pair[1] for pair in pairs]
+        else:
+            rows = event.table.rows(event.body, event.at)
+        if self._touches.watches((flow.schema.database, flow.schema.table)):
+            # Rows that are in the log already count too: a chunk must not take them back.
+            self._record(flow, rows, before)
+        ordinal = self._ordinal
+        self._ordinal += len(rows)
+        if ordinal < self._skip:
+            there = min(len(rows), self._skip - ordinal)
+            rows, before, ordinal = rows[there:], before[there:], ordinal + there
+        if rows:
+            self._place(flow, event.op, rows, before, ordinal=ordinal, size=len(event.body))
+
+    def _record(self, flow: Flow, rows: Sequence[Row], before: Sequence[Row]) -> None:
+        begin, schema = self._begin, flow.schema
+        assert begin is not None
+        keys = (*keys_of(schema, rows), *keys_of(schema, before))
+        self._touches.record(
+            (schema.database, schema.table), Touch(begin.gtid, begin.file_index, begin.offset, keys)
+        )
+
+    def _place(
+        self, flow: Flow, op: int, rows: Sequence[Row], before: Sequence[Row], *, ordinal: int, size: int
+    ) -> None:
+        """Puts rows into the span; ends it wherever it is full or, finishing one, where it once ended."""
+        at, count = 0, len(rows)
+        while at < count:
+            left = count - at
+            room = self._room(ordinal + at, rows=left, size=size * left // count)
+            if room <= 0:
+                self._cut(self._inside(ordinal + at))
+                continue
+            self._builder.add(
+                flow,
+                op,
+                rows[at : at + room],
+                before[at : at + room],
+                ordinal=ordinal + at,
+                size=size * room // count,
+            )
+            at += room
+        if self._until is not None and self._until == self._inside(self._ordinal):
+            self._cut(self._until)
+
+    def _room(self, ordinal: int, *, rows: int, size: int) -> int:
+        if self._until is None:
+            return self._builder.room(self._limits, rows=rows, size=size)
+        here = self._inside(ordinal)
+        if (here.file_index, here.offset) == (self._until.file_index, self._until.offset):
+            return min(rows, self._until.ordinal - ordinal)
+        return rows
+
+    def _cut(self, to: Position) -> None:
+        """Ends the span at `to`, finishing an unfinished one."""
+        if self._until is None:
+            self.position = to
+            self._publish(to)
+            return
+        if to != self._until:
+            raise self._grouped_otherwise(f"it ends at {to}")
+        self.position = to
+        parts = self._builder.parts
+        if parts != self._parts:
+            raise self._grouped_otherwise(f"it has {parts} messages")
+        self._publish(to, skip_parts=self._parts_there)
+        self._until = None
+
+    def _grouped_otherwise(self, found: str) -> FatalError:
+        return FatalError(
+            f"an unfinished span of {self._parts} messages up to {self._until}, read again, is another: {found}",
+            where=f"source {self._source}, from {self._publisher.next_position}",
+            remedy="was the binlog rewritten? `gravity reset --source` reads the source again",
+        )
+
+    def _on_commit(self, event: Commit) -> None:
+        begin = self._begin
+        assert begin is not None
+        self._builder.commit(event.commit_us)
+        self._gtids.add(begin.gtid)
+        self._leave(event.file_index, event.next_offset)
+
+    def _on_rollback(self, event: Rollback) -> None:
+        begin = self._begin
+        assert begin is not None
+        if not self._forget_open() or self._skip:
+            raise FatalError(
+                "a transaction was rolled back in the binlog after part of it had been published",
+                where=f"source {self._source}, position {self._inside(0)}",
+                remedy="did the server die while writing it? snapshot the source's tables again",
+            )
+        self._builder.commit(0)
+        self._gtids.add(begin.gtid)
+        self._leave(event.file_index, event.next_offset)
+
+    def _forget_open(self) -> bool:
+        """Drops the open transaction's rows; False when some are in the log already."""
+        begin = self._begin
+        assert begin is not None
+        # Chunks that left rows out because of this transaction must be read again.
+        self._touches.record_shape(
+            self._touches.tables(), gtid=begin.gtid, file_index=begin.file_index, offset=begin.offset
+        )
+        return self._builder.drop_open()
+
+    def _leave(self, file_index: int, offset: int) -> None:
+        """A transaction has ended; the next one starts at `offset` or later."""
+        self._begin = None
+        self._skip = 0
+        self.position = Position(self._epoch, file_index, offset)
+        if self._ddl is not None:
+            self._publish_ddl(self.position)
+        if self._until is not None:
+            if self.position >= self._until:
+                self._cut(self.position)
+        elif self._builder.is_full_enough(self._limits):
+            self._publish(self.position)
+        if self._flows_after is not None and self._until is None:
+            self._publish(self.position)
+            self._flows, self._flows_after = self._flows_after, None
+
+    def _on_place(self, event: Rotate | Heartbeat) -> None:
+        if self._begin is not None or self._skip:
+            return
+        place = Position(self._epoch, event.file_index, event.next_offset)
+        if place > self.position:
+            self.position = place
+            if self._until is not None and place >= self._until:
+                self._cut(place)
+
+    def _on_query(self, event: Query) -> None:
+        ddl = parse_ddl(event.sql, event.database, ansi_quotes=bool(event.sql_mode & _ANSI_QUOTES))
+        table = self._affected(ddl) if ddl is not None else ""
+        begin = self._begin
+        if not table or ddl is None or begin is None:
+            return
+        self._touches.record_shape(
+            self._watched(ddl), gtid=begin.gtid, file_index=begin.file_index, offset=begin.offset
+        )
+        ordinal = self._ordinal
+        self._ordinal += 1
+        if ordinal < self._skip:
+            return
+        if self._builder.rows:
+            self._cut(self._inside(ordinal) if ordinal else self.position)
+        self._ddl = event, table, self._inside(ordinal), begin.gtid
+
+    def _affected(self, ddl: Ddl) -> str:
+        """The first table that is read, as `database.table`; empty when none is."""
+        for database, table in ddl.tables:
+            if self._flows.includes(database, table):
+                return f"{database}.{table}"
+        return f"{ddl.databases[0]}." if ddl.databases else ""
+
+    def _watched(self, ddl: Ddl) -> list[tuple[str, str]]:
+        return [*ddl.tables, *(name for name in self._touches.tables() if name[0] in ddl.databases)]
+
+    def _publish_ddl(self, to: Position) -> None:
+        """Publishes the statement that was read last, as a span of its own that ends at `to`."""
+        assert self._ddl is not None
+        (event, table, at, gtid), self._ddl = self._ddl, None
+        self._publisher.publish_schema(
+            table=table,
+            database=event.database,
+            statement=event.sql,
+            gtid=gtid,
+            at=at,
+            to=to,
+            gtids=str(self._gtids),
+            ets=self._builder.ets,
+            plan=self._flows.version,
+        )
+        self.position = to
