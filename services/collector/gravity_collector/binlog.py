@@ -85,7 +85,7 @@ def read_server_facts(connection: Mapping[str, Any], source: str) -> ServerFacts
     try:
         client = pymysql.connect(**connection, autocommit=True)
     except pymysql.err.MySQLError as error:
-        raise _named(error, source) from error
+        raise error_of(error, source) from error
     try:
 
         def query(statement: str) -> list[tuple[object, ...]]:
@@ -95,7 +95,7 @@ def read_server_facts(connection: Mapping[str, Any], source: str) -> ServerFacts
 
         return server_facts(query)
     except pymysql.err.MySQLError as error:
-        raise _named(error, source) from error
+        raise error_of(error, source) from error
     finally:
         client.close()
 
@@ -142,7 +142,7 @@ class BinlogStream:
         """
         if self._parser.is_at_end:
             return []
-        received = self._receive(timeout_s)
+        received = b"" if self._parser.has_failed else self._receive(timeout_s)
         if received is None:
             silence_s = self._monotonic() - self._heard_s
             if silence_s > self._silence_s_max:
@@ -215,7 +215,7 @@ def open_stream(  # noqa: PLR0913 - all options that matter, each by its name
         getattr(reader, _PRIVATE_CONNECT)()
     except pymysql.err.MySQLError as error:
         reader.close()
-        raise _named(error, source) from error
+        raise error_of(error, source) from error
     client: socket.socket = reader._stream_connection._sock  # noqa: SLF001 - read past the library
     return BinlogStream(
         client,
@@ -244,7 +244,8 @@ def _start_options(start: Start, flavor: Flavor) -> dict[str, object]:
     return {"auto_position": start.gtid_set or _NOTHING_EXECUTED, "is_mariadb": False}
 
 
-def _named(error: pymysql.err.MySQLError, source: str) -> GravityError:
+def error_of(error: pymysql.err.MySQLError, source: str) -> GravityError:
+    """What PyMySQL's error means for the source."""
     code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
     message = str(error.args[1]) if len(error.args) > 1 else str(error)
     return _by_code(code, message, f"source {source}")

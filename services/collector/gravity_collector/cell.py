@@ -6,6 +6,7 @@ partial dates included. Lookup tables stand in for formatting wherever the range
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Final
 
@@ -14,15 +15,18 @@ _CACHE_ENTRIES_MAX: Final = 100_000
 
 HOURS, MINUTES, MONTHS = 24, 60, 13
 
-DAY_HOUR: Final[tuple[str | None, ...]] = tuple(
-    f"{bits >> 5:02d} {bits & 31:02d}:" if bits & 31 < HOURS else None for bits in range(1 << 10)
-)
-"""`DD HH:` by the ten bits of day and hour; None where the hour is impossible."""
-MINUTE_SECOND: Final[tuple[str | None, ...]] = tuple(
-    f"{bits >> 6:02d}:{bits & 63:02d}" if bits >> 6 < MINUTES and bits & 63 < MINUTES else None
-    for bits in range(1 << 12)
-)
-"""`MM:SS` by the twelve bits of minute and second; None where either is impossible."""
+DAY_HOUR: Final[Mapping[int, str]] = {
+    bits: f"{bits >> 5:02d} {bits & 31:02d}:" for bits in range(1 << 10) if bits & 31 < HOURS
+}
+"""`DD HH:` by the ten bits of day and hour; impossible hours are not there."""
+MINUTE_SECOND: Final[Mapping[int, str]] = {
+    bits: f"{bits >> 6:02d}:{bits & 63:02d}" for bits in range(60 << 6) if bits & 63 < MINUTES
+}
+"""`MM:SS` by the twelve bits of minute and second; impossible ones are not there."""
+PADDED: Final[Mapping[int, tuple[str, ...]]] = {
+    digits: tuple(f"{number:0{digits}d}" for number in range(10**digits)) for digits in range(1, 4)
+}
+"""Numbers as text with leading zeros: by digits, then by number."""
 SECOND_OF_DAY: Final[tuple[str, ...]] = tuple(
     f"{hour:02d}:{minute:02d}:{second:02d}"
     for hour in range(HOURS)
@@ -101,11 +105,7 @@ def time_text(raw: bytes, digits: int) -> str:
     if bits < 0:
         sign, bits = "-", -bits
     whole, fraction = bits >> 8 * size, bits & ((1 << 8 * size) - 1)
-    second_text = MINUTE_SECOND[whole & 0xFFF]
-    if second_text is None:
-        message = f"{raw.hex()} is no time"
-        raise ValueError(message)
-    text = f"{sign}{whole >> 12:02d}:{second_text}"
+    text = f"{sign}{whole >> 12:02d}:{MINUTE_SECOND[whole & 0xFFF]}"
     if not digits:
         return text
     return f"{text}.{fraction // 10 if digits % 2 else fraction:0{digits}d}"

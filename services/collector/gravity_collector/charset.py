@@ -193,6 +193,11 @@ def is_utf8(charset: str) -> bool:
     return _CODECS.get(charset) == "utf-8"
 
 
+def contains_ascii(charset: str) -> bool:
+    """Whether bytes below 128 are ASCII in `charset`, wherever they stand without others."""
+    return charset not in ("ucs2", "utf16", "utf16le", "utf32", "swe7")
+
+
 def codec_decoder(codec: str) -> Decode:
     """A decoder by one of Python's own codecs."""
     decode = codecs.getdecoder(codec)

@@ -40,10 +40,17 @@ class TableDecoder:
     """Decodes the row events of one table as one TABLE_MAP event describes it."""
 
     def __init__(self, table_map: TableMap, *, patterns_max: int = PATTERNS_MAX) -> None:
+        """Reads rows as `table_map` describes them; compiles at most `patterns_max` readers an image."""
         self.table_map = table_map
         self.schema: TableSchema = table_map.schema
         self._patterns_max = patterns_max
         self._images: dict[bytes, _ImageDecoder] = {}
+        # How this table's events begin (number of columns, a bit for each), with the readers that follow from it.
+        columns = len(self.schema.columns)
+        number_bytes, bitmap_bytes = len(_to_length_encoded(columns)), (columns + 7) // 8
+        self._row_head_bytes = number_bytes + bitmap_bytes
+        self._update_head_bytes = number_bytes + 2 * bitmap_bytes
+        self._heads: dict[bytes, tuple[_ImageDecoder, ...]] = {}
 
     def rows(self, body: bytes, at: int, *, partial: bool = False) -> list[Row]:
         """The rows of a write or delete event.
@@ -55,7 +62,9 @@ class TableDecoder:
             PartialImageError: the event leaves columns out, and not `partial`.
             RowUnreadableError: the bytes do not fit the table.
         """
-        at, (image,) = self._image_decoders(body, at, 1, partial=partial)
+        row_at = at + self._row_head_bytes
+        (image,) = self._heads.get(body[at:row_at]) or self._image_decoders(body, at, 1, partial=partial)
+        at = row_at
         rows: list[Row] = []
         append = rows.append
         readers, width = image.readers, image.null_bytes
@@ -68,12 +77,15 @@ class TableDecoder:
                 append(row)
         except _DAMAGED as error:
             raise self._unreadable(error, image, body, at) from error
-        self._check_end(at, end)
+        if at != end:
+            raise self._damaged(f"its last row ends {at - end} bytes after the event")
         return rows
 
     def updates(self, body: bytes, at: int, *, partial: bool = False) -> list[tuple[Row, Row]]:
         """The rows of an update event, before and after; otherwise as `rows`."""
-        at, (before, after) = self._image_decoders(body, at, 2, partial=partial)
+        row_at = at + self._update_head_bytes
+        before, after = self._heads.get(body[at:row_at]) or self._image_decoders(body, at, 2, partial=partial)
+        at = row_at
         rows: list[tuple[Row, Row]] = []
         append = rows.append
         before_readers, before_width = before.readers, before.null_bytes
@@ -93,41 +105,39 @@ class TableDecoder:
                 append((old, new))
         except _DAMAGED as error:
             raise self._unreadable(error, image, body, at) from error
-        self._check_end(at, end)
+        if at != end:
+            raise self._damaged(f"its last row ends {at - end} bytes after the event")
         return rows
 
-    def _image_decoders(
-        self, body: bytes, at: int, count: int, *, partial: bool
-    ) -> tuple[int, tuple[_ImageDecoder, ...]]:
-        """The decoders of the event's `count` images a row, and where the first row starts."""
+    def _image_decoders(self, body: bytes, at: int, count: int, *, partial: bool) -> tuple[_ImageDecoder, ...]:
+        """The decoders of the event's `count` images a row, by how the event begins."""
         columns = len(self.schema.columns)
-        named, at = _length_encoded(body, at)
-        if named != columns:
-            raise self._damaged(f"the event has {named} columns, its table {columns}")
+        number = _to_length_encoded(columns)
         width = (columns + 7) // 8
-        bitmaps = [body[at + i * width : at + (i + 1) * width] for i in range(count)]
-        decoders = []
-        for bitmap in bitmaps:
-            decoder = self._images.get(bitmap) or self._image_decoder(bitmap)
+        head = body[at : at + len(number) + count * width]
+        if not head.startswith(number) or len(head) != len(number) + count * width:
+            raise self._damaged(f"the event does not begin as one of {columns} columns")
+        found = tuple(self._image_decoder(head[len(number) + i * width :][:width]) for i in range(count))
+        for decoder in found:
             if not decoder.is_full and not partial:
                 raise PartialImageError(
                     f"a row event leaves out the columns {', '.join(decoder.absent_names(self.schema))}",
                     where=self._where,
                     remedy="SET GLOBAL binlog_row_image=FULL, reconnect the writers, and snapshot the table again",
                 )
-            decoders.append(decoder)
-        return at + count * width, tuple(decoders)
+        if all(decoder.is_full for decoder in found):
+            self._heads[head] = found
+        return found
 
     def _image_decoder(self, bitmap: bytes) -> _ImageDecoder:
+        known = self._images.get(bitmap)
+        if known is not None:
+            return known
         here = [bool(bitmap[i >> 3] >> (i & 7) & 1) for i in range(len(self.schema.columns))]
         if not any(here):
             raise self._damaged("the event has no columns")
         decoder = self._images[bitmap] = _ImageDecoder(self.table_map.stored, here, self._patterns_max)
         return decoder
-
-    def _check_end(self, at: int, end: int) -> None:
-        if at != end:
-            raise self._damaged(f"its last row ends {at - end} bytes after the event")
 
     @property
     def _where(self) -> str:
@@ -218,13 +228,10 @@ class _ImageDecoder:
         return read_image
 
 
-def _length_encoded(body: bytes, at: int) -> tuple[int, int]:
-    """A length-encoded integer and where it ends; -1 where it is cut short."""
-    first = body[at] if at < len(body) else 0xFF
-    size = {0xFC: 2, 0xFD: 3, 0xFE: 8}.get(first, 0)
-    if not size:
-        return first if first < 0xFB else -1, at + 1  # noqa: PLR2004 - the largest one-byte form is 0xFA
-    return int.from_bytes(body[at + 1 : at + 1 + size], "little"), at + 1 + size
+def _to_length_encoded(number: int) -> bytes:
+    if number < 0xFB:  # noqa: PLR2004 - the largest one-byte form is 0xFA
+        return bytes((number,))
+    return b"\xfc" + number.to_bytes(2, "little")
 
 
 class TableDecoders:

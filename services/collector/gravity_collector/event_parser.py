@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import struct
 import uuid
-import zlib
 from collections.abc import Callable
 from typing import Final
+from zlib import crc32
 
 from gravity.batch import DELETE, INSERT, UPDATE
 from gravity.errors import FatalError, GravityError, PositionLostError, SourceSettingError
@@ -28,7 +28,7 @@ from gravity_collector.event import (
     Rows,
     Statement,
 )
-from gravity_collector.query import Meaning, meaning, parse_query
+from gravity_collector.query import Meaning, is_begin, meaning, parse_query
 
 _PACKET_HEADER_BYTES: Final = 4
 _PACKET_BYTES_MAX: Final = 0xFFFFFF
@@ -36,6 +36,9 @@ _EVENT_HEADER_BYTES: Final = 19
 # Packet length and number, status byte; then the event's header: time, type, server, size, end, flags.
 _HEAD: Final = struct.Struct("<IBIBIIIH")
 _EVENT_HEAD: Final = struct.Struct("<IBIIIH")
+_HEAD_BYTES: Final = _HEAD.size
+_OFFSET_MASK: Final = 0xFFFFFFFF
+_CHECKSUM: Final = struct.Struct("<I")
 _CHECKSUM_BYTES: Final = 4
 _OK, _EOF, _ERROR = 0x00, 0xFE, 0xFF
 _ARTIFICIAL, _IGNORABLE = 0x20, 0x80
@@ -55,6 +58,8 @@ _ROW_EVENTS: Final = {
     31: (UPDATE, 10),
     32: (DELETE, 10),
 }
+# These can be made up by the server for one connection, and then stand nowhere in the file.
+_RARE: Final = frozenset((_ROTATE, _FORMAT, _HEARTBEAT, _HEARTBEAT_2, _MARIADB_GTID_LIST))
 _STATEMENT_REMEDY: Final = "SET GLOBAL binlog_format=ROW, reconnect the writers, and snapshot the table again"
 _UNREADABLE: Final = {
     6: ("LOAD DATA was logged as a statement", _STATEMENT_REMEDY),
@@ -67,12 +72,13 @@ _UNREADABLE: Final = {
     42: ("a GTID has a tag", "SET GTID_NEXT without a tag in the writers"),
     **{kind: ("an event is compressed", "SET GLOBAL log_bin_compress=OFF") for kind in range(165, 172)},
 }
+_MARIADB_GTID_FORM: Final = struct.Struct("<QIB")
 _MARIADB_STANDALONE, _MARIADB_PREPARED_XA, _MARIADB_COMPLETED_XA = 0x01, 0x40, 0x80
 _DUMMY_TABLE: Final = b"\xff\xff\xff\x00\x00\x00"
 _MICROSECONDS: Final = 1_000_000
 
 _Handler = Callable[[bytes, int, int, int], None]
-"""Takes an event's body, time (seconds), end offset (32 bits) and size."""
+"""Takes an event's body, its time in seconds, its server's id and the offset it starts at."""
 
 
 class UnreadableEventError(FatalError):
@@ -109,12 +115,13 @@ class EventParser:
         self._chunks: list[bytes] = []
         self._wanted = 0
         self._long: list[bytes] = []
+        self._failure: GravityError | None = None
         self._events: list[Event] = []
         self._tables: dict[bytes, TableDecoder] = {}
+        self._server_names: dict[bytes, str] = {}
         self._is_open = False
         self._awaits_statement = False
         self._commit_us = 0
-        self._server_id = 0
         self._handlers: dict[int, _Handler] = {
             _QUERY: self._on_query,
             _ROTATE: self._on_rotate,
@@ -131,6 +138,13 @@ class EventParser:
             _MARIADB_GTID_LIST: self._on_gtid_list,
             **{kind: self._rows_handler(op, header) for kind, (op, header) in _ROW_EVENTS.items()},
         }
+        # Events of these types are cut in one go, as soon as the format is known.
+        self._plain_handlers: dict[int, _Handler] = {}
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the next call raises, whatever it is fed."""
+        return self._failure is not None
 
     @property
     def is_in_transaction(self) -> bool:
@@ -140,22 +154,30 @@ class EventParser:
     def feed(self, received: bytes) -> list[Event]:
         """The events that `received` completes; what is incomplete waits for the next call.
 
+        An error waits for the next call too if there are events before it.
+
         Raises:
             UnreadableEventError: something that can't be read truthfully.
             ServerMessageError: the server sent an error packet.
             SourceSettingError: GTIDs or row metadata are switched off.
         """
+        if self._failure is not None:
+            raise self._failure
         data = self._gathered(received)
         self._events = []
         if data is None:
             return self._events
-        at = 0
         try:
             at = self._split(data)
-        except GravityError:
-            raise
+        except GravityError as error:
+            self._failure = error
         except (struct.error, IndexError, KeyError, ValueError, TypeError) as error:
-            raise self._unreadable(f"an event is damaged: {type(error).__name__} {error}") from error
+            self._failure = self._unreadable(f"an event is damaged: {type(error).__name__} {error}")
+            self._failure.__cause__ = error
+        if self._failure is not None:
+            if self._events:
+                return self._events
+            raise self._failure
         self._rest = data[at:]
         missing = self._packet_bytes(self._rest) - len(self._rest)
         if missing > len(received):
@@ -184,37 +206,37 @@ class EventParser:
     def _split(self, data: bytes) -> int:
         """Handles all whole packets in `data`; gives where the first incomplete one starts."""
         view, at, end = memoryview(data), 0, len(data)
-        unpack, handlers = _HEAD.unpack_from, self._handlers
-        head_bytes = _HEAD.size
-        while end - at >= head_bytes:
-            packet, status, seconds, kind, self._server_id, size, log_pos, flags = unpack(data, at)
+        unpack, checksum_at, plain = _HEAD.unpack_from, _CHECKSUM.unpack_from, self._plain_handlers.get
+        checksum_bytes, offset = self._checksum_bytes or 0, self.next_offset
+        verify, is_long = self._verify and checksum_bytes, bool(self._long)
+        while end - at >= _HEAD_BYTES:
+            packet, status, seconds, kind, server_id, size, log_pos, _ = unpack(data, at)
             stop = at + _PACKET_HEADER_BYTES + (packet & _PACKET_BYTES_MAX)
             if stop > end:
                 return at
-            body_end = stop - (self._checksum_bytes or 0)
-            handler = handlers.get(kind)
-            if (
-                status
-                or packet & _PACKET_BYTES_MAX == _PACKET_BYTES_MAX
-                or self._long
-                or handler is None
-                or self._checksum_bytes is None
-                or kind == _FORMAT
-                or stop - at - 5 != size
-            ):
+            handler = plain(kind)
+            if handler is None or status or stop - size - 5 != at or is_long:
                 self._on_packet(data[at + _PACKET_HEADER_BYTES : stop])
-            else:
-                if self._checksum_bytes and self._verify:
-                    self._check(view[at + 5 : stop])
-                if log_pos and not flags & _ARTIFICIAL:
-                    self._advance(log_pos, size)
-                handler(data[at + head_bytes : body_end], seconds, log_pos, size)
+                plain, checksum_bytes = self._plain_handlers.get, self._checksum_bytes or 0
+                offset, verify, is_long = self.next_offset, self._verify and checksum_bytes, bool(self._long)
+                at = stop
+                continue
+            body_end = stop - checksum_bytes
+            if verify and crc32(view[at + 5 : body_end]) != checksum_at(data, body_end)[0]:
+                raise self._wrong_checksum()
+            start, offset = offset, offset + size
+            if offset & _OFFSET_MASK != log_pos:
+                self._advance(log_pos, size)
+                offset = self.next_offset
+                start = offset - size
+            self.next_offset = offset
+            handler(data[at + _HEAD_BYTES : body_end], seconds, server_id, start)
             at = stop
         if end - at >= _PACKET_HEADER_BYTES:
             stop = at + self._packet_bytes(data[at : at + _PACKET_HEADER_BYTES])
             if stop <= end:  # A packet too short for an event: an error or the end.
                 self._on_packet(data[at + _PACKET_HEADER_BYTES : stop])
-                return at + self._split(data[stop:]) + stop - at
+                return stop + self._split(data[stop:])
         return at
 
     def _on_packet(self, payload: bytes) -> None:
@@ -226,7 +248,9 @@ class EventParser:
             self._long.append(payload)
             payload = b"".join(self._long)
             self._long = []
-        status = payload[0] if payload else _EOF
+        elif not payload:
+            return  # Follows a packet that is exactly as long as packets can be.
+        status = payload[0]
         if status == _ERROR:
             code = int.from_bytes(payload[1:3], "little")
             raise ServerMessageError(code, payload[3:].decode(errors="replace").partition("#")[2][5:])
@@ -238,12 +262,12 @@ class EventParser:
         self._on_event(payload[1:])
 
     def _on_event(self, event: bytes) -> None:
-        seconds, kind, self._server_id, size, log_pos, flags = _EVENT_HEAD.unpack_from(event)
+        seconds, kind, server_id, size, log_pos, flags = _EVENT_HEAD.unpack_from(event)
         if size != len(event):
             raise self._unreadable(f"an event of type {kind} says {size} bytes and has {len(event)}")
         if self._checksum_bytes is None and kind == _ROTATE:
             # The made-up ROTATE comes before the format is known. Its own checksum tells whether there is one.
-            has = zlib.crc32(event[:-_CHECKSUM_BYTES]) == int.from_bytes(event[-_CHECKSUM_BYTES:], "little")
+            has = crc32(event[:-_CHECKSUM_BYTES]) == int.from_bytes(event[-_CHECKSUM_BYTES:], "little")
             checksum_bytes = _CHECKSUM_BYTES if has else 0
         elif kind == _FORMAT:
             checksum_bytes = _CHECKSUM_BYTES
@@ -251,31 +275,33 @@ class EventParser:
             checksum_bytes = self._checksum_bytes or 0
         # A format event always has room for a checksum; the byte before tells whether it is filled in.
         if checksum_bytes and self._verify and (kind != _FORMAT or event[-1 - _CHECKSUM_BYTES]):
-            self._check(memoryview(event))
-        if log_pos and not flags & _ARTIFICIAL:
+            if crc32(memoryview(event)[:-_CHECKSUM_BYTES]) != int.from_bytes(event[-_CHECKSUM_BYTES:], "little"):
+                raise self._wrong_checksum()
+        if not flags & _ARTIFICIAL:
             self._advance(log_pos, size)
         handler = self._handlers.get(kind)
         if handler is not None:
-            handler(event[_EVENT_HEADER_BYTES : len(event) - checksum_bytes], seconds, log_pos, size)
+            body = event[_EVENT_HEADER_BYTES : len(event) - checksum_bytes]
+            handler(body, seconds, server_id, self.next_offset - size)
         elif kind in _UNREADABLE:
             what, remedy = _UNREADABLE[kind]
             raise self._unreadable(what, remedy)
         elif kind not in _SKIPPED and not flags & _IGNORABLE:
             raise self._unreadable(f"an event has type {kind}, which this version of gravity does not know")
 
-    def _check(self, event: memoryview) -> None:
-        written = int.from_bytes(event[-_CHECKSUM_BYTES:], "little")
-        if zlib.crc32(event[:-_CHECKSUM_BYTES]) != written:
-            raise self._unreadable("an event's checksum is wrong", "check the source's disk and network")
+    def _wrong_checksum(self) -> UnreadableEventError:
+        return self._unreadable("an event's checksum is wrong", "check the source's disk and network")
 
     def _advance(self, log_pos: int, size: int) -> None:
-        """Moves on to the end of an event, which the header tells modulo 4 GiB."""
+        """Moves on to the end of an event, which the header tells modulo 4 GiB; 0 = it has none."""
         expected = self.next_offset + size
-        if expected & 0xFFFFFFFF == log_pos:
+        if expected & _OFFSET_MASK == log_pos:
             self.next_offset = expected
             return
+        if not log_pos:
+            return
         # Transactions that our GTIDs cover were left out.
-        offset = (self.next_offset & ~0xFFFFFFFF) | log_pos
+        offset = (self.next_offset & ~_OFFSET_MASK) | log_pos
         self.next_offset = offset if offset >= self.next_offset else offset + (1 << 32)
 
     def _unreadable(self, what: str, remedy: str = "") -> UnreadableEventError:
@@ -285,7 +311,7 @@ class EventParser:
             remedy=remedy or "check the binlog with mysqlbinlog; else snapshot the source's tables again",
         )
 
-    def _on_rotate(self, body: bytes, seconds: int, log_pos: int, _: int) -> None:
+    def _on_rotate(self, body: bytes, seconds: int, *_: int) -> None:
         if self.is_in_transaction:
             self._is_open = self._awaits_statement = False
             self._events.append(Rollback(self.file_index, self.next_offset))
@@ -293,9 +319,8 @@ class EventParser:
         self.file_name = body[8:].decode()
         self.file_index = file_index_of(self.file_name)
         self._tables.clear()
-        self._events.append(
-            Rotate(self.file_name, self.file_index, self.next_offset, artificial=not seconds or not log_pos)
-        )
+        # Made up by the server, it has no time; one that stands in the file has.
+        self._events.append(Rotate(self.file_name, self.file_index, self.next_offset, artificial=not seconds))
 
     def _on_format(self, body: bytes, *_: int) -> None:
         version = body[2:52].partition(b"\0")[0].decode(errors="replace")
@@ -303,22 +328,25 @@ class EventParser:
         if algorithm > 1:
             raise self._unreadable(f"the binlog's checksum algorithm {algorithm} is not known")
         self._checksum_bytes = _CHECKSUM_BYTES if algorithm else 0
+        self._plain_handlers = {kind: handle for kind, handle in self._handlers.items() if kind not in _RARE}
         self._tables.clear()
         self._events.append(FormatDescription(version, has_checksums=bool(algorithm)))
 
-    def _on_heartbeat(self, _body: bytes, _seconds: int, log_pos: int, _size: int) -> None:
-        if log_pos:
-            self._advance(log_pos, 0)
+    def _on_heartbeat(self, *_: object) -> None:
         self._events.append(Heartbeat(self.file_index, self.next_offset))
 
-    def _on_gtid(self, body: bytes, _seconds: int, _log_pos: int, size: int) -> None:
-        gtid = f"{uuid.UUID(bytes=body[1:17])}:{int.from_bytes(body[17:25], 'little')}"
+    def _on_gtid(self, body: bytes, _seconds: int, _server_id: int, offset: int) -> None:
+        server = body[1:17]
+        name = self._server_names.get(server)
+        if name is None:
+            name = self._server_names[server] = str(uuid.UUID(bytes=server))
+        gtid = f"{name}:{int.from_bytes(body[17:25], 'little')}"
         self._commit_us = 0
         if len(body) >= 49:  # noqa: PLR2004 - logical clock (17) and a commit time (7) after the 25 bytes above
             times = int.from_bytes(body[42:49], "little")
             # The highest bit says that the time of the original commit, at another server, follows.
             self._commit_us = int.from_bytes(body[49:56], "little") if times >> 55 else times
-        self._begin(gtid, size)
+        self._begin(gtid, offset)
         self._awaits_statement = True
 
     def _on_anonymous(self, *_: object) -> None:
@@ -328,21 +356,21 @@ class EventParser:
             remedy="SET GLOBAL gtid_mode=ON step by step, then start from a position after that",
         )
 
-    def _on_mariadb_gtid(self, body: bytes, _seconds: int, _log_pos: int, size: int) -> None:
-        number, domain, flags = struct.unpack_from("<QIB", body)
+    def _on_mariadb_gtid(self, body: bytes, _seconds: int, server_id: int, offset: int) -> None:
+        number, domain, flags = _MARIADB_GTID_FORM.unpack_from(body)
         if flags & (_MARIADB_PREPARED_XA | _MARIADB_COMPLETED_XA):
             raise self._unreadable(*_UNREADABLE[38])
         self._commit_us = 0
-        self._begin(f"{domain}-{self._server_id}-{number}", size)
+        self._begin(f"{domain}-{server_id}-{number}", offset)
         if flags & _MARIADB_STANDALONE:
             self._awaits_statement = True
         else:
             self._is_open = True
 
-    def _begin(self, gtid: str, size: int) -> None:
-        if self.is_in_transaction:
+    def _begin(self, gtid: str, offset: int) -> None:
+        if self._is_open or self._awaits_statement:
             raise self._unreadable(f"transaction {gtid} starts inside another one")
-        self._events.append(Begin(gtid, self.file_index, self.next_offset - size))
+        self._events.append(Begin(gtid, self.file_index, offset))
 
     def _on_gtid_list(self, body: bytes, *_: int) -> None:
         count = int.from_bytes(body[:4], "little") & 0x0FFFFFFF
@@ -372,20 +400,23 @@ class EventParser:
         return on_rows
 
     def _on_commit(self, _body: bytes, seconds: int, *_: int) -> None:
-        if not self.is_in_transaction:
+        if not (self._is_open or self._awaits_statement):
             raise self._unreadable("a commit comes outside a transaction")
         self._is_open = self._awaits_statement = False
         self._events.append(
             Commit(self.file_index, self.next_offset, self._commit_us or seconds * _MICROSECONDS)
         )
 
-    def _on_query(self, body: bytes, seconds: int, log_pos: int, size: int) -> None:
+    def _on_query(self, body: bytes, seconds: int, *_: int) -> None:
+        if is_begin(body):
+            self._is_open, self._awaits_statement = True, False
+            return
         statement = parse_query(body)
         means = meaning(statement.sql)
         if means is Meaning.BEGIN:
             self._is_open, self._awaits_statement = True, False
         elif means is Meaning.COMMIT and self._is_open:
-            self._on_commit(body, seconds, log_pos, size)
+            self._on_commit(body, seconds)
         elif means is Meaning.ROLLBACK and self._is_open:
             self._is_open = False
             self._events.append(Rollback(self.file_index, self.next_offset))
@@ -405,7 +436,7 @@ class EventParser:
                 raise self._unreadable("a statement comes outside a transaction")
             self._events.append(Query(statement.database, statement.sql, statement.sql_mode))
             if self._awaits_statement:
-                self._on_commit(body, seconds, log_pos, size)
+                self._on_commit(body, seconds)
 
     def _on_rows_query(self, body: bytes, *_: int) -> None:
         self._events.append(Statement(body[1:].decode(errors="backslashreplace")))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import Iterator
+from json.encoder import encode_basestring
 from typing import Final
 
 from gravity_collector.cell import decimal_text, packed_datetime_text, packed_time_text
@@ -17,17 +17,22 @@ _LITERAL, _INT16, _UINT16, _INT32, _UINT32, _INT64, _UINT64, _DOUBLE = 0x04, 0x0
 _STRING, _OPAQUE = 0x0C, 0x0F
 _LITERALS: Final = {0: "null", 1: "true", 2: "false"}
 _NUMBERS: Final = {
-    _INT16: struct.Struct("<h"),
-    _UINT16: struct.Struct("<H"),
-    _INT32: struct.Struct("<i"),
-    _UINT32: struct.Struct("<I"),
-    _INT64: struct.Struct("<q"),
-    _UINT64: struct.Struct("<Q"),
+    _INT16: struct.Struct("<h").unpack_from,
+    _UINT16: struct.Struct("<H").unpack_from,
+    _INT32: struct.Struct("<i").unpack_from,
+    _UINT32: struct.Struct("<I").unpack_from,
+    _INT64: struct.Struct("<q").unpack_from,
+    _UINT64: struct.Struct("<Q").unpack_from,
 }
 _DOUBLE_FORM: Final = struct.Struct("<d")
 _PACKED_FORM: Final = struct.Struct("<q")
 _INLINE_SMALL: Final = frozenset((_LITERAL, _INT16, _UINT16))
-_INLINE_LARGE: Final = _INLINE_SMALL | {_INT32, _UINT32}
+# By whether the container is large: number of entries and size; a key's place; a value's type and place; the
+# types whose value stands in its entry.
+_LAYOUTS: Final = (
+    (struct.Struct("<HH"), struct.Struct("<HH"), struct.Struct("<BH"), _INLINE_SMALL),
+    (struct.Struct("<II"), struct.Struct("<IH"), struct.Struct("<BI"), _INLINE_SMALL | {_INT32, _UINT32}),
+)
 _DEPTH_MAX: Final = 100
 """MySQL refuses deeper documents."""
 _CHARACTERS_PER_BYTE_MAX: Final = 16
@@ -36,153 +41,113 @@ _CHARACTERS_PER_BYTE_MAX: Final = 16
 _OPAQUE_DECIMAL, _OPAQUE_DATE, _OPAQUE_TIME = 246, 10, 11
 _OPAQUE_DATETIMES: Final = frozenset((7, 12))
 
-_ESCAPES: Final = {code: f"\\u{code:04x}" for code in range(0x20)} | {
-    0x08: "\\b",
-    0x09: "\\t",
-    0x0A: "\\n",
-    0x0C: "\\f",
-    0x0D: "\\r",
-    0x22: '\\"',
-    0x5C: "\\\\",
-}
+_PLAIN_BELOW: Final = 1e15
+_PLAIN_DIGITS_MAX: Final = 15
+"""Beyond so many places before or after the point MySQL prints an exponent (MAX_DECPT_FOR_F_FORMAT)."""
+
+# Python's own JSON encoder escapes just what MySQL escapes, in the same way, and is written in C.
+quoted = encode_basestring
 
 
 def json_text(raw: bytes) -> str:
     """The document in `raw` (a JSON column's bytes in a row event) as MySQL prints it.
 
     Raises:
-        ValueError: `raw` is no valid document.
+        ValueError, struct.error, IndexError, KeyError: `raw` is no valid document.
     """
     if not raw:
         return "null"  # What MySQL itself takes an empty value for.
-    parts = _Parts(len(raw))
-    _write(raw[0], raw, 1, parts, depth=0)
-    return "".join(parts.texts)
-
-
-class _Parts:
-    """The pieces of the text. Damaged offsets can make a small document print endlessly: not here."""
-
-    def __init__(self, raw_bytes: int) -> None:
-        self.texts: list[str] = []
-        self._left = raw_bytes * _CHARACTERS_PER_BYTE_MAX + 1024
-
-    def append(self, text: str) -> None:
-        """Adds `text`; raises ValueError once there is more than the document can stand for."""
-        self._left -= len(text)
-        if self._left < 0:
-            raise _damaged("more text than its bytes can hold")
-        self.texts.append(text)
+    # Damaged offsets can make a small document print endlessly.
+    return _text(raw[0], raw, 1, 0, len(raw) * _CHARACTERS_PER_BYTE_MAX + 1024)
 
 
 def double_text(value: float) -> str:
     """A double as MySQL prints it in JSON: shortest digits that give it back, `.0` added to whole numbers."""
-    digits, _, exponent_text = f"{value!r}e0".partition("e")
+    shortest = repr(value)
+    if "e" not in shortest and -_PLAIN_BELOW < value < _PLAIN_BELOW:
+        return shortest
+    digits, _, exponent_text = shortest.partition("e")
     sign = "-" if digits.startswith("-") else ""
     whole, _, fraction = digits.lstrip("-").partition(".")
-    exponent = int(exponent_text.removesuffix("e0"))
-    significant = (whole + fraction).lstrip("0")
-    if not significant:
-        return f"{sign}0.0"
-    point = len(whole) + exponent - (len(whole + fraction) - len(significant))
-    significant = significant.rstrip("0")
+    significant = (whole + fraction).strip("0")
+    point = len(whole) + int(exponent_text or 0)
     if -_PLAIN_DIGITS_MAX < point <= 0:
         return f"{sign}0.{'0' * -point}{significant}"
-    if 0 < point <= _PLAIN_DIGITS_MAX:
-        whole, fraction = significant[:point].ljust(point, "0"), significant[point:]
-        return f"{sign}{whole}.{fraction or '0'}"
     mantissa = significant[0] + ("." + significant[1:] if len(significant) > 1 else "")
     return f"{sign}{mantissa}e{point - 1}"
 
 
-_PLAIN_DIGITS_MAX: Final = 15
-"""Beyond so many places before or after the point MySQL prints an exponent (MAX_DECPT_FOR_F_FORMAT)."""
-
-
-def _write(kind: int, raw: bytes, at: int, parts: _Parts, *, depth: int) -> None:
-    """Appends the text of the value of type `kind` at `at` to `parts`."""
-    if depth > _DEPTH_MAX:
-        raise _damaged(f"nested deeper than {_DEPTH_MAX}")
+def _text(kind: int, raw: bytes, at: int, depth: int, characters_max: int) -> str:
+    """The text of the value of type `kind` that starts at `at`."""
+    if kind == _STRING:
+        length, at = (raw[at], at + 1) if raw[at] < 0x80 else _variable_length(raw, at)  # noqa: PLR2004 - 7 bits
+        return quoted(_slice(raw, at, length).decode())
     if kind <= _LARGE_ARRAY:
-        _write_container(kind, raw, at, parts, depth=depth)
-    elif kind == _LITERAL:
-        literal = _LITERALS.get(raw[at]) if at < len(raw) else None
-        if literal is None:
-            raise _damaged("unknown literal")
-        parts.append(literal)
-    elif kind in _NUMBERS:
-        parts.append(str(_unpack(_NUMBERS[kind], raw, at)))
-    elif kind == _DOUBLE:
-        parts.append(double_text(float(_unpack(_DOUBLE_FORM, raw, at))))
-    elif kind == _STRING:
-        length, at = _variable_length(raw, at)
-        parts.append(_quoted(_slice(raw, at, length).decode()))
-    elif kind == _OPAQUE:
-        parts.append(_opaque_text(raw, at))
-    else:
-        raise _damaged(f"unknown type {kind}")
+        if depth > _DEPTH_MAX:
+            raise _damaged(f"nested deeper than {_DEPTH_MAX}")
+        return _container_text(kind, raw, at, depth + 1, characters_max)
+    if kind in _NUMBERS:
+        return str(_NUMBERS[kind](raw, at)[0])
+    if kind == _LITERAL:
+        return _LITERALS[raw[at]]
+    if kind == _DOUBLE:
+        return double_text(_DOUBLE_FORM.unpack_from(raw, at)[0])
+    if kind == _OPAQUE:
+        return _opaque_text(raw, at)
+    raise _damaged(f"unknown type {kind}")
 
 
-def _write_container(kind: int, raw: bytes, start: int, parts: _Parts, *, depth: int) -> None:
+def _container_text(kind: int, raw: bytes, start: int, depth: int, characters_max: int) -> str:
     is_object, is_large = kind <= _LARGE_OBJECT, kind in (_LARGE_OBJECT, _LARGE_ARRAY)
-    width = 4 if is_large else 2
-    count = int.from_bytes(_slice(raw, start, width), "little")
-    size = int.from_bytes(_slice(raw, start + width, width), "little")
-    # All offsets inside count from `start`; a view of just the container keeps them in bounds.
+    head, key_form, value_form, inline = _LAYOUTS[is_large]
+    count, size = head.unpack_from(raw, start)
+    # All offsets inside count from `start`; a copy of just the container keeps them in bounds.
     body = _slice(raw, start, size)
-    key_entries = 2 * width
-    value_entries = key_entries + (count * (width + 2) if is_object else 0)
-    if value_entries + count * (1 + width) > size:
+    entry = head.size + (key_form.size * count if is_object else 0)
+    header_bytes = entry + value_form.size * count
+    if header_bytes > size:
         raise _damaged("more entries than room")
-    keys = _keys(body, key_entries, count, width) if is_object else None
-    inline = _INLINE_LARGE if is_large else _INLINE_SMALL
-    parts.append("{" if is_object else "[")
-    for index in range(count):
-        if index:
-            parts.append(", ")
-        if keys is not None:
-            parts.append(_quoted(next(keys)) + ": ")
-        entry = value_entries + index * (1 + width)
-        value_kind = body[entry]
+    keys = key_form.iter_unpack(body[head.size : entry]) if is_object else None
+    texts: list[str] = []
+    left = characters_max
+    for value_kind, offset in value_form.iter_unpack(body[entry:header_bytes]):
         if value_kind in inline:
-            _write(value_kind, body, entry + 1, parts, depth=depth + 1)
-            continue
-        offset = int.from_bytes(body[entry + 1 : entry + 1 + width], "little")
-        if offset < value_entries:
+            offset = entry + 1  # noqa: PLW2901 - the value stands where its offset would
+        elif offset < header_bytes:
             raise _damaged("a value lies inside the header")
-        _write(value_kind, body, offset, parts, depth=depth + 1)
-    parts.append("}" if is_object else "]")
-
-
-def _keys(body: bytes, entries: int, count: int, width: int) -> Iterator[str]:
-    for index in range(count):
-        entry = entries + index * (width + 2)
-        offset = int.from_bytes(body[entry : entry + width], "little")
-        length = int.from_bytes(body[entry + width : entry + width + 2], "little")
-        yield _slice(body, offset, length).decode()
+        entry += value_form.size
+        text = _text(value_kind, body, offset, depth, left)
+        if keys is not None:
+            key_offset, key_length = next(keys)
+            text = f"{quoted(_slice(body, key_offset, key_length).decode())}: {text}"
+        left -= len(text)
+        if left < 0:
+            raise _damaged("more text than its bytes can hold")
+        texts.append(text)
+    return f"{{{', '.join(texts)}}}" if is_object else f"[{', '.join(texts)}]"
 
 
 def _opaque_text(raw: bytes, at: int) -> str:
-    field_type = _slice(raw, at, 1)[0]
+    field_type = raw[at]
     length, at = _variable_length(raw, at + 1)
     value = _slice(raw, at, length)
     if field_type == _OPAQUE_DECIMAL:
         return decimal_text(value[2:], value[0], value[1])
     if field_type in _OPAQUE_DATETIMES:
-        return f'"{packed_datetime_text(int(_unpack(_PACKED_FORM, value, 0)))}"'
+        return f'"{packed_datetime_text(_PACKED_FORM.unpack(value)[0])}"'
     if field_type == _OPAQUE_DATE:
-        return f'"{packed_datetime_text(int(_unpack(_PACKED_FORM, value, 0))).partition(" ")[0]}"'
+        return f'"{packed_datetime_text(_PACKED_FORM.unpack(value)[0])[:10]}"'
     if field_type == _OPAQUE_TIME:
-        return f'"{packed_time_text(int(_unpack(_PACKED_FORM, value, 0)))}"'
+        return f'"{packed_time_text(_PACKED_FORM.unpack(value)[0])}"'
     encoded = base64.encodebytes(value).decode().removesuffix("\n")
-    return _quoted(f"base64:type{field_type}:{encoded}")
+    return quoted(f"base64:type{field_type}:{encoded}")
 
 
 def _variable_length(raw: bytes, at: int) -> tuple[int, int]:
     """A length of seven bits a byte, lowest first, and where what it measures starts."""
     length = 0
     for shift in range(0, 35, 7):
-        byte = _slice(raw, at, 1)[0]
+        byte = raw[at]
         at += 1
         length |= (byte & 0x7F) << shift
         if not byte & 0x80:
@@ -190,20 +155,11 @@ def _variable_length(raw: bytes, at: int) -> tuple[int, int]:
     raise _damaged("a length of more than five bytes")
 
 
-def _unpack(form: struct.Struct, raw: bytes, at: int) -> int | float:
-    value: int | float = form.unpack(_slice(raw, at, form.size))[0]
-    return value
-
-
 def _slice(raw: bytes, at: int, length: int) -> bytes:
     part = raw[at : at + length]
     if len(part) != length:
         raise _damaged("cut short")
     return part
-
-
-def _quoted(text: str) -> str:
-    return f'"{text.translate(_ESCAPES)}"'
 
 
 def _damaged(what: str) -> ValueError:

@@ -17,6 +17,7 @@ from gravity_collector.cell import (
     DAY,
     DAY_HOUR,
     MINUTE_SECOND,
+    PADDED,
     SECOND_OF_DAY,
     YEAR_MONTH,
     SetLabels,
@@ -25,7 +26,7 @@ from gravity_collector.cell import (
     fraction_bytes,
     time_text,
 )
-from gravity_collector.charset import decoder_of, is_utf8
+from gravity_collector.charset import contains_ascii, decoder_of, is_utf8
 from gravity_collector.json_binary import json_text
 from gravity_collector.table_map import StoredColumn
 
@@ -56,8 +57,10 @@ _GLOBALS: Final[Mapping[str, object]] = {
     "YEAR_MONTH": YEAR_MONTH,
     "time_text": time_text,
     "json_text": json_text,
+    **{f"PADDED{digits}": texts for digits, texts in PADDED.items()},
 }
 _ONE_BYTE_LENGTH_MAX: Final = 255
+_MICROSECOND_DIGITS: Final = 6
 
 
 class _Absent:
@@ -118,12 +121,15 @@ class _Source:
 
     def variable(self, length_bytes: int, name: str, convert: str) -> None:
         """Reads bytes after a length of `length_bytes`; `convert` makes the cell of `{}`."""
-        self.flush()
-        at, start = self._at(0), self._at(length_bytes)
-        if length_bytes == 1:
-            length = f"b[{at}]"
+        if self._run or length_bytes not in (1, 2):
+            # The length is read along with the fixed-width columns before it.
+            code = _UNSIGNED_CODES.get(length_bytes)
+            self._run.append((code or f"{length_bytes}s", "n", [] if code else ["n = from_bytes(n, 'little')"]))
+            self.flush()
+            length, start = "n", self._at(0)
         else:
-            length = f"from_bytes(b[{at}:{start}], 'little')"
+            at, start = self._at(0), self._at(length_bytes)
+            length = f"b[{at}]" if length_bytes == 1 else f"(b[{at}] | b[{self._at(1)}] << 8)"
         self._place += 1
         self._offset = 0
         self._lines.append(f"p{self._place} = {start} + {length}")
@@ -201,9 +207,18 @@ def _read_date(source: _Source, name: str, _: StoredColumn) -> None:
     source.fixed("3s", name, [f"{name} = DATE[{name}]"])
 
 
-def _fraction(digits: int, bits: str) -> str:
-    """An expression for the digits of a fraction of a second; odd precisions are stored one digit longer."""
-    return f"{{{bits} // 10:0{digits}d}}" if digits % 2 else f"{{{bits}:0{digits}d}}"
+def _padded(number: str, digits: int) -> str:
+    """A replacement field for `number`, an expression, as so many digits."""
+    return f"{{PADDED{digits}[{number}]}}" if digits in PADDED else f"{{{number}:0{digits}d}}"
+
+
+def _fraction(bits: str, digits: int) -> str:
+    """The fraction of a second in `bits` as text; odd precisions are stored one digit longer."""
+    if not digits:
+        return ""
+    if digits == _MICROSECOND_DIGITS:
+        return "." + _padded(f"{bits} // 1000", 3) + _padded(f"{bits} % 1000", 3)
+    return "." + _padded(f"{bits} // 10" if digits % 2 else bits, digits)
 
 
 def _read_datetime(source: _Source, name: str, column: StoredColumn) -> None:
@@ -214,10 +229,8 @@ def _read_datetime(source: _Source, name: str, column: StoredColumn) -> None:
     lines = [f"t = from_bytes({name}) ^ {1 << (8 * width - 1)}"]
     if digits:
         lines += [f"u = t & {(1 << 8 * size) - 1}", f"t >>= {8 * size}"]
-    lines.append(f"{name} = YEAR_MONTH[t >> 22] + DAY_HOUR[t >> 12 & 1023] + MINUTE_SECOND[t & 4095]")
-    if digits:
-        lines.append(f"{name} = f'{{{name}}}.{_fraction(digits, 'u')}'")
-    source.fixed(f"{width}s", name, lines)
+    whole = "{YEAR_MONTH[t >> 22]}{DAY_HOUR[t >> 12 & 1023]}{MINUTE_SECOND[t & 4095]}"
+    source.fixed(f"{width}s", name, [*lines, f"{name} = f'{whole}{_fraction('u', digits)}'"])
 
 
 def _read_timestamp(source: _Source, name: str, column: StoredColumn) -> None:
@@ -226,10 +239,10 @@ def _read_timestamp(source: _Source, name: str, column: StoredColumn) -> None:
     lines = [f"t = from_bytes({name})"]
     if digits:
         lines += [f"u = t & {(1 << 8 * size) - 1}", f"t >>= {8 * size}"]
+    fraction = _fraction("u", digits)
     # Second 0 is not a time but MySQL's zero timestamp: the earliest time is one second later.
-    lines.append(f"{name} = DAY[t // 86400] + SECOND_OF_DAY[t % 86400] if t else '0000-00-00 00:00:00'")
-    if digits:
-        lines.append(f"{name} = f'{{{name}}}.{_fraction(digits, 'u')}'")
+    zero = f"f'0000-00-00 00:00:00{fraction}'"
+    lines.append(f"{name} = f'{{DAY[t // 86400]}}{{SECOND_OF_DAY[t % 86400]}}{fraction}' if t else {zero}")
     source.fixed(f"{4 + size}s", name, lines)
 
 
@@ -251,19 +264,19 @@ def _read_decimal(source: _Source, name: str, column: StoredColumn) -> None:
         whole = f"({whole}) * {10**digits} + {group}" if whole else group
     for digits, width in after:
         left -= 8 * width
-        fraction += f"{{{_group('t', left, width, is_first=not whole and not fraction)}:0{digits}d}}"
+        fraction += _padded(_group("t", left, width, is_first=not whole and not fraction), digits)
     text = f"{{{whole or 0}}}" + (f".{fraction}" if scale else "")
     lines = [
         f"t = from_bytes({name})",
         # Positive numbers have the highest bit set, negative ones are the complement of that.
-        f"{name} = f'{text}' if (t := t ^ {top}) < {top} else f'-{text}' if (t := t ^ {2 * top - 1}) else '0'",
+        f"{name} = f'{text}' if (t := t ^ {top}) < {top} else f'-{text}' if (t := t ^ {2 * top - 1}) else f'{text}'",
     ]
     source.fixed(f"{size}s", name, lines)
 
 
 def _group(bits: str, shift: int, width: int, *, is_first: bool) -> str:
     shifted = f"{bits} >> {shift}" if shift else bits
-    return f"({shifted})" if is_first else f"({shifted} & {(1 << 8 * width) - 1})"
+    return shifted if is_first else f"({shifted} & {(1 << 8 * width) - 1})"
 
 
 _FIXED: Final[Mapping[str, Callable[[_Source, str, StoredColumn], None]]] = {
@@ -302,4 +315,7 @@ def _conversion(source: _Source, column: StoredColumn) -> str:
     charset = column.charset or "binary"
     if is_utf8(charset):
         return "{}.decode()"
-    return source.bind(decoder_of(charset)) + "({})"
+    decode = source.bind(decoder_of(charset))
+    if contains_ascii(charset):
+        return f"s.decode() if (s := {{}}).isascii() else {decode}(s)"
+    return decode + "({})"
