@@ -36,6 +36,8 @@ class Surroundings:
     pace: Pace
     prefix: str = ""
     """The installation's topic prefix."""
+    partitions: int = 1
+    """Partitions of the target topic: how many lanes there are."""
 
 
 WriterFactory = Callable[[TargetT, Surroundings], SinkWriter]
@@ -93,7 +95,7 @@ def _run_targets(
     for target in targets:
         target.require_connection()
         around = Surroundings(
-            epoch, admin.topic_id(topics.target(target.name)), adopt, pace, cluster.topic_prefix
+            epoch, admin.topic_id(topics.target(target.name)), adopt, pace, cluster.topic_prefix, cluster.partitions
         )
         loops.append(
             SinkLoop(

@@ -1,0 +1,307 @@
+"""Writes lanes to Kafka: rows and progress in one transaction, fenced by the transactional id."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from gravity.batch import TRUNCATE
+from gravity.errors import FatalError, FencedError, GravityError, PoisonError, TransientError
+from gravity.fault import FaultPoint, reach
+from gravity.kafka.admin import TopicAdmin
+from gravity.kafka.client import MESSAGE_BYTES_MAX
+from gravity.kafka.producer import LogProducer
+from gravity.kafka.reader import LogReader
+from gravity.sink import Admitted, Pace, Refusal, SetAside, Stored, Write, split_table
+from gravity.topic import TopicSpec
+from gravity_sink_kafka.envelope import Envelope, envelopes, partition_of, progress_text, topic_of
+
+if TYPE_CHECKING:
+    from gravity.config.target import KafkaTarget
+    from gravity.sink_stage import Surroundings
+
+INTERVAL_MS = 200
+"""A transaction costs the broker 12 ms and more; five a second and lane are cheap."""
+_TAIL = 1000
+"""The newest progress record is almost always among the last messages; older ones needn't be read."""
+_ENVELOPE_BYTES_MAX = MESSAGE_BYTES_MAX - 4096
+
+
+def progress_topic(target: str) -> str:
+    """Where a target keeps its progress, on its own cluster: compacted, one partition a lane."""
+    return f"_gravity_progress.{target}"
+
+
+class TargetTopics:
+    """The destination topics: found or made, and claimed for this target."""
+
+    def __init__(self, target: KafkaTarget, around: Surroundings) -> None:
+        self._target = target
+        self._adopt = around.adopt
+        self._admin = TopicAdmin(target)
+        self._reader = LogReader(target, f"{around.prefix}{target.name}.topics")
+        self._partitions: dict[str, int] = {}
+
+    def partitions(self, topic: str) -> int | None:
+        """How many partitions a claimed topic has; None when it must be claimed first."""
+        return self._partitions.get(topic)
+
+    def make(self, topic: str, where: str) -> tuple[int, bool]:
+        """The topic's number of partitions and whether it holds messages; made if it is missing."""
+        count = self._admin.partition_counts().get(topic)
+        if count is None:
+            if not self._target.create_tables:
+                raise FatalError(
+                    f"topic {topic} does not exist",
+                    where=where,
+                    remedy="create it, or set create-tables: true",
+                )
+            # Compacted: however old a row is, its last message stays.
+            count = self._target.partitions
+            self._admin.ensure([TopicSpec(topic, count, "compact")])
+        bounds = [self._reader.bounds(topic, q) for q in range(count)]
+        return count, any(high > 0 for _, high in bounds)
+
+    def remember(self, topic: str, partitions: int) -> None:
+        """Notes that the topic is ours."""
+        self._partitions[topic] = partitions
+
+    def refuse(self, topic: str, where: str) -> None:
+        """Raises FatalError for a topic with foreign messages, unless told to adopt it."""
+        if not self._adopt:
+            raise FatalError(
+                f"topic {topic} already holds messages, and this target has not written them",
+                where=where,
+                remedy="delete the topic, or start the sink with --adopt to write behind them",
+            )
+
+    def ensure_progress(self, partitions: int) -> None:
+        """Makes the progress topic."""
+        self._admin.ensure([TopicSpec(progress_topic(self._target.name), partitions, "compact")])
+
+    def newest(self, partition: int, key: str) -> bytes | None:
+        """The last committed progress record under `key`; None when there is none."""
+        topic = progress_topic(self._target.name)
+        low, high = self._reader.bounds(topic, partition)
+        start = max(low, high - _TAIL)
+        found = self._last(topic, partition, start, high, key)
+        return found if found is not None or start == low else self._last(topic, partition, low, start, key)
+
+    def _last(self, topic: str, partition: int, start: int, end: int, key: str) -> bytes | None:
+        found = None
+        for message in self._reader.read(topic, partition, start, end):
+            if message.key == key.encode():
+                found = message.value
+        return found
+
+    def claims(self, partitions: int) -> set[str]:
+        """Every topic that a lane of this target has claimed."""
+        topic = progress_topic(self._target.name)
+        claimed: set[str] = set()
+        for partition in range(partitions):
+            low, high = self._reader.bounds(topic, partition)
+            for message in self._reader.read(topic, partition, low, high):
+                name = (message.key or b"").decode()
+                if name.startswith("topic/"):
+                    claimed.add(name.removeprefix("topic/"))
+        return claimed
+
+    def close(self) -> None:
+        """Gives the connections up."""
+        self._reader.close()
+
+
+class KafkaLane:
+    """One lane. The contract is `gravity.sink.LaneWriter`."""
+
+    def __init__(self, target: KafkaTarget, around: Surroundings, topics: TargetTopics, partition: int) -> None:
+        self._target = target
+        self._around = around
+        self._topics = topics
+        self._partition = partition
+        self._producer: LogProducer | None = None
+        self._lost: FencedError | None = None
+
+    @property
+    def _key(self) -> str:
+        return f"progress/{self._around.resolver_epoch}"
+
+    def open(self) -> Stored:
+        """Fences every earlier producer of this lane and returns what they left committed."""
+        name = f"{self._around.prefix}{self._target.name}.{self._partition}"
+        self._producer = LogProducer(self._target, f"gravity.sink.{name}", transactional_id=name)
+        self._producer.init_transactions()
+        record = self._topics.newest(self._partition, self._key)
+        return Stored() if record is None else Stored.from_json(json.loads(record))
+
+    def write(self, write: Write, set_aside: SetAside) -> Stored:
+        """Sends the rows and the progress in one transaction."""
+        if self._lost is not None:
+            raise self._lost  # A new producer would only fence the lane's new owner.
+        try:
+            if self._producer is None:
+                stored = self.open()
+                if stored.progress.next_offset != write.before.progress.next_offset:
+                    return self._after_doubt(stored, write)
+            assert self._producer is not None
+            return self._transact(self._producer, write, set_aside)
+        except GravityError as error:
+            # The producer keeps its first failure; the next attempt fences it and begins anew.
+            self._leave()
+            if isinstance(error, FencedError):
+                self._lost = error
+            if isinstance(error, PoisonError):
+                raise FatalError(error.what, where=error.where, remedy=error.remedy) from error
+            raise
+
+    def _after_doubt(self, stored: Stored, write: Write) -> Stored:
+        """What became of a transaction whose commit was not answered; only we can have moved it so far."""
+        if stored.progress.next_offset <= write.after.progress.next_offset:
+            if stored.progress.next_offset > write.before.progress.next_offset:
+                return stored
+        raise FencedError(
+            f"another process has moved this lane to offset {stored.progress.next_offset}",
+            where=f"target {self._target.name}, partition {self._partition}",
+            remedy="nothing to do; this process ends and may be started again",
+        )
+
+    def _transact(self, producer: LogProducer, write: Write, set_aside: SetAside) -> Stored:
+        for message in write.messages:
+            self._claim(producer, message)
+        producer.begin()
+        refusals: list[Refusal] = []
+        for message in write.messages:
+            refusals += self._send(producer, message)
+        stored = write.after
+        if refusals:
+            set_aside(refusals)
+            stored = write.dead_lettered(len(refusals))
+        self._send_progress(producer, stored)
+        reach(FaultPoint.SINK_APPLIED_NOT_COMMITTED)
+        producer.commit()
+        return stored
+
+    def _send(self, producer: LogProducer, message: Admitted) -> list[Refusal]:
+        batch = message.batch
+        if batch is None:
+            return []  # A schema change: messages name their columns, so nothing is to be done.
+        topic = self._topic(message)
+        partitions = self._topics.partitions(topic)
+        assert partitions is not None
+        refusals = []
+        for row, envelope in enumerate(envelopes(batch, message.header)):
+            if len(envelope.value) + len(envelope.key) > _ENVELOPE_BYTES_MAX:
+                reason = f"a message of {len(envelope.value)} bytes is more than {_ENVELOPE_BYTES_MAX}"
+                refusals.append(Refusal(message, row, "MSG_SIZE_TOO_LARGE", reason))
+                continue
+            _send_row(producer, topic, partitions, envelope)
+        return refusals
+
+    def _send_progress(self, producer: LogProducer, stored: Stored) -> None:
+        producer.send(
+            progress_topic(self._target.name),
+            self._partition,
+            progress_text(stored.to_json()),
+            key=self._key.encode(),
+        )
+
+    def _topic(self, message: Admitted) -> str:
+        database, table = split_table(message.header)
+        return topic_of(
+            self._target.topic,
+            source=message.header.routed.source,
+            target=self._target.name,
+            database=database,
+            table=table,
+        )
+
+    def _claim(self, producer: LogProducer, message: Admitted) -> None:
+        """Makes sure the topic is there and ours. The claim is committed before the first row."""
+        batch = message.batch
+        if batch is None:
+            return
+        where = f"target {self._target.name}, table {message.header.routed.table}"
+        if TRUNCATE in batch.ops:
+            raise FatalError(
+                "TRUNCATE TABLE can't be applied",
+                where=f"{where}, source {message.header.routed.source}, position {message.header.routed.from_}",
+                remedy="see docs/what-if.md: a truncated table",
+            )
+        if not batch.schema.key:
+            raise FatalError(
+                "the source's table has neither a primary nor a unique key",
+                where=where,
+                remedy="give it one, or exclude the table",
+            )
+        topic = self._topic(message)
+        if self._topics.partitions(topic) is not None:
+            return
+        count, filled = self._topics.make(topic, where)
+        # Claims are read only after the messages were seen: whoever wrote them has claimed before.
+        lanes = self._around.partitions
+        if topic not in self._topics.claims(lanes):
+            if filled:
+                self._topics.refuse(topic, where)
+            producer.begin()
+            producer.send(
+                progress_topic(self._target.name), self._partition, b"{}", key=f"topic/{topic}".encode()
+            )
+            producer.commit()
+        self._topics.remember(topic, count)
+
+    def keep_alive(self) -> None:
+        """Serves the producer's callbacks."""
+        if self._producer is not None:
+            try:
+                self._producer.serve()
+            except TransientError:
+                self._leave()
+
+    def close(self) -> None:
+        """Lets the producer go; an open transaction is aborted by the next owner."""
+        self._leave()
+
+    def _leave(self) -> None:
+        self._producer = None
+
+
+def _send_row(producer: LogProducer, topic: str, partitions: int, envelope: Envelope) -> None:
+    partition = partition_of(envelope.key, partitions)
+    producer.send(topic, partition, envelope.value, key=envelope.key)
+    if envelope.removes:
+        producer.send(topic, partition, None, key=envelope.key)
+
+
+class KafkaWriter:
+    """One Kafka target. The contract is `gravity.sink.SinkWriter`."""
+
+    def __init__(self, target: KafkaTarget, around: Surroundings) -> None:
+        self._target = target
+        self._around = around
+        self._topics: TargetTopics | None = None
+
+    @property
+    def pace(self) -> Pace:
+        """As configured, but a transaction at most every INTERVAL_MS."""
+        return replace(self._around.pace, wait_ms_idle=self._around.pace.wait_ms_max, interval_ms=INTERVAL_MS)
+
+    def open(self) -> None:
+        """Makes the progress topic."""
+        if self._topics is None:
+            self._topics = TargetTopics(self._target, self._around)
+        self._topics.ensure_progress(self._around.partitions)
+
+    def take_over(self, partition: int) -> tuple[KafkaLane, Stored]:
+        """Fences the lane's former producer; its open transaction is aborted."""
+        if self._topics is None:
+            self.open()
+        assert self._topics is not None
+        lane = KafkaLane(self._target, self._around, self._topics, partition)
+        return lane, lane.open()
+
+    def close(self) -> None:
+        """Gives the connections up."""
+        if self._topics is not None:
+            self._topics.close()
+            self._topics = None
