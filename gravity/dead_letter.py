@@ -19,7 +19,9 @@ DEAD_MAX = 1000
 class Producer(Protocol):
     """The part of `gravity.kafka.producer.LogProducer` that is needed here."""
 
-    def send(self, topic: str, partition: int, value: bytes | None, *, key: bytes | None = None) -> None:
+    def send(
+        self, topic: str, partition: int, value: bytes | None, *, key: bytes | None = None
+    ) -> None:
         """Queues one message."""
 
     def flush(self) -> None:
@@ -29,7 +31,9 @@ class Producer(Protocol):
 class DeadLetters:
     """Writes dead letters of one target and counts them. A row is written once per process."""
 
-    def __init__(self, producer: Producer, topic: str, *, stage: str, target: str, target_topic: str) -> None:
+    def __init__(
+        self, producer: Producer, topic: str, *, stage: str, target: str, target_topic: str
+    ) -> None:
         self._producer = producer
         self._topic = topic
         self._stage = stage

@@ -229,7 +229,9 @@ class Lane:
     clock that never goes back.
     """
 
-    def __init__(self, target: str, partition: int, writer: LaneWriter, stored: Stored, pace: Pace) -> None:
+    def __init__(
+        self, target: str, partition: int, writer: LaneWriter, stored: Stored, pace: Pace
+    ) -> None:
         self.partition = partition
         self.writer = writer
         self.stored = stored
@@ -245,7 +247,9 @@ class Lane:
         self._oldest_row_s: float | None = None
         self._last_write_s = float("-inf")
 
-    def offer(self, headers: list[tuple[str, bytes]], value: bytes | None, offset: int, now_s: float) -> None:
+    def offer(
+        self, headers: list[tuple[str, bytes]], value: bytes | None, offset: int, now_s: float
+    ) -> None:
         """Takes the next message in.
 
         Raises:
@@ -256,7 +260,11 @@ class Lane:
         admission, self._ahead = self._ahead.admit(header, offset=offset, where=self._where)
         if not self._items:
             self._oldest_s = now_s
-        if admission is Admission.APPLY and header.routed.kind is RoutedKind.ROWS and self._oldest_row_s is None:
+        if (
+            admission is Admission.APPLY
+            and header.routed.kind is RoutedKind.ROWS
+            and self._oldest_row_s is None
+        ):
             self._oldest_row_s = now_s
         self._items.append(_Item(header, offset, value or b"", admission, self._ahead))
         self._rows += header.routed.rows
@@ -340,7 +348,9 @@ class Lane:
                 messages.append(Admitted(item.header, item.offset, item.value, None))
             elif routed.kind is RoutedKind.MARKER:
                 time_us = decode_record("marker", item.value)["time_us"]
-                frontier[routed.source] = FrontierPoint(str(routed.to), routed.gtids, routed.ets, time_us)
+                frontier[routed.source] = FrontierPoint(
+                    str(routed.to), routed.gtids, routed.ets, time_us
+                )
         counts = self.stored.counts.plus(Counts(applied, 0, repeats, void))
         after = Stored(taken[-1].after, frontier, counts)
         return Write(self.partition, self.stored, after, tuple(messages), applied)

@@ -202,7 +202,9 @@ class SinkLoop:
             self._paused.discard(partition)
             self._unpublished.discard(partition)
 
-    def _until_there(self, step: Callable[[], Result], stop: threading.Event, *, give_up_s: float) -> Result:
+    def _until_there(
+        self, step: Callable[[], Result], stop: threading.Event, *, give_up_s: float
+    ) -> Result:
         deadline = monotonic_s() + give_up_s
         attempt = 0
         while True:
@@ -213,7 +215,10 @@ class SinkLoop:
                 if stop.is_set() or monotonic_s() + wait_s > deadline:
                     raise
                 log.warning(
-                    "target_away", target=self._target, retry_in_s=round(wait_s, 1), reason=str(error)
+                    "target_away",
+                    target=self._target,
+                    retry_in_s=round(wait_s, 1),
+                    reason=str(error),
                 )
                 stop.wait(wait_s)
                 attempt += 1

@@ -45,9 +45,13 @@ WriterFactory = Callable[[TargetT, Surroundings], SinkWriter]
 
 def main(stage: str, kind: type[TargetT], make_writer: WriterFactory[TargetT]) -> NoReturn:
     """Runs the sink `stage` for the targets of type `kind` that the command line's file names."""
-    parser = argparse.ArgumentParser(prog=f"gravity-{stage}", description=f"Writes {kind.__name__} targets.")
+    parser = argparse.ArgumentParser(
+        prog=f"gravity-{stage}", description=f"Writes {kind.__name__} targets."
+    )
     parser.add_argument("config", type=Path, help="configuration file")
-    parser.add_argument("--target", action="append", default=[], help="only this target; may be repeated")
+    parser.add_argument(
+        "--target", action="append", default=[], help="only this target; may be repeated"
+    )
     parser.add_argument(
         "--adopt", action="store_true", help="write to tables that already hold rows of their own"
     )
@@ -55,7 +59,13 @@ def main(stage: str, kind: type[TargetT], make_writer: WriterFactory[TargetT]) -
 
     def body(stop: threading.Event) -> None:
         _run_targets(
-            stage, kind, make_writer, path=arguments.config, names=arguments.target, adopt=arguments.adopt, stop=stop
+            stage,
+            kind,
+            make_writer,
+            path=arguments.config,
+            names=arguments.target,
+            adopt=arguments.adopt,
+            stop=stop,
         )
 
     run_stage(stage, body)
@@ -95,7 +105,12 @@ def _run_targets(
     for target in targets:
         target.require_connection()
         around = Surroundings(
-            epoch, admin.topic_id(topics.target(target.name)), adopt, pace, cluster.topic_prefix, cluster.partitions
+            epoch,
+            admin.topic_id(topics.target(target.name)),
+            adopt,
+            pace,
+            cluster.topic_prefix,
+            cluster.partitions,
         )
         loops.append(
             SinkLoop(

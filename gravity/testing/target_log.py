@@ -71,7 +71,8 @@ class TargetLog:
         name = target or f"{schema.database}.{schema.table}"
         header = self._routed(RoutedKind.ROWS)
         return self._message(
-            replace(header, table=name, schema=schema.schema_id, rows=len(changes)), encode_batch(batch)
+            replace(header, table=name, schema=schema.schema_id, rows=len(changes)),
+            encode_batch(batch),
         )
 
     def marker(self, gtids: str = "0-1-9", time_us: int = 1) -> Message:
@@ -98,7 +99,12 @@ class TargetLog:
     def _routed(self, kind: RoutedKind) -> RoutedHeader:
         here = Position(1, 1, self.offset)
         return RoutedHeader(
-            kind, self.source, self.out_seq, from_=here, to=replace(here, offset=self.offset + 1), ets=self.offset
+            kind,
+            self.source,
+            self.out_seq,
+            from_=here,
+            to=replace(here, offset=self.offset + 1),
+            ets=self.offset,
         )
 
     def _message(self, routed: RoutedHeader, value: bytes) -> Message:

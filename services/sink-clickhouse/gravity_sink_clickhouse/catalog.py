@@ -50,7 +50,9 @@ class Statements(Protocol):
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """The rows of a query."""
 
-    def insert(self, table: str, columns: Sequence[str], lines: Sequence[str], *, token: str) -> None:
+    def insert(
+        self, table: str, columns: Sequence[str], lines: Sequence[str], *, token: str
+    ) -> None:
         """Inserts lines of TabSeparated."""
 
 
@@ -132,7 +134,7 @@ class Catalog:
         taken = {VERSION, DELETED} & set(schema.column_index)
         if taken:
             raise FatalError(
-                f"the source's table has a column {sorted(taken)[0]}, a name that is ours at ClickHouse",
+                f"the source's table has a column {min(taken)}, a name that is ours at ClickHouse",
                 where=where,
                 remedy="exclude the table, or rename the column",
             )
@@ -142,7 +144,9 @@ class Catalog:
     ) -> None:
         if not self._create:
             raise FatalError(
-                "the table does not exist", where=where, remedy="create it, or set create-tables: true"
+                "the table does not exist",
+                where=where,
+                remedy="create it, or set create-tables: true",
             )
         server.execute(f"CREATE DATABASE IF NOT EXISTS {quote_name(name[0])}")
         server.execute(create_table(*name, schema))
@@ -199,9 +203,7 @@ class Catalog:
         The claim is stored before the first row: whoever sees our rows can see it.
         """
         text = f"{name[0]}.{name[1]}"
-        claimed = (
-            f"SELECT 1 FROM {TABLES} WHERE target={quote_text(self._target)} AND name={quote_text(text)}"
-        )
+        claimed = f"SELECT 1 FROM {TABLES} WHERE target={quote_text(self._target)} AND name={quote_text(text)}"
         if server.rows(claimed):
             return
         filled = server.rows(f"SELECT 1 FROM {quote_table(*name)} LIMIT 1")

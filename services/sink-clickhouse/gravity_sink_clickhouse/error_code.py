@@ -16,7 +16,29 @@ _TRANSIENT = (
     439, 473, 499, 612, 667, 733, 746, 999, 236, 265, 290, 198, 198, 33, 74, 75,
 )  # fmt: skip
 """Time out, too many queries or parts, memory or disk full, read only, replicas, network."""
-_POISON = (6, 25, 26, 27, 32, 38, 41, 53, 69, 70, 72, 117, 131, 321, 349, 407, 441, 469, 691, 675, 676)
+_POISON = (
+    6,
+    25,
+    26,
+    27,
+    32,
+    38,
+    41,
+    53,
+    69,
+    70,
+    72,
+    117,
+    131,
+    321,
+    349,
+    407,
+    441,
+    469,
+    691,
+    675,
+    676,
+)
 """A value that can't be read as the column's type, or that a constraint refuses."""
 _FATAL = (16, 36, 43, 44, 47, 50, 60, 62, 80, 81, 115, 192, 193, 194, 497, 516)
 """Another shape than we know, or an account that may not."""

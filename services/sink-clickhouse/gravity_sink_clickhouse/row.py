@@ -50,9 +50,7 @@ class Lines:
 
 def escape(text: str) -> str:
     """`text` as a field of TabSeparated."""
-    return (
-        text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
-    )
+    return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
 
 
 def _needs_escape(text: str) -> bool:
@@ -112,7 +110,9 @@ class _Encoder:
 
     def _dates(self, field: Field, values: Sequence[Value]) -> Sequence[Value]:
         days = {value[:_DATE_LENGTH] for value in values if isinstance(value, str)}
-        odd: dict[str, str] = {day: verdict for day in days if (verdict := date_verdict(day)) != "ok"}
+        odd: dict[str, str] = {
+            day: verdict for day in days if (verdict := date_verdict(day)) != "ok"
+        }
         if not odd:
             return values
         has_time = field.kind.name != "date"
@@ -123,7 +123,9 @@ class _Encoder:
                 clamped.append(value)
                 continue
             if field.in_key:
-                self.refused.setdefault(row, f"key column {field.name}: {value} is outside the type's range")
+                self.refused.setdefault(
+                    row, f"key column {field.name}: {value} is outside the type's range"
+                )
             if bound == "impossible" and field.nullable:
                 clamped.append(None)
             elif bound == _MAX:
@@ -163,7 +165,8 @@ def encode_lines(
     encoder = _Encoder(batch.ops)
     count = len(batch)
     columns = [
-        encoder.column(field, batch.columns[index]) for index, field in zip(wanted, fields, strict=True)
+        encoder.column(field, batch.columns[index])
+        for index, field in zip(wanted, fields, strict=True)
     ]
     columns.append(("%d", range(first_version, first_version + count)))
     columns.append(("%d", [op in REMOVES_ROW for op in batch.ops]))

@@ -33,7 +33,13 @@ DEDUPLICATION_WINDOW = 1000
 """Inserts that a table remembers: the client repeats an insert whose answer was lost."""
 
 _INTEGER: Final[Mapping[str, str]] = MappingProxyType(
-    {"tinyint": "Int8", "smallint": "Int16", "mediumint": "Int32", "int": "Int32", "bigint": "Int64"}
+    {
+        "tinyint": "Int8",
+        "smallint": "Int16",
+        "mediumint": "Int32",
+        "int": "Int32",
+        "bigint": "Int64",
+    }
 )
 _OTHER: Final[Mapping[str, str]] = MappingProxyType(
     {"year": "UInt16", "bit": "UInt64", "float": "Float32", "double": "Float64", "date": "Date32"}

@@ -93,7 +93,9 @@ class Server:
         except (ClickHouseError, OSError) as error:
             raise self._error(error) from error
 
-    def insert(self, table: str, columns: Sequence[str], lines: Sequence[str], *, token: str) -> None:
+    def insert(
+        self, table: str, columns: Sequence[str], lines: Sequence[str], *, token: str
+    ) -> None:
         """Inserts lines of TabSeparated. The same `token` again, within the table's window, does nothing."""
         body = "\n".join(lines).encode("utf-8", "surrogateescape")
         try:
@@ -133,7 +135,9 @@ class ClickhouseLane:
     ours in key, version and content.
     """
 
-    def __init__(self, server: Server, catalog: Catalog, around: Surroundings, target: str, partition: int) -> None:
+    def __init__(
+        self, server: Server, catalog: Catalog, around: Surroundings, target: str, partition: int
+    ) -> None:
         self._server = server
         self._catalog = catalog
         self._around = around
@@ -146,7 +150,10 @@ class ClickhouseLane:
         try:
             refusals = self._insert_rows(write.messages)
         except GravityError as error:
-            if code_of(error) in UNKNOWN_SHAPE and self._reread_at != write.before.progress.next_offset:
+            if (
+                code_of(error) in UNKNOWN_SHAPE
+                and self._reread_at != write.before.progress.next_offset
+            ):
                 self._reread_at = write.before.progress.next_offset
                 self._catalog.forget()
                 raise TransientError(error.what, where=error.where) from error
@@ -203,7 +210,10 @@ class ClickhouseLane:
         columns = [*(f.name for f in block.fit.fields), VERSION, DELETED]
         try:
             self._server.insert(
-                block.fit.table, columns, block.lines[start:end], token=self._token(block, start, end)
+                block.fit.table,
+                columns,
+                block.lines[start:end],
+                token=self._token(block, start, end),
             )
         except PoisonError as error:
             if end - start == 1:
@@ -223,13 +233,28 @@ class ClickhouseLane:
     def _store(self, stored: Stored) -> None:
         p = stored.progress
         frontier = json.dumps(stored.to_json(), separators=(",", ":"))
-        values = (self._target, self._partition, self._around.resolver_epoch, p.next_offset, p.last_seq, p.term)
+        values = (
+            self._target,
+            self._partition,
+            self._around.resolver_epoch,
+            p.next_offset,
+            p.last_seq,
+            p.term,
+        )
         line = "\t".join([*map(str, values), frontier.replace("\\", "\\\\")])
         token = f"{self._target}:{self._partition}:{self._around.topic_id}:{p.next_offset}"
         self._server.insert(PROGRESS, PROGRESS_COLUMNS, [line], token=token)
 
 
-PROGRESS_COLUMNS = ("target", "part", "resolver_epoch", "next_offset", "last_seq", "term", "frontier")
+PROGRESS_COLUMNS = (
+    "target",
+    "part",
+    "resolver_epoch",
+    "next_offset",
+    "last_seq",
+    "term",
+    "frontier",
+)
 
 
 class ClickhouseWriter:
@@ -268,7 +293,8 @@ class ClickhouseWriter:
         if rows:
             next_offset, last_seq, term, text = rows[0]
             stored = replace(
-                Stored.from_json(json.loads(text)), progress=SinkProgress(next_offset, last_seq, term)
+                Stored.from_json(json.loads(text)),
+                progress=SinkProgress(next_offset, last_seq, term),
             )
         catalog = Catalog(
             self._target.name, create=self._target.create_tables, adopt=self._around.adopt

@@ -34,7 +34,13 @@ from gravity.header import TargetHeader, row_version
 META = "_gravity"
 """The object beside the row's own columns."""
 
-_OP: Final = {ord("I"): "insert", ord("U"): "update", ord("D"): "delete", ord("R"): "read", ord("M"): "delete"}
+_OP: Final = {
+    ord("I"): "insert",
+    ord("U"): "update",
+    ord("D"): "delete",
+    ord("R"): "read",
+    ord("M"): "delete",
+}
 
 _text: Callable[[str], str] = encode_basestring
 
@@ -101,7 +107,9 @@ def envelopes(batch: ChangeBatch, header: TargetHeader) -> list[Envelope]:
             remedy="exclude the table, or rename the column",
         )
     texts = [_column_texts(values) for values in batch.columns]
-    key_template = "{" + _template(schema.key_names, [texts[index][0] for index in schema.key]) + "}"
+    key_template = (
+        "{" + _template(schema.key_names, [texts[index][0] for index in schema.key]) + "}"
+    )
     keys = [
         (key_template % key).encode()
         for key in zip(*(texts[index][1] for index in schema.key), strict=True)
@@ -152,7 +160,9 @@ def topic_of(template: str, *, source: str, target: str, database: str, table: s
         FatalError: a name holds what a topic's name can't.
     """
     name = template.format(source=source, target=target, database=database, table=table)
-    legal = all(character.isascii() and (character.isalnum() or character in "._-") for character in name)
+    legal = all(
+        character.isascii() and (character.isalnum() or character in "._-") for character in name
+    )
     if not legal or not name or len(name) > 249 or name in (".", ".."):  # noqa: PLR2004 - Kafka's limit
         raise FatalError(
             f"{name!r} can't be a topic's name",

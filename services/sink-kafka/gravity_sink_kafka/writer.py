@@ -86,7 +86,11 @@ class TargetTopics:
         low, high = self._reader.bounds(topic, partition)
         start = max(low, high - _TAIL)
         found = self._last(topic, partition, start, high, key)
-        return found if found is not None or start == low else self._last(topic, partition, low, start, key)
+        return (
+            found
+            if found is not None or start == low
+            else self._last(topic, partition, low, start, key)
+        )
 
     def _last(self, topic: str, partition: int, start: int, end: int, key: str) -> bytes | None:
         found = None
@@ -115,7 +119,9 @@ class TargetTopics:
 class KafkaLane:
     """One lane. The contract is `gravity.sink.LaneWriter`."""
 
-    def __init__(self, target: KafkaTarget, around: Surroundings, topics: TargetTopics, partition: int) -> None:
+    def __init__(
+        self, target: KafkaTarget, around: Surroundings, topics: TargetTopics, partition: int
+    ) -> None:
         self._target = target
         self._around = around
         self._topics = topics
@@ -157,9 +163,9 @@ class KafkaLane:
 
     def _after_doubt(self, stored: Stored, write: Write) -> Stored:
         """What became of a transaction whose commit was not answered; only we can have moved it so far."""
-        if stored.progress.next_offset <= write.after.progress.next_offset:
-            if stored.progress.next_offset > write.before.progress.next_offset:
-                return stored
+        before, after = write.before.progress, write.after.progress
+        if before.next_offset < stored.progress.next_offset <= after.next_offset:
+            return stored
         raise FencedError(
             f"another process has moved this lane to offset {stored.progress.next_offset}",
             where=f"target {self._target.name}, partition {self._partition}",
@@ -192,7 +198,9 @@ class KafkaLane:
         refusals = []
         for row, envelope in enumerate(envelopes(batch, message.header)):
             if len(envelope.value) + len(envelope.key) > _ENVELOPE_BYTES_MAX:
-                reason = f"a message of {len(envelope.value)} bytes is more than {_ENVELOPE_BYTES_MAX}"
+                reason = (
+                    f"a message of {len(envelope.value)} bytes is more than {_ENVELOPE_BYTES_MAX}"
+                )
                 refusals.append(Refusal(message, row, "MSG_SIZE_TOO_LARGE", reason))
                 continue
             _send_row(producer, topic, partitions, envelope)
@@ -245,7 +253,10 @@ class KafkaLane:
                 self._topics.refuse(topic, where)
             producer.begin()
             producer.send(
-                progress_topic(self._target.name), self._partition, b"{}", key=f"topic/{topic}".encode()
+                progress_topic(self._target.name),
+                self._partition,
+                b"{}",
+                key=f"topic/{topic}".encode(),
             )
             producer.commit()
         self._topics.remember(topic, count)
@@ -284,7 +295,9 @@ class KafkaWriter:
     @property
     def pace(self) -> Pace:
         """As configured, but a transaction at most every INTERVAL_MS."""
-        return replace(self._around.pace, wait_ms_idle=self._around.pace.wait_ms_max, interval_ms=INTERVAL_MS)
+        return replace(
+            self._around.pace, wait_ms_idle=self._around.pace.wait_ms_max, interval_ms=INTERVAL_MS
+        )
 
     def open(self) -> None:
         """Makes the progress topic."""

@@ -60,7 +60,11 @@ class Catalog:
         self._fits.clear()
 
     def fit(
-        self, session: Session, name: tuple[str, str], schema: TableSchema, assert_owner: Callable[[], None]
+        self,
+        session: Session,
+        name: tuple[str, str],
+        schema: TableSchema,
+        assert_owner: Callable[[], None],
     ) -> Fit:
         """How batches of `schema` go into table `name`; makes what is missing, if that is allowed.
 
@@ -74,7 +78,11 @@ class Catalog:
         return fit
 
     def _make_fit(
-        self, session: Session, name: tuple[str, str], schema: TableSchema, assert_owner: Callable[[], None]
+        self,
+        session: Session,
+        name: tuple[str, str],
+        schema: TableSchema,
+        assert_owner: Callable[[], None],
     ) -> Fit:
         where = f"target {self._target}, table {name[0]}.{name[1]}"
         if not schema.key:
@@ -93,7 +101,8 @@ class Catalog:
         lacking = [
             column
             for column in schema.columns
-            if column.name.lower() not in table.columns and column.name.lower() not in table.generated
+            if column.name.lower() not in table.columns
+            and column.name.lower() not in table.generated
         ]
         if lacking:
             self._ddl(session, assert_owner, [self._addition(session, name, lacking, where)])
@@ -105,7 +114,9 @@ class Catalog:
     ) -> list[str]:
         if not self._create:
             raise FatalError(
-                "the table does not exist", where=where, remedy="create it, or set create-tables: true"
+                "the table does not exist",
+                where=where,
+                remedy="create it, or set create-tables: true",
             )
         statements = []
         if not session.rows(
@@ -125,7 +136,9 @@ class Catalog:
             )
         return add_columns(_quoted(name), lacking, self._known(session))
 
-    def _ddl(self, session: Session, assert_owner: Callable[[], None], statements: list[str]) -> None:
+    def _ddl(
+        self, session: Session, assert_owner: Callable[[], None], statements: list[str]
+    ) -> None:
         for statement in statements:
             assert_owner()
             try:
@@ -164,7 +177,9 @@ class Catalog:
             )
             column = "FULL_COLLATION_NAME" if full else "COLLATION_NAME"
             collations = session.rows(f"SELECT {column}, CHARACTER_SET_NAME FROM {view}")
-            charsets = session.rows("SELECT CHARACTER_SET_NAME FROM information_schema.CHARACTER_SETS")
+            charsets = session.rows(
+                "SELECT CHARACTER_SET_NAME FROM information_schema.CHARACTER_SETS"
+            )
             self._dialect = Dialect(
                 {str(name): str(charset) for name, charset in collations},
                 frozenset(str(row[0]) for row in charsets),

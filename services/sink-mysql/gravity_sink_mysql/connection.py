@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +97,7 @@ class Session:
         """The rows of a query: text as the server prints it, bytes for binary columns, None for NULL."""
         return list(self._run(sql).fetchall())
 
-    def _run(self, sql: str) -> Any:  # noqa: ANN401 - PyMySQL is untyped
+    def _run(self, sql: str) -> Any:
         try:
             cursor = self._connection.cursor()
             cursor.execute(sql)
@@ -113,16 +114,16 @@ class Session:
 
     def close(self) -> None:
         """Ends the session; the server rolls back what is open."""
-        try:
+        with contextlib.suppress(pymysql.MySQLError, OSError):  # It may be gone already.
             self._connection.close()
-        except (pymysql.MySQLError, OSError):
-            pass  # It was gone already.
 
     def _error(self, error: Exception) -> GravityError:
         code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
-        if isinstance(error, pymysql.err.InterfaceError) or not isinstance(error, pymysql.MySQLError):
+        if isinstance(error, pymysql.err.InterfaceError) or not isinstance(
+            error, pymysql.MySQLError
+        ):
             return TransientError(f"the connection is gone: {error}", where=self._where)
         text = str(error.args[1]) if len(error.args) > 1 else str(error)
-        if code in CONNECTION_LOST or isinstance(error, pymysql.err.InternalError) and not code:
+        if code in CONNECTION_LOST or (isinstance(error, pymysql.err.InternalError) and not code):
             return TransientError(f"the connection is gone: {code} {text}", where=self._where)
         return error_of(code, text, where=self._where)

@@ -54,7 +54,9 @@ class Dialect:
         return next((name for name in names if self.collations.get(name) == charset), "")
 
 
-def column_definition(column: Column, dialect: Dialect, *, in_key: bool = False, added: bool = False) -> str:
+def column_definition(
+    column: Column, dialect: Dialect, *, in_key: bool = False, added: bool = False
+) -> str:
     """A column of CREATE TABLE, or of ADD COLUMN (`added`: rows that are there have no value for it)."""
     kind = ColumnType.parse(column.type)
     text = f"{quote_name(column.name)} {kind.text}"

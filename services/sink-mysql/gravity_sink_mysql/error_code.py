@@ -15,7 +15,9 @@ from gravity.errors import FatalError, GravityError, PoisonError, TransientError
 LOCK_WAIT_TIMEOUT = 1205
 NO_SUCH_TABLE = 1146
 NO_SUCH_THREAD = 1094
-CONNECTION_LOST: Final = frozenset((2006, 2013, 2055, 1053, 1927, 1152, 1158, 1159, 1160, 1161, 4031))
+CONNECTION_LOST: Final = frozenset(
+    (2006, 2013, 2055, 1053, 1927, 1152, 1158, 1159, 1160, 1161, 4031)
+)
 
 _TRANSIENT = (
     *CONNECTION_LOST,

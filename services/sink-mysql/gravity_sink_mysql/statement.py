@@ -174,7 +174,9 @@ def latest_per_key(
                 for op, image in zip(batch.ops, images, strict=True)
             ]
         count = len(batch)
-        last.update(zip(keys, zip([number] * count, range(count), images, strict=True), strict=True))
+        last.update(
+            zip(keys, zip([number] * count, range(count), images, strict=True), strict=True)
+        )
     return Final(last)
 
 

@@ -50,7 +50,9 @@ class _NeedsOrderError(Exception):
 class MysqlLane:
     """One lane, on a session of its own. The contract is `gravity.sink.LaneWriter`."""
 
-    def __init__(self, target: MysqlTarget, fence: Fence, session: Session, epoch: int, catalog: Catalog) -> None:
+    def __init__(
+        self, target: MysqlTarget, fence: Fence, session: Session, epoch: int, catalog: Catalog
+    ) -> None:
         self._target = target
         self._fence = fence
         self._session: Session | None = session
@@ -71,7 +73,10 @@ class MysqlLane:
         except GravityError as error:
             # Whatever happened: what is not committed goes with the session.
             self._leave()
-            if code_of(error) in SHAPE_CHANGED and self._reread_at != write.before.progress.next_offset:
+            if (
+                code_of(error) in SHAPE_CHANGED
+                and self._reread_at != write.before.progress.next_offset
+            ):
                 self._reread_at = write.before.progress.next_offset
                 self._catalog.forget()
                 raise TransientError(error.what, where=error.where) from error
@@ -102,13 +107,21 @@ class MysqlLane:
     def _apply(self, session: Session, write: Write, set_aside: SetAside) -> Stored:
         runs = self._runs(session, write.messages)
         try:
-            return self._transact(session, write, set_aside, lambda: self._apply_runs(session, runs))
+            return self._transact(
+                session, write, set_aside, lambda: self._apply_runs(session, runs)
+            )
         except _NeedsOrderError:
             session.execute("ROLLBACK")
-        return self._transact(session, write, set_aside, lambda: self._apply_in_order(session, runs))
+        return self._transact(
+            session, write, set_aside, lambda: self._apply_in_order(session, runs)
+        )
 
     def _transact(
-        self, session: Session, write: Write, set_aside: SetAside, apply: Callable[[], list[Refusal]]
+        self,
+        session: Session,
+        write: Write,
+        set_aside: SetAside,
+        apply: Callable[[], list[Refusal]],
     ) -> Stored:
         session.execute("BEGIN")
         self._fence.advance(session, self._epoch, write.before, write.after)
@@ -188,7 +201,11 @@ class _RunWriter:
         self._run = run
         self._messages = dict(run.messages)
         self._final = latest_per_key(
-            ((number, m.batch, run.fit.wanted) for number, m in run.messages if m.batch is not None),
+            (
+                (number, m.batch, run.fit.wanted)
+                for number, m in run.messages
+                if m.batch is not None
+            ),
             run.fit.key_index,
         )
         # Some bytes of a packet are the protocol's own; characters may take four bytes.
@@ -219,11 +236,15 @@ class _RunWriter:
         keys = [layout.key_of(row) for row in rows]
         existing: set[tuple[object, ...]] = set()
         for start in range(0, len(keys), STATEMENT_ROWS_MAX):
-            found = self._session.rows(layout.lock_existing(keys[start : start + STATEMENT_ROWS_MAX]))
+            found = self._session.rows(
+                layout.lock_existing(keys[start : start + STATEMENT_ROWS_MAX])
+            )
             existing.update(found)
         # A key that the server prints otherwise than we do counts as absent: its INSERT then fails,
         # and the changes are applied one by one.
-        is_there = [tuple(str(v) if isinstance(v, int) else v for v in key) in existing for key in keys]
+        is_there = [
+            tuple(str(v) if isinstance(v, int) else v for v in key) in existing for key in keys
+        ]
         there = [index for index, known in enumerate(is_there) if known]
         absent = [index for index, known in enumerate(is_there) if not known]
         for chosen, suffix in ((there, layout.on_duplicate()), (absent, "")):
@@ -313,5 +334,3 @@ class MysqlWriter:
 
     def close(self) -> None:
         """Lanes own their sessions; nothing is left."""
-
-
