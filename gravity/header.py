@@ -143,6 +143,8 @@ class RoutedHeader:
     last: int = 0
     """Row numbers, in the ingest message, of the first and last row here."""
     rows: int = 0
+    counted: int = 0
+    """How many of the rows are counted here: a key that moved leaves a second row, which is not."""
     filtered: int = 0
     """Kind note: rows of the ingest message that no rule sends to this target."""
     from_: Position = START
@@ -157,7 +159,7 @@ class RoutedHeader:
     def _pairs(self) -> list[tuple[str, object]]:
         return [
             ("kind", self.kind), ("source", self.source), ("seq", self.seq), ("part", self.part),
-            ("first", self.first), ("last", self.last), ("rows", self.rows), ("filtered", self.filtered),
+            ("first", self.first), ("last", self.last), ("rows", self.rows), ("counted", self.counted), ("filtered", self.filtered),
             ("from", self.from_), ("to", self.to), ("gtids", self.gtids), ("ets", self.ets),
             ("plan", self.plan), ("table", self.table), ("schema", self.schema),
         ]  # fmt: skip
@@ -171,7 +173,7 @@ class RoutedHeader:
         try:
             return cls(
                 RoutedKind(_field(f, "kind")), _field(f, "source"), int(_field(f, "seq")), int(_field(f, "part")),
-                int(_field(f, "first")), int(_field(f, "last")), int(_field(f, "rows")), int(_field(f, "filtered")),
+                int(_field(f, "first")), int(_field(f, "last")), int(_field(f, "rows")), int(_field(f, "counted")), int(_field(f, "filtered")),
                 Position.parse(_field(f, "from")), Position.parse(_field(f, "to")), _field(f, "gtids"),
                 int(_field(f, "ets")), int(_field(f, "plan")), _field(f, "table"), _field(f, "schema"),
             )  # fmt: skip
