@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -56,6 +56,8 @@ class LogReader:
         settings["group.id"] = (
             client_id  # librdkafka wants one; it is never joined nor committed to.
         )
+        # The end of a partition must be told: behind a transaction stands a record that is no message.
+        settings["enable.partition.eof"] = True
         if uncommitted:
             settings["isolation.level"] = "read_uncommitted"
         self._consumer = Consumer(settings)
@@ -108,13 +110,20 @@ class LogReader:
         self.assign({(topic, partition): start})
         deadline = time.monotonic() + timeout_s
         while True:
-            for message in self.poll(0.2):
-                deadline = time.monotonic() + timeout_s
-                if message.offset < end:
+            for raw in self._consumer.consume(500, 0.1):
+                error = raw.error()
+                if error is None:
+                    deadline = time.monotonic() + timeout_s
+                    message = _message(raw)
+                    if message.offset >= end:
+                        return
                     yield message
-            position = self._consumer.position([TopicPartition(topic, partition)])[0].offset
-            if position >= end:
-                return
+                    if message.offset == end - 1:
+                        return
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    return
+                elif error.code() not in _PASSING:
+                    raise kafka_error(error, f"{topic}/{partition}")
             if time.monotonic() > deadline:
                 raise TransientError(
                     f"no message for {timeout_s} s on the way to offset {end}",
@@ -124,6 +133,22 @@ class LogReader:
     def close(self) -> None:
         """Gives the connections up."""
         self._consumer.close()
+
+
+def committed_offsets(
+    cluster: Cluster, group: str, partitions: Iterable[tuple[str, int]], timeout_s: float = 20.0
+) -> dict[tuple[str, int], int]:
+    """What a group has committed; partitions without a commit are left out."""
+    consumer = Consumer({**consumer_settings(cluster, f"{group}.offsets"), "group.id": group})
+    try:
+        found = consumer.committed(
+            [TopicPartition(topic, partition) for topic, partition in partitions], timeout=timeout_s
+        )
+    except KafkaException as error:
+        raise kafka_error(error, group) from error
+    finally:
+        consumer.close()
+    return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
 
 
 def _consume(consumer: Consumer, timeout_s: float, rows_max: int) -> list[LogMessage]:

@@ -42,11 +42,21 @@ class _Piece:
 
 
 @dataclass(frozen=True, slots=True)
+class _Part:
+    partition: int
+    first: int
+    last: int
+    """Row numbers in the ingest message."""
+    rows: int
+    counted: int
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class _Cut:
     """A batch cut for one way of feeding: encoded once, however many targets share it."""
 
-    parts: tuple[tuple[int, int, int, int, bytes], ...]
-    """(partition, first row, last row, rows, encoded batch)."""
+    parts: tuple[_Part, ...]
     filtered: int
 
 
@@ -107,16 +117,17 @@ def _route_rows(header: IngestHeader, value: bytes, plan: RoutingPlan) -> Iterat
             if way not in cuts:
                 cuts[way] = _cut(batch, value, feed, plan.partitions)
             cut = cuts[way]
-            for partition, first, last, rows, encoded in cut.parts:
+            for part in cut.parts:
                 described = replace(
                     base,
-                    first=first,
-                    last=last,
-                    rows=rows,
+                    first=part.first,
+                    last=part.last,
+                    rows=part.rows,
+                    counted=part.counted,
                     table=feed.table,
                     schema=batch.schema.schema_id,
                 )
-                yield RoutedMessage(target.name, partition, described, encoded)
+                yield RoutedMessage(target.name, part.partition, described, part.value)
             filtered = cut.filtered
         if filtered:
             note = replace(
@@ -139,7 +150,7 @@ def _cut(batch: ChangeBatch, value: bytes, feed: Feed, partitions: int) -> _Cut:
         whole = 0
     if pieces is None:
         if whole is not None:
-            return _Cut(((whole, 0, len(batch) - 1, len(batch), value),), 0)
+            return _Cut((_Part(whole, 0, len(batch) - 1, len(batch), len(batch), value),), 0)
         pieces = [_Piece(row, op, old_key=False) for row, op in enumerate(batch.ops)]
     by_partition: dict[int, list[_Piece]] = {}
     if whole is not None:
@@ -154,7 +165,14 @@ def _cut(batch: ChangeBatch, value: bytes, feed: Feed, partitions: int) -> _Cut:
             partition = was[piece.row] if piece.old_key else now[piece.row]
             by_partition.setdefault(partition, []).append(piece)
     parts = [
-        (partition, group[0].row, group[-1].row, len(group), encode_batch(_take(batch, group)))
+        _Part(
+            partition,
+            group[0].row,
+            group[-1].row,
+            len(group),
+            sum(piece.op != MOVED for piece in group),
+            encode_batch(_take(batch, group)),
+        )
         for partition, group in by_partition.items()
     ]
     return _Cut(tuple(parts), filtered)
