@@ -75,7 +75,7 @@ class Resume:
 
 def owner_records(records: Mapping[str, Any], source: str) -> dict[int, int]:
     """Owner → offset of its fence (or PENDING), from the control topic."""
-    return {int(key.rpartition("/")[2]): int(value) for key, value in _of(records, owner_key(source, 0))}
+    return {int(key.rpartition("/")[2]): int(value["offset"]) for key, value in _of(records, owner_key(source, 0))}
 
 
 def checkpoint_records(records: Mapping[str, Any], source: str) -> dict[int, Checkpoint]:
@@ -145,7 +145,7 @@ def take_over(
     """
     owners = owner_records(control.refresh(), source)
     owner = max(owners, default=0) + 1
-    control.write(owner_key(source, owner), PENDING)  # (1)
+    control.write(owner_key(source, owner), {"offset": PENDING})  # (1)
     name = fence_name(process, server)
     mine = log.append(IngestHeader(IngestKind.FENCE, source, owner, plan=plan, chunk=name))  # (2)
     fault.reach(fault.FaultPoint.COLLECTOR_FENCED_NOT_RECORDED)
@@ -154,7 +154,7 @@ def take_over(
     _refuse_rivals(control, fences, source, owner, mine)
     checkpoint = newest_checkpoint(checkpoint_records(records, source), fences, before=mine)
     scanned = _scan(log, fences, checkpoint, owner, mine, source, seen=any(offset != PENDING for offset in owners.values()))
-    control.write(owner_key(source, owner), mine)  # (4)
+    control.write(owner_key(source, owner), {"offset": mine})  # (4)
     _forget_old_owners(control, log, source, fences, owner)
     return scanned
 
@@ -177,7 +177,7 @@ def _refuse_rivals(control: Control, fences: Fences, source: str, owner: int, mi
     for offset, other in zip(fences.offsets, fences.owners, strict=True):
         if other == owner and offset != mine:
             # The loser completes the winner's record: removing it would free the number.
-            control.write(owner_key(source, owner), offset)
+            control.write(owner_key(source, owner), {"offset": offset})
         if other > owner or (other == owner and offset != mine):
             raise _fenced(source, other)
 
