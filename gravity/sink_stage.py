@@ -55,18 +55,16 @@ def main(stage: str, kind: type[TargetT], make_writer: WriterFactory[TargetT]) -
     parser.add_argument(
         "--adopt", action="store_true", help="write to tables that already hold rows of their own"
     )
+    parser.add_argument(
+        "--session-timeout-ms",
+        type=int,
+        default=10000,
+        help="silence after which Kafka gives this process's partitions to another",
+    )
     arguments = parser.parse_args()
 
     def body(stop: threading.Event) -> None:
-        _run_targets(
-            stage,
-            kind,
-            make_writer,
-            path=arguments.config,
-            names=arguments.target,
-            adopt=arguments.adopt,
-            stop=stop,
-        )
+        _run_targets(stage, kind, make_writer, arguments, stop)
 
     run_stage(stage, body)
 
@@ -75,19 +73,17 @@ def _run_targets(
     stage: str,
     kind: type[TargetT],
     make_writer: WriterFactory[TargetT],
-    *,
-    path: Path,
-    names: list[str],
-    adopt: bool,
+    arguments: argparse.Namespace,
     stop: threading.Event,
 ) -> None:
-    config = load_config(path).config
+    config = load_config(arguments.config).config
+    names = set(arguments.target)
     targets = [t for t in config.targets if isinstance(t, kind) and (not names or t.name in names)]
-    unknown = set(names) - {target.name for target in targets}
+    unknown = names - {target.name for target in targets}
     if unknown or not targets:
         raise FatalError(
             f"no target of this stage's type is called {', '.join(sorted(unknown)) or 'anything'}",
-            where=str(path),
+            where=str(arguments.config),
             remedy="name one with --target, or add it to the configuration",
         )
     cluster = config.kafka
@@ -96,21 +92,20 @@ def _run_targets(
     control.close()
     topics = Topics(cluster.topic_prefix, epoch)
     admin = TopicAdmin(cluster)
-    pace = Pace(
-        rows_max=config.sink.rows_max,
-        wait_ms_max=config.sink.wait_ms_max,
-        wait_ms_idle=config.sink.wait_ms_max,
-    )
     loops = []
     for target in targets:
         target.require_connection()
         around = Surroundings(
-            epoch,
-            admin.topic_id(topics.target(target.name)),
-            adopt,
-            pace,
-            cluster.topic_prefix,
-            cluster.partitions,
+            resolver_epoch=epoch,
+            topic_id=admin.topic_id(topics.target(target.name)),
+            adopt=arguments.adopt,
+            pace=Pace(
+                rows_max=config.sink.rows_max,
+                wait_ms_max=config.sink.wait_ms_max,
+                wait_ms_idle=config.sink.wait_ms_max,
+            ),
+            prefix=cluster.topic_prefix,
+            partitions=cluster.partitions,
         )
         loops.append(
             SinkLoop(
@@ -119,6 +114,7 @@ def _run_targets(
                 cluster=cluster,
                 topics=topics,
                 writer=make_writer(target, around),
+                session_timeout_ms=arguments.session_timeout_ms,
             )
         )
     _run_together(loops, stop)

@@ -20,7 +20,7 @@ from gravity.testing.target_log import Message
 from gravity.topic import Topics, plan_key
 
 
-def wait_until(condition: Callable[[], Any], timeout_s: float = 60.0, *, what: str = "") -> Any:  # noqa: ANN401
+def wait_until(condition: Callable[[], Any], timeout_s: float = 60.0, *, what: str = "") -> Any:
     """The first true value of `condition`; AssertionError when there is none in time."""
     deadline = time.monotonic() + timeout_s
     while True:

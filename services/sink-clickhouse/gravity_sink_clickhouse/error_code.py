@@ -12,8 +12,8 @@ from typing import Final
 from gravity.errors import FatalError, GravityError, PoisonError, TransientError
 
 _TRANSIENT = (
-    159, 160, 164, 202, 203, 204, 209, 210, 241, 242, 243, 252, 279, 285, 286, 319, 335, 394, 425,
-    439, 473, 499, 612, 667, 733, 746, 999, 236, 265, 290, 198, 198, 33, 74, 75,
+    159, 160, 202, 203, 204, 209, 210, 241, 242, 243, 252, 279, 285, 286, 319, 335, 394, 425,
+    439, 473, 499, 612, 667, 733, 746, 999, 236, 265, 290, 198, 33, 74, 75,
 )  # fmt: skip
 """Time out, too many queries or parts, memory or disk full, read only, replicas, network."""
 _POISON = (
@@ -40,7 +40,7 @@ _POISON = (
     676,
 )
 """A value that can't be read as the column's type, or that a constraint refuses."""
-_FATAL = (16, 36, 43, 44, 47, 50, 60, 62, 80, 81, 115, 192, 193, 194, 497, 516)
+_FATAL = (16, 36, 43, 44, 47, 50, 60, 62, 80, 81, 115, 164, 192, 193, 194, 497, 516)
 """Another shape than we know, or an account that may not."""
 UNKNOWN_SHAPE: Final = frozenset((10, 16, 44, 60, 81))
 """The table differs from what we read about it: read again before giving up."""
