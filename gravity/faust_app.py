@@ -29,7 +29,7 @@ UNACKED_MESSAGES_MAX = 1000
 """Inputs whose outputs are on their way; more wait. Bounds memory and the replay after a crash."""
 
 
-def _broker_credentials(cluster: Cluster) -> Any:  # noqa: ANN401 - one of Faust's credential classes, or None
+def _broker_credentials(cluster: Cluster) -> Any:
     security = cluster.security
     context = None
     if security.protocol.endswith("ssl"):
@@ -133,7 +133,7 @@ class OrderedAcks:
 
     async def drained(self) -> None:
         """Returns once every registered input has been acknowledged."""
-        while self._pending:
+        while self._pending:  # noqa: ASYNC110 - a rebalance or the end, milliseconds
             await asyncio.sleep(0.005)
 
     async def _run(self) -> None:
@@ -152,5 +152,5 @@ class OrderedAcks:
                     self._room.set()
         except asyncio.CancelledError:
             raise
-        except BaseException as error:  # noqa: BLE001 - nothing may be acknowledged after a failure
+        except Exception as error:  # noqa: BLE001 - nothing may be acknowledged after a failure
             die(error)

@@ -72,7 +72,7 @@ class Router:
                 error.what, where=f"{topic}/0 offset {offset}", remedy=error.remedy
             ) from error
 
-    def send(self, message: RoutedMessage, delivered: Any) -> None:  # noqa: ANN401 - Delivered
+    def send(self, message: RoutedMessage, delivered: Any) -> None:
         """Queues one output."""
         self.producer.send(
             self.topics.routed(message.target),
@@ -97,17 +97,17 @@ def build_app(config: Config) -> faust.App:
         value_serializer="raw",
     )
 
-    @app.on_partitions_assigned.connect
-    async def assigned(_app: faust.App, assigned: set[Any], **_: object) -> None:
+    @app.on_partitions_assigned.connect  # type: ignore[arg-type]  # Faust types a keyword it never passes
+    async def assigned(_app: Any, *arguments: Any, **_: Any) -> None:
         try:
-            names = {partition.topic for partition in assigned}
+            names = {partition.topic for partition in arguments[0]}
             await asyncio.get_running_loop().run_in_executor(None, router.learn_fences, names)
-        except BaseException as error:  # noqa: BLE001 - Faust would log it and go on without fences
+        except Exception as error:  # noqa: BLE001 - Faust would log it and go on without fences
             die(error)
         log.info("partitions_assigned", topics=sorted(names))
 
     @app.agent(sources)
-    async def route_changes(stream: Any) -> AsyncIterator[None]:  # noqa: ANN401 - Faust's stream has no useful type
+    async def route_changes(stream: Any) -> AsyncIterator[None]:
         acks = OrderedAcks(router.producer, stream.ack)
         acks.start()
         try:
@@ -124,7 +124,7 @@ def build_app(config: Config) -> faust.App:
                 reach(FaultPoint.ROUTER_SENT_NOT_ACKED)
         except asyncio.CancelledError:
             raise
-        except BaseException as error:  # noqa: BLE001 - nothing may be acknowledged after a failure
+        except Exception as error:  # noqa: BLE001 - nothing may be acknowledged after a failure
             die(error)
         yield
 

@@ -1,0 +1,448 @@
+"""One partition of the resolver: a deterministic function of its input log. Pure.
+
+`apply` takes the messages of one `routed` partition in offset order and returns what each causes.
+Nothing else decides: no clock, no randomness, no arrival order between sources beyond the log's own.
+So a restarted resolver produces the same messages under the same numbers.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from gravity.batch import (
+    DELETE,
+    MOVED,
+    REMOVES_ROW,
+    UPDATE,
+    ChangeBatch,
+    Column,
+    TableSchema,
+    Transaction,
+    Value,
+)
+from gravity.codec import decode_batch, encode_batch, encode_record
+from gravity.errors import FatalError, FormatError
+from gravity.header import RoutedHeader, RoutedKind, TargetHeader
+from gravity.key import encode_key
+from gravity.plan import Resolution, RoutingPlan
+from gravity.position import Position
+from gravity_resolver.resolution import (
+    Change,
+    Outcome,
+    Register,
+    Shape,
+    conflict_kind,
+    register,
+    resolve,
+    same_outcome,
+)
+
+FUNCTION_VERSION = 1
+"""Grows whenever the same input would cause other outputs; see `gravity_resolver.term`."""
+
+META_KEY = b"\x00meta"
+_ROW_PREFIX, _SHAPE_PREFIX = b"r\x00", b"s\x00"
+
+Seen = tuple[int, int, int]
+"""(ingest seq, part, row) of the last row taken in from a source."""
+
+
+class StateView(Protocol):
+    """What has been saved of a partition's state."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value under `key`; None when there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A message for the same partition of the target topic."""
+
+    header: TargetHeader
+    value: bytes
+
+
+@dataclass(slots=True)
+class Effects:
+    """Everything one input causes."""
+
+    outputs: list[Output] = field(default_factory=list)
+    conflicts: list[bytes] = field(default_factory=list)
+    """Records for the conflicts topic (schemas/conflict.avsc)."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """Rows of one source by how they ended; first sights only."""
+
+    applied: int = 0
+    superseded: int = 0
+    filtered: int = 0
+    duplicates: int = 0
+    """Rows seen again: counted apart, they ended when they were first seen."""
+
+
+@dataclass(slots=True)
+class PartitionState:
+    """The state of one partition of one target."""
+
+    target: str
+    saved: StateView
+    resolver_epoch: int = 1
+    seen: dict[str, Seen] = field(default_factory=dict)
+    out_seq: int = 0
+    next_input: int = 0
+    term: int = 0
+    function_version: int = FUNCTION_VERSION
+    counters: dict[str, Counters] = field(default_factory=dict)
+    delta: dict[bytes, bytes] = field(default_factory=dict)
+    """Changed since the last `take_delta`."""
+    saving: dict[bytes, bytes] = field(default_factory=dict)
+    """Handed out by `take_delta`, not yet in `saved`."""
+    _shapes: dict[str, Shape] = field(default_factory=dict)
+
+    # ------------------------------------------------------------------ saving and loading
+
+    def meta(self) -> bytes:
+        """The small part of the state, as it stands under META_KEY."""
+        return json.dumps(
+            {
+                "seen": self.seen,
+                "out_seq": self.out_seq,
+                "next_input": self.next_input,
+                "term": self.term,
+                "function_version": self.function_version,
+                "counters": {
+                    source: [c.applied, c.superseded, c.filtered, c.duplicates]
+                    for source, c in self.counters.items()
+                },
+            },
+            separators=(",", ":"),
+            sort_keys=True,
+        ).encode()
+
+    def load_meta(self, data: bytes) -> None:
+        """Takes over what `meta` gave."""
+        record = json.loads(data)
+        self.seen = {source: tuple(seen) for source, seen in record["seen"].items()}
+        self.out_seq = record["out_seq"]
+        self.next_input = record["next_input"]
+        self.term = record["term"]
+        self.function_version = record["function_version"]
+        self.counters = {source: Counters(*counts) for source, counts in record["counters"].items()}
+
+    def take_delta(self) -> dict[bytes, bytes]:
+        """The keys that changed since the last call, with the small part; they stay readable."""
+        assert not self.saving, "the previous delta has not been saved"
+        self.saving, self.delta = self.delta, {}
+        return {**self.saving, META_KEY: self.meta()}
+
+    def delta_saved(self) -> None:
+        """Says that the last delta is in `saved` now."""
+        self.saving = {}
+
+    def _get(self, key: bytes) -> bytes | None:
+        value = self.delta.get(key)
+        if value is None:
+            value = self.saving.get(key)
+        return self.saved.get(key) if value is None else value
+
+    # ------------------------------------------------------------------ the function
+
+    def apply(
+        self, header: RoutedHeader, value: bytes, *, offset: int, plan: RoutingPlan
+    ) -> Effects:
+        """Takes in the message at `offset` and returns what it causes.
+
+        Raises FatalError when `offset` is not the next one: messages between were lost.
+        """
+        if offset < self.next_input:
+            return Effects()
+        if offset > self.next_input:
+            raise FatalError(
+                f"input {offset} follows {self.next_input - 1}: messages between are missing",
+                where=f"routed.{self.target}",
+                remedy="retention took unread messages, or the state is of another topic: see docs/what-if.md",
+            )
+        self.next_input = offset + 1
+        counters = self.counters.setdefault(header.source, Counters())
+        seen = self.seen.get(header.source, (0, 0, -1))
+        last = (header.seq, header.part, header.last)
+        if last <= seen:
+            counters.duplicates += header.counted
+            return Effects()
+        self.seen[header.source] = last
+        match header.kind:
+            case RoutedKind.NOTE:
+                counters.filtered += header.filtered
+                return Effects()
+            case RoutedKind.MARKER | RoutedKind.SCHEMA:
+                return Effects([self._output(header, value)])
+            case RoutedKind.ROWS:
+                return self._apply_rows(header, value, seen, plan)
+            case RoutedKind.CODE:
+                raise FormatError("a code fence in a routed topic", where=f"offset {offset}")
+
+    def _output(self, header: RoutedHeader, value: bytes) -> Output:
+        self.out_seq += 1
+        return Output(TargetHeader(header, self.resolver_epoch, self.out_seq, self.term), value)
+
+    def _apply_rows(
+        self, header: RoutedHeader, value: bytes, seen: Seen, plan: RoutingPlan
+    ) -> Effects:
+        rule = plan.resolution(self.target, header.table)
+        counters = self.counters[header.source]
+        fresh = (header.seq, header.part, header.first) > seen
+        if rule is None and fresh:
+            counters.applied += header.counted
+            return Effects([self._output(header, value)])
+        batch = decode_batch(value)
+        if not fresh:
+            # Another router version cut the message elsewhere: take only what is new.
+            rows = [
+                row
+                for row in range(len(batch))
+                if (header.seq, header.part, batch.origin_of(row)) > seen
+            ]
+            skipped = len(batch) - len(rows)
+            counters.duplicates += skipped
+            batch = batch.take(rows)
+            counted = len(rows) - batch.ops.count(MOVED)
+            header = replace(header, rows=len(rows), counted=counted)
+        if rule is None:
+            counters.applied += header.counted
+            return Effects([self._output(header, encode_batch(batch))])
+        return self._resolve_rows(header, batch, rule)
+
+    def _resolve_rows(self, header: RoutedHeader, batch: ChangeBatch, rule: Resolution) -> Effects:
+        effects = Effects()
+        counters = self.counters[header.source]
+        shape = self._shape_of(batch.schema)
+        winners: list[tuple[int, Outcome]] = []
+        for index, (op, row) in enumerate(zip(batch.ops, batch.rows(), strict=True)):
+            ets = batch.transactions[batch.tx[index]].ets
+            change = Change(batch.source, batch.position_of(index), op, ets, row, shape)
+            key = encode_key([row[i] for i in batch.schema.key])
+            slot = _ROW_PREFIX + header.table.encode() + b"\x00" + key
+            before = self._load_registers(slot)
+            was = resolve(before, rule)
+            kind = conflict_kind(before, change, rule)
+            after = dict(before)
+            after[batch.source] = register(before.get(batch.source), change)
+            self.delta[slot] = _dump_registers(after)
+            now = resolve(after, rule)
+            if kind is not None and kind != "delete_missing":
+                effects.conflicts.append(
+                    _conflict(
+                        self.target,
+                        header=header,
+                        batch=batch,
+                        index=index,
+                        kind=kind,
+                        rule=rule,
+                        outcome=now,
+                        registers=after,
+                    )
+                )
+            changed = now is not None and not same_outcome(was, now)
+            if op != MOVED:
+                counters.applied += changed
+                counters.superseded += not changed
+            if changed:
+                assert now is not None
+                winners.append((index, now))
+        effects.outputs = [
+            self._output(out_header, encode_batch(out_batch))
+            for out_header, out_batch in _runs(header, batch, winners)
+        ]
+        return effects
+
+    # ------------------------------------------------------------------ registers
+
+    def _shape_of(self, schema: TableSchema) -> Shape:
+        shape = self._shapes.get(schema.schema_id)
+        if shape is None:
+            shape = self._shapes[schema.schema_id] = Shape(schema.schema_id, schema.columns)
+            slot = _SHAPE_PREFIX + schema.schema_id.encode()
+            if self._get(slot) is None:
+                self.delta[slot] = json.dumps(
+                    [[c.name, c.type, c.nullable, c.charset, c.collation] for c in schema.columns]
+                ).encode()
+        return shape
+
+    def _shape(self, schema_id: str) -> Shape:
+        shape = self._shapes.get(schema_id)
+        if shape is None:
+            data = self._get(_SHAPE_PREFIX + schema_id.encode())
+            if data is None:
+                raise FatalError(f"the state has no table shape {schema_id}", where=self.target)
+            columns = tuple(Column(*cells) for cells in json.loads(data))
+            shape = self._shapes[schema_id] = Shape(schema_id, columns)
+        return shape
+
+    def _load_registers(self, slot: bytes) -> dict[str, Register]:
+        data = self._get(slot)
+        if data is None:
+            return {}
+        return {
+            source: Register(
+                Position(*position),
+                op,
+                ets,
+                None if cells is None else tuple(map(_from_json, cells)),
+                self._shape(schema_id),
+            )
+            for source, position, op, ets, cells, schema_id in json.loads(data)
+        }
+
+
+def _dump_registers(registers: Mapping[str, Register]) -> bytes:
+    # Sorted, so that the bytes are a function of the set of changes and not of their order.
+    return json.dumps(
+        [
+            [
+                source,
+                [
+                    reg.position.epoch,
+                    reg.position.file_index,
+                    reg.position.offset,
+                    reg.position.ordinal,
+                ],
+                reg.op,
+                reg.ets,
+                None if reg.row is None else [_to_json(cell) for cell in reg.row],
+                reg.shape.schema_id,
+            ]
+            for source, reg in sorted(registers.items())
+        ],
+        separators=(",", ":"),
+    ).encode()
+
+
+def _to_json(value: Value) -> object:
+    return {"b": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
+
+
+def _from_json(cell: Any) -> Value:
+    if isinstance(cell, dict):
+        return base64.b64decode(cell["b"])
+    assert cell is None or isinstance(cell, int | float | str)
+    return cell
+
+
+# ---------------------------------------------------------------------- outputs
+
+
+def _runs(
+    header: RoutedHeader, batch: ChangeBatch, winners: list[tuple[int, Outcome]]
+) -> list[tuple[RoutedHeader, ChangeBatch]]:
+    """The winners as batches, one per run of rows with the same columns."""
+    runs: list[list[tuple[int, Outcome]]] = []
+    for item in winners:
+        if runs and runs[-1][0][1].columns == item[1].columns:
+            runs[-1].append(item)
+        else:
+            runs.append([item])
+    return [_run(header, batch, run) for run in runs]
+
+
+def _run(
+    header: RoutedHeader, batch: ChangeBatch, run: list[tuple[int, Outcome]]
+) -> tuple[RoutedHeader, ChangeBatch]:
+    columns = run[0][1].columns
+    names = {column.name: index for index, column in enumerate(columns)}
+    key = tuple(names[name] for name in batch.schema.key_names)
+    schema = TableSchema(batch.schema.database, batch.schema.table, columns, key)
+    taken = batch.take([index for index, _ in run], before=False)
+    ops, rows = [], []
+    for (index, outcome), op in zip(run, taken.ops, strict=True):
+        if outcome.row is None:
+            ops.append(op if op in REMOVES_ROW else DELETE)
+            rows.append(_key_row(batch, index, schema))
+        else:
+            ops.append(UPDATE if op in REMOVES_ROW else op)
+            rows.append(outcome.row)
+    out = ChangeBatch(
+        source=batch.source,
+        epoch=batch.epoch,
+        schema=schema,
+        transactions=[
+            Transaction(t.gtid, t.file_index, t.offset, t.commit_us, t.ets)
+            for t in taken.transactions
+        ],
+        ops=bytes(ops),
+        tx=taken.tx,
+        ordinal=taken.ordinal,
+        columns=list(zip(*rows, strict=True)),
+        origin=taken.origin,
+        row_source=[outcome.winner for _, outcome in run],
+    )
+    described = replace(
+        header,
+        rows=len(run),
+        counted=len(run) - out.ops.count(MOVED),
+        first=out.origin_of(0),
+        last=out.origin_of(len(run) - 1),
+        schema=schema.schema_id,
+    )
+    return described, out
+
+
+def _key_row(batch: ChangeBatch, index: int, schema: TableSchema) -> tuple[Value, ...]:
+    """The deleted row in the columns of `schema`: what the batch knows of it, NULL for the rest."""
+    known = batch.schema.column_index
+    return tuple(
+        batch.columns[known[column.name]][index] if column.name in known else None
+        for column in schema.columns
+    )
+
+
+def _conflict(
+    target: str,
+    *,
+    header: RoutedHeader,
+    batch: ChangeBatch,
+    index: int,
+    kind: str,
+    rule: Resolution,
+    outcome: Outcome | None,
+    registers: Mapping[str, Register],
+) -> bytes:
+    def text(values: object) -> str:
+        return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+
+    def row_text(reg: Register) -> str | None:
+        if reg.row is None:
+            return None
+        names = [column.name for column in reg.shape.columns]
+        return text(dict(zip(names, map(_to_json, reg.row), strict=True)))
+
+    return encode_record(
+        "conflict",
+        {
+            "target": target,
+            "table": header.table,
+            "key": text([_to_json(batch.columns[i][index]) for i in batch.schema.key]),
+            "kind": kind,
+            "strategy": rule.strategy,
+            "outcome": "row" if outcome is not None and outcome.row is not None else "delete",
+            "winner": outcome.winner if outcome is not None else "",
+            "source": batch.source,
+            "seq": header.seq,
+            "row": batch.origin_of(index),
+            "plan": header.plan,
+            "opinions": [
+                {
+                    "source": source,
+                    "position": str(reg.position),
+                    "ets": reg.ets,
+                    "row": row_text(reg),
+                }
+                for source, reg in sorted(registers.items())
+            ],
+        },
+    )
