@@ -52,6 +52,7 @@ def _broker_credentials(cluster: Cluster) -> Any:
 
 def build_faust_app(cluster: Cluster, group: str, *, data_folder: Path) -> faust.App:
     """An app whose id, and so consumer group, is `group`. Reads raw bytes, has no tables, makes no topics."""
+    data_folder.mkdir(parents=True, exist_ok=True)  # Faust makes only the last folder.
     return faust.App(
         group,
         broker=[f"kafka://{address}" for address in cluster.brokers],
@@ -87,6 +88,38 @@ def run_faust(app: faust.App) -> None:
     """Runs the app's worker until SIGTERM or SIGINT."""
     worker = faust.Worker(app, loglevel=logging.WARNING, quiet=True, redirect_stdouts=False)
     worker.execute_from_commandline()
+
+
+class AssignmentGate:
+    """Lets events through only while the hook of the latest assignment has finished.
+
+    Faust resumes the flow while that hook still runs (docs/adr/0003), so the agent must wait itself.
+    """
+
+    def __init__(self, app: faust.App) -> None:
+        self._app = app
+        self._open = asyncio.Event()
+
+    def close(self) -> None:
+        """A rebalance has begun."""
+        self._open.clear()
+
+    def open(self) -> None:
+        """What the assignment needs is there."""
+        self._open.set()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether events are let through."""
+        return self._open.is_set()
+
+    async def lets_through(self, message: Any) -> bool:
+        """Waits until the gate is open; then, whether `message` belongs to the present assignment.
+
+        One that was fetched before a rebalance will be read again by whoever owns it now.
+        """
+        await self._open.wait()
+        return bool(message.generation_id == self._app.consumer_generation_id)
 
 
 @dataclass(slots=True)

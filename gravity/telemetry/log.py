@@ -18,6 +18,8 @@ def configure_logging(stage: str, *, level: str = "info", as_json: bool | None =
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            # Not a context variable: those do not reach the threads of an executor.
+            lambda _logger, _method, event: {"stage": stage, **event},
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
@@ -27,7 +29,6 @@ def configure_logging(stage: str, *, level: str = "info", as_json: bool | None =
         logger_factory=structlog.PrintLoggerFactory(file=sys.__stderr__),
         cache_logger_on_first_use=False,
     )
-    structlog.contextvars.bind_contextvars(stage=stage)
     # librdkafka and Faust report through the standard library; only what needs attention passes.
     logging.basicConfig(
         level=logging.WARNING, stream=sys.__stderr__, format="%(levelname)s %(name)s %(message)s"

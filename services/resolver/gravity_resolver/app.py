@@ -13,7 +13,7 @@ import structlog
 
 from gravity.config import Config
 from gravity.errors import FatalError
-from gravity.faust_app import build_faust_app
+from gravity.faust_app import AssignmentGate, build_faust_app
 from gravity.kafka.control import ControlTopic
 from gravity.kafka.plan_store import PlanStore
 from gravity.kafka.producer import LogProducer
@@ -99,12 +99,11 @@ class Resolver:
 class Work:
     """What runs in the event loop beside the agent: deliveries, save points, rebalances."""
 
-    def __init__(self, resolver: Resolver) -> None:
+    def __init__(self, resolver: Resolver, gate: AssignmentGate) -> None:
         self._resolver = resolver
+        self._gate = gate
         self._ack: Callable[[Any], Awaitable[object]] | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self.handing_over = True
-        """Between a revocation and the restored state; what is read then will be read again."""
 
     def start(self, ack: Callable[[Any], Awaitable[object]]) -> None:
         """Begins, in the running event loop."""
@@ -117,7 +116,7 @@ class Work:
 
     async def revoked(self, *_: Any, **__: Any) -> None:
         """Saves what was taken in: it would only be done again by the next owner."""
-        self.handing_over = True
+        self._gate.close()
         try:
             for partition in self._resolver.partitions.values():
                 if self._ack is not None:
@@ -132,7 +131,7 @@ class Work:
             await _in_thread(self._resolver.restore, owned)
         except Exception as error:  # noqa: BLE001 - Faust would log it and go on
             die(error)
-        self.handing_over = False
+        self._gate.open()
         log.info("partitions_assigned", partitions=len(owned))
 
     async def _serve_deliveries(self) -> None:
@@ -147,7 +146,7 @@ class Work:
     async def _save_when_due(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            if not self.handing_over and self._ack is not None:
+            if self._gate.is_open and self._ack is not None:
                 due = [
                     partition
                     for partition in self._resolver.partitions.values()
@@ -169,9 +168,10 @@ def _end_with(task: asyncio.Task[None]) -> None:
 def build_app(config: Config) -> faust.App:
     """Wires the resolver onto Kafka. Starts nothing."""
     resolver = Resolver(config)
-    work = Work(resolver)
     folder = Path(config.state.folder) / "resolver"
     app = build_faust_app(config.kafka, resolver.group, data_folder=folder)
+    gate = AssignmentGate(app)
+    work = Work(resolver, gate)
     # Faust types its signals by a keyword that it never passes.
     app.on_partitions_revoked.connect(work.revoked)  # type: ignore[arg-type]
     app.on_partitions_assigned.connect(work.assigned)  # type: ignore[arg-type]
@@ -188,8 +188,8 @@ def build_app(config: Config) -> faust.App:
         try:
             async for event in stream.noack().events():
                 message = event.message
-                if work.handing_over or message.generation_id != app.consumer_generation_id:
-                    continue  # Fetched before a rebalance: whoever owns it now reads it again.
+                if not await gate.lets_through(message):
+                    continue
                 partition = resolver.partitions[message.topic, message.partition]
                 if message.offset < partition.state.next_input:
                     await stream.ack(event)

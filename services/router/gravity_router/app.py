@@ -13,7 +13,7 @@ import structlog
 from gravity.config import Config
 from gravity.errors import FormatError
 from gravity.fault import FaultPoint, reach
-from gravity.faust_app import OrderedAcks, build_faust_app
+from gravity.faust_app import AssignmentGate, OrderedAcks, build_faust_app
 from gravity.header import IngestHeader, IngestKind
 from gravity.ingest_log import Fences
 from gravity.kafka.control import ControlTopic
@@ -97,6 +97,12 @@ def build_app(config: Config) -> faust.App:
         value_serializer="raw",
     )
 
+    gate = AssignmentGate(app)
+
+    @app.on_partitions_revoked.connect  # type: ignore[arg-type]  # Faust types a keyword it never passes
+    async def revoked(*_: Any, **__: Any) -> None:
+        gate.close()
+
     @app.on_partitions_assigned.connect  # type: ignore[arg-type]  # Faust types a keyword it never passes
     async def assigned(_app: Any, *arguments: Any, **_: Any) -> None:
         try:
@@ -104,6 +110,7 @@ def build_app(config: Config) -> faust.App:
             await asyncio.get_running_loop().run_in_executor(None, router.learn_fences, names)
         except Exception as error:  # noqa: BLE001 - Faust would log it and go on without fences
             die(error)
+        gate.open()
         log.info("partitions_assigned", topics=sorted(names))
 
     @app.agent(sources)
@@ -113,8 +120,8 @@ def build_app(config: Config) -> faust.App:
         try:
             async for event in stream.noack().events():
                 message = event.message
-                if message.generation_id != app.consumer_generation_id:
-                    continue  # Fetched before a rebalance: it will be read again by whoever owns it now.
+                if not await gate.lets_through(message):
+                    continue
                 outputs = router.decide(
                     message.topic, message.offset, message.headers, message.value or b""
                 )
