@@ -153,7 +153,10 @@ def take_over(
     fences = _all_fences(records, log, source, mine)
     _refuse_rivals(control, fences, source, owner, mine)
     checkpoint = newest_checkpoint(checkpoint_records(records, source), fences, before=mine)
-    scanned = _scan(log, fences, checkpoint, owner, mine, source, seen=any(offset != PENDING for offset in owners.values()))
+    scanned = _scan(log, fences, checkpoint, source=source, owner=owner, mine=mine)
+    was_begun = bool(checkpoint_records(records, source)) or any(offset > mine for offset in fences.offsets)
+    if scanned.resume is None and was_begun:
+        raise _begun_and_lost(log, source)
     control.write(owner_key(source, owner), {"offset": mine})  # (4)
     _forget_old_owners(control, log, source, fences, owner)
     return scanned
@@ -191,10 +194,10 @@ def _fenced(source: str, owner: int) -> FencedError:
 
 
 def _scan(
-    log: IngestLog, fences: Fences, checkpoint: Checkpoint | None, owner: int, mine: int, source: str, *, seen: bool
+    log: IngestLog, fences: Fences, checkpoint: Checkpoint | None, *, source: str, owner: int, mine: int
 ) -> Ownership:
-    low, high = log.bounds()
-    start = _scan_start(checkpoint, low, high, source, seen=seen)
+    """What the log says of its writer, from the checkpoint up to our own fence."""
+    start = _scan_start(log, checkpoint, source)
     scan = IngestScan.after(checkpoint)
     scan.top_owner = max(
         (known for offset, known in zip(fences.offsets, fences.owners, strict=True) if offset < start), default=0
@@ -217,23 +220,31 @@ def _scan(
     return Ownership(source, owner, scan.seq, resume, frozenset(scan.chunks_done), unfinished)
 
 
-def _scan_start(checkpoint: Checkpoint | None, low: int, high: int, source: str, *, seen: bool) -> int:
-    remedy = "`gravity reset --source` reads the source again from the beginning"
+def _scan_start(log: IngestLog, checkpoint: Checkpoint | None, source: str) -> int:
+    low, high = log.bounds()
+    if checkpoint is None and low > 0:
+        raise _begun_and_lost(log, source)
     if checkpoint is None:
-        if low > 0 or (seen and high <= 1):
-            raise OffsetLostError(
-                "the source has been read before, but neither control nor the log says how far",
-                where=f"source {source}, log [{low}, {high})",
-                remedy=remedy,
-            )
         return low
     if not low <= checkpoint.offset <= high:
         raise OffsetLostError(
             f"the checkpoint stands for offset {checkpoint.offset}, which the log [{low}, {high}) does not have",
             where=f"source {source}",
-            remedy=f"was the ingest topic deleted, or emptied by retention? {remedy}",
+            remedy=f"did retention empty the ingest topic? {_RESET}",
         )
     return checkpoint.offset
+
+
+_RESET = "`gravity reset --source` reads the source again from the beginning"
+
+
+def _begun_and_lost(log: IngestLog, source: str) -> OffsetLostError:
+    low, high = log.bounds()
+    return OffsetLostError(
+        "the source has been read before, but neither control nor the log says how far",
+        where=f"source {source}, log [{low}, {high})",
+        remedy=f"was the ingest topic deleted, or emptied by retention? {_RESET}",
+    )
 
 
 def _forget_old_owners(control: Control, log: IngestLog, source: str, fences: Fences, owner: int) -> None:

@@ -80,6 +80,10 @@ class Publisher:
         self._server = server
         self.seq = seq
         self.next_position = next_position
+        """How far has been read; what lies before it is published or of no interest."""
+        self._published_to = next_position
+        # Each message begins where the last one ended, so that whoever finishes a span knows the
+        # transactions executed before it: they are in the last message's header.
         self.gtids = gtids
         self.ets = ets
         self.rows = 0
@@ -127,7 +131,7 @@ class Publisher:
         self, batches: Sequence[ChangeBatch], *, to: Position, gtids: str, ets: int, plan: int, skip_parts: int = 0
     ) -> None:
         """Publishes the rows of (next_position, to]; `skip_parts` of its messages are in the log already."""
-        start, parts = self.next_position, len(batches)
+        start, parts = self._published_to, len(batches)
         self.gtids, self.ets = gtids, ets
         for part, batch in enumerate(batches):
             if part < skip_parts:
@@ -142,7 +146,7 @@ class Publisher:
             self.rows += len(batch)
             if part + 1 < parts:
                 self._reach(FaultPoint.COLLECTOR_SENT_PART_OF_SPAN)
-        self.next_position = to
+        self.next_position = self._published_to = to
 
     def move_on(self, *, to: Position, gtids: str, ets: int) -> None:
         """Nothing of interest lies before `to`; the next message says so."""
@@ -163,6 +167,7 @@ class Publisher:
             },
         )
         self._send(self._single(IngestKind.MARKER, self.next_position, plan), value)
+        self._published_to = self.next_position
 
     def publish_schema(
         self, *, table: str, database: str, statement: str, gtid: str, at: Position, to: Position, gtids: str, ets: int,
@@ -183,7 +188,7 @@ class Publisher:
         )
         self.gtids, self.ets = gtids, ets
         self._send(self._single(IngestKind.SCHEMA, to, plan, table=table), value)
-        self.next_position = to
+        self.next_position = self._published_to = to
 
     def publish_chunk(self, chunk: Chunk, batches: Sequence[ChangeBatch], *, plan: int) -> None:
         """Publishes the rows of a snapshot chunk at `next_position`, then says that it is done."""
@@ -201,12 +206,13 @@ class Publisher:
         self.seq += 1
         self.coverage.add(chunk)
         self._send(self._single(IngestKind.CHUNK_DONE, here, plan, table=table, chunk=chunk.chunk_id), b"", done=chunk)
+        self._published_to = here
 
     def _single(
         self, kind: IngestKind, to: Position, plan: int, *, table: str = "", chunk: str = ""
     ) -> IngestHeader:
         return IngestHeader(
-            kind, self._source, self._owner, self.seq, from_=self.next_position, to=to, gtids=self.gtids,
+            kind, self._source, self._owner, self.seq, from_=self._published_to, to=to, gtids=self.gtids,
             ets=self.ets, plan=plan, table=table, chunk=chunk,
         )  # fmt: skip
 

@@ -208,6 +208,9 @@ class _Session:
         keeper.start()
         readers.start()
         self.has_published = True
+        if owned.resume is None:
+            # From now on the log says where the source was begun.
+            publisher.publish_marker(plan=flows.version)
         stream.take(events)
         loop.run(stop)
 

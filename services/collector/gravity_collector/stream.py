@@ -268,6 +268,8 @@ class Stream:
         if self._flows_after is not None and self._until is None:
             self._publish(self.position)
             self._flows, self._flows_after = self._flows_after, None
+            # No span may reach back to where rows were read under the other plan.
+            self._publisher.publish_marker(plan=self._flows.version)
 
     def _on_place(self, event: Rotate | Heartbeat) -> None:
         if self._begin is not None or self._skip:

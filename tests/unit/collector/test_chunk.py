@@ -1,0 +1,160 @@
+from gravity_collector.chunk import (
+    Chunk,
+    Coverage,
+    GtidView,
+    Key,
+    PositionView,
+    Touch,
+    TouchLog,
+    covers,
+    keys_of,
+    reconcile,
+)
+from gravity_collector.gtid import MysqlGtids
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gravity.batch import Column, TableSchema
+
+T = ("shop", "users")
+SCHEMA = TableSchema("shop", "users", (Column("id", "int"), Column("name", "varchar(9)")), (0,))
+UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
+
+cells = st.one_of(st.integers(-9, 9), st.text(max_size=3), st.binary(max_size=3), st.floats(allow_nan=False))
+keys = st.lists(cells, min_size=1, max_size=3).map(tuple)
+
+
+@given(st.none() | keys, st.none() | keys)
+def test_an_id_names_exactly_one_chunk(after: Key | None, through: Key | None) -> None:
+    chunk = Chunk(T, after, through)
+    assert Chunk.parse(chunk.chunk_id) == chunk
+
+
+@given(st.integers(1, 6), st.randoms())
+def test_a_table_is_complete_when_all_its_chunks_are_done_in_whatever_order(count: int, random: object) -> None:
+    bounds: list[Key | None] = [None, *((number,) for number in range(1, count)), None]
+    chunks = [Chunk(T, bounds[i], bounds[i + 1]) for i in range(count)]
+    random.shuffle(chunks)  # type: ignore[attr-defined]
+    coverage = Coverage()
+    for chunk in chunks:
+        assert not coverage.is_complete(T)
+        coverage.add(chunk)
+    assert coverage.is_complete(T)
+    assert coverage.chunk_ids() == (Chunk(T, None, None).chunk_id,)
+
+
+def test_what_is_done_is_said_in_one_id_a_table() -> None:
+    coverage = Coverage([Chunk(T, None, (5,)).chunk_id, Chunk(T, (5,), (9,)).chunk_id])
+    assert coverage.next_after(T) == (9,)
+    assert coverage.chunk_ids() == (Chunk(T, None, (9,)).chunk_id,)
+
+
+def test_an_island_is_not_counted_until_the_gap_before_it_is_done() -> None:
+    coverage = Coverage()
+    coverage.add(Chunk(T, (5,), None))
+    assert not coverage.is_complete(T)
+    assert coverage.next_after(T) is None
+    assert coverage.chunk_ids() == ()
+
+
+def test_a_table_that_is_no_longer_read_is_forgotten() -> None:
+    coverage = Coverage([Chunk(T, None, None).chunk_id])
+    coverage.keep_only([("shop", "orders")])
+    assert not coverage.is_complete(T)
+
+
+def _touch(offset: int, *ids: int, number: int = 0) -> Touch:
+    return Touch(f"{UUID}:{number or offset}", 1, offset, tuple((i,) for i in ids))
+
+
+def test_rows_changed_behind_the_view_are_left_out_and_others_kept() -> None:
+    touches = TouchLog()
+    touches.watch([T])
+    touches.record(T, _touch(100, 1))
+    touches.record(T, _touch(200, 2))
+    touched = touches.touched(T, PositionView(1, 200))
+    assert touched == {(2,)}
+    assert reconcile([(1, "a"), (2, "b"), (3, "c")], SCHEMA, touched) == [(1, "a"), (3, "c")]
+
+
+def test_a_transaction_in_the_binlog_but_not_yet_visible_counts_as_changed_behind_the_view() -> None:
+    """The gap between writing the binlog and committing, which a server's position alone can't show."""
+    touches = TouchLog()
+    touches.watch([T])
+    touches.record(T, _touch(100, 1, number=7))
+    view = GtidView(MysqlGtids.parse(f"{UUID}:1-6"), 1, 500)
+    assert touches.touched(T, view) == {(1,)}
+
+
+def test_a_change_of_shape_behind_the_view_voids_the_chunk() -> None:
+    touches = TouchLog()
+    touches.watch([T])
+    touches.record_shape([T], gtid=f"{UUID}:9", file_index=1, offset=300)
+    assert touches.touched(T, PositionView(1, 200)) is None
+    assert touches.touched(T, PositionView(1, 301)) == set()
+
+
+def test_nothing_is_forgotten_that_a_chunk_still_being_read_may_need() -> None:
+    touches = TouchLog()
+    touches.watch([T])
+    touches.announce("slow")
+    touches.record(T, _touch(100, 1))
+    touches.announce("quick")
+    touches.withdraw("quick")
+    touches.complete(PositionView(1, 500))
+    assert touches.touched(T, PositionView(1, 50)) == {(1,)}, "the slow chunk's view was opened before the quick one's"
+    touches.withdraw("slow")
+    touches.complete(PositionView(1, 500))
+    assert touches.touched(T, PositionView(1, 50)) == set()
+
+
+def test_a_view_must_have_seen_all_that_the_stream_did_not_watch() -> None:
+    start = MysqlGtids.parse(f"{UUID}:1-5")
+    assert covers(PositionView(1, 100), file_index=1, offset=100, gtids=start)
+    assert not covers(PositionView(1, 99), file_index=1, offset=100, gtids=start)
+    assert covers(GtidView(MysqlGtids.parse(f"{UUID}:1-5"), 1, 1), file_index=1, offset=100, gtids=start)
+    assert not covers(GtidView(MysqlGtids.parse(f"{UUID}:1-4"), 1, 999), file_index=1, offset=100, gtids=start)
+
+
+changes = st.lists(st.tuples(st.integers(0, 5), st.none() | st.integers(0, 99)), max_size=30)
+
+
+@given(changes, st.integers(0, 30), st.integers(0, 30), st.integers(0, 30))
+def test_a_chunk_published_behind_the_stream_gives_the_sources_rows(
+    history: list[tuple[int, int | None]], seen: int, started: int, published: int
+) -> None:
+    """Wherever the view, the start of the stream and the chunk's place in the log lie to one another."""
+    started = min(started, len(history))
+    seen = min(max(seen, started), len(history))
+    published = min(max(published, seen), len(history))
+    touches = TouchLog()
+    touches.watch([T])
+    target: dict[int, int] = {}
+
+    def apply(table: dict[int, int], change: tuple[int, int | None]) -> None:
+        if change[1] is None:
+            table.pop(change[0], None)
+        else:
+            table[change[0]] = change[1]
+
+    image: dict[int, int] = {}
+    for change in history[:seen]:
+        apply(image, change)
+    for offset in range(started, published):
+        apply(target, history[offset])
+        touches.record(T, _touch(offset, history[offset][0], number=offset + 1))
+    touched = touches.touched(T, PositionView(1, seen))
+    assert touched is not None
+    rows = reconcile(sorted(image.items()), SCHEMA, touched)
+    target.update((int(str(key)), int(str(value))) for key, value in rows)
+    for change in history[published:]:
+        apply(target, change)
+    truth: dict[int, int] = {}
+    for change in history:
+        apply(truth, change)
+    assert target == truth
+
+
+def test_composite_keys_are_compared_whole() -> None:
+    schema = TableSchema("shop", "lines", (Column("n", "int"), Column("o", "int"), Column("v", "int")), (1, 0))
+    assert keys_of(schema, [(1, 2, 3)]) == [(2, 1)]

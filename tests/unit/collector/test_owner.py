@@ -1,0 +1,166 @@
+"""Takeover, step by step: who wins, where it goes on, and what is never believed."""
+
+import pytest
+from gravity_collector.owner import (
+    Resume,
+    assert_same_server,
+    assert_still_owner,
+    checkpoint_of,
+    checkpoint_record,
+    take_over,
+)
+
+from gravity.errors import FatalError, FencedError, OffsetLostError
+from gravity.header import IngestHeader, IngestKind
+from gravity.ingest_log import PENDING, Checkpoint
+from gravity.position import Position
+from tests.unit.collector.world import SERVER, Control, Died, Log
+
+
+def _take(control: Control, log: Log, name: str = "me") -> object:
+    return take_over(control, log, source="s", process=name, server=SERVER, plan=1)
+
+
+def _marker(log: Log, owner: int, seq: int, offset: int) -> int:
+    place = Position(1, 1, offset)
+    return log.append(
+        IngestHeader(IngestKind.MARKER, "s", owner, seq, from_=place, to=place, gtids=f"0-1-{offset}", ets=offset)
+    )
+
+
+def _point(offset: int, seq: int, place: int) -> dict[str, object]:
+    return checkpoint_record(Checkpoint(offset, seq, Position(1, 1, place), f"0-1-{place}", place, SERVER))
+
+
+def test_the_first_owner_starts_from_nothing() -> None:
+    control, log = Control(), Log()
+    owned = take_over(control, log, source="s", process="me", server=SERVER, plan=1)
+    assert (owned.owner, owned.seq, owned.resume) == (1, 0, None)
+    assert control.records == {"owner/s/1": {"offset": 0}}
+
+
+def test_the_next_owner_goes_on_where_the_last_one_ended() -> None:
+    control, log = Control(), Log()
+    _take(control, log, "first")
+    _marker(log, 1, 1, 100)
+    _marker(log, 1, 2, 200)
+    owned = take_over(control, log, source="s", process="me", server=SERVER, plan=1)
+    assert (owned.owner, owned.seq) == (2, 2)
+    assert owned.resume == Resume(Position(1, 1, 200), "0-1-200", 200, SERVER, 0)
+
+
+def test_a_pending_number_is_never_used_again() -> None:
+    control, log = Control(), Log()
+    control.records["owner/s/7"] = {"offset": PENDING}
+    owned = take_over(control, log, source="s", process="me", server=SERVER, plan=1)
+    assert owned.owner == 8
+
+
+def test_an_owner_that_died_before_recording_its_fence_still_voids_what_lies_behind_it() -> None:
+    control, log = Control(), Log()
+    _take(control, log, "old")
+    _marker(log, 1, 1, 100)
+    control.dies_at = control.writes + 2
+    with pytest.raises(Died):
+        _take(control, log, "dies")
+    assert control.records["owner/s/2"] == {"offset": PENDING}
+    _marker(log, 1, 2, 900)
+    owned = take_over(control, log, source="s", process="me", server=SERVER, plan=1)
+    assert owned.resume is not None
+    assert owned.resume.next_position.offset == 100, "the frozen owner's late message counts for nothing"
+
+
+def test_the_newest_checkpoint_is_where_the_scan_begins() -> None:
+    control, log = Control(), Log()
+    _take(control, log)
+    _marker(log, 1, 1, 100)
+    _marker(log, 1, 2, 200)
+    control.records["point/s/1"] = _point(3, 2, 200)
+    log.low = 3
+    owned = take_over(control, log, source="s", process="me", server=SERVER, plan=1)
+    assert owned.resume is not None
+    assert (owned.seq, owned.resume.next_position.offset) == (2, 200)
+
+
+def test_a_zombies_checkpoint_is_void_like_its_messages() -> None:
+    control, log = Control(), Log()
+    _take(control, log)
+    _marker(log, 1, 1, 100)
+    _take(control, log)
+    zombie = _marker(log, 1, 2, 900)
+    control.records["point/s/1"] = _point(zombie + 1, 2, 900)
+    owned = take_over(control, log, source="s", process="me", server=SERVER, plan=1)
+    assert owned.resume is not None
+    assert owned.resume.next_position.offset == 100
+
+
+def test_messages_behind_a_fence_before_the_checkpoint_are_void_too() -> None:
+    control, log = Control(), Log()
+    _take(control, log)
+    _marker(log, 1, 1, 100)
+    _take(control, log)
+    _marker(log, 2, 2, 200)
+    control.records["point/s/2"] = _point(len(log.messages), 2, 200)
+    _marker(log, 1, 3, 900)
+    owned = take_over(control, log, source="s", process="me", server=SERVER, plan=1)
+    assert owned.resume is not None
+    assert (owned.seq, owned.resume.next_position.offset) == (2, 200)
+
+
+def test_a_source_that_was_read_before_and_has_neither_log_nor_checkpoint_halts() -> None:
+    control, log = Control(), Log()
+    control.records["owner/s/3"] = {"offset": 40}
+    for _ in range(3):
+        with pytest.raises(OffsetLostError, match="has been read before"):
+            _take(control, log)
+
+
+def test_a_log_that_was_deleted_halts_however_often_one_tries() -> None:
+    control, log = Control(), Log()
+    control.records["owner/s/3"] = {"offset": 40}
+    control.records["point/s/3"] = _point(50, 9, 900)
+    for _ in range(3):
+        with pytest.raises(OffsetLostError, match="was the ingest topic deleted"):
+            _take(control, log)
+
+
+def test_a_checkpoint_that_retention_has_passed_halts() -> None:
+    control, log = Control(), Log()
+    _take(control, log)
+    for seq in range(1, 9):
+        _marker(log, 1, seq, seq * 100)
+    control.records["point/s/1"] = _point(3, 2, 200)
+    log.low = 5
+    with pytest.raises(OffsetLostError, match="stands for offset 3"):
+        _take(control, log)
+
+
+def test_fence_records_that_retention_has_passed_are_deleted_but_the_greatest() -> None:
+    control, log = Control(), Log()
+    for _ in range(3):
+        _take(control, log)
+    _marker(log, 3, 1, 100)
+    control.records["point/s/3"] = _point(4, 1, 100)
+    log.low = 4
+    _take(control, log)
+    assert sorted(key for key in control.records if key.startswith("owner")) == ["owner/s/3", "owner/s/4"]
+
+
+def test_a_running_collector_ends_when_a_greater_owners_fence_is_there_and_not_before() -> None:
+    records = {"owner/s/1": {"offset": 0}, "owner/s/2": {"offset": PENDING}, "owner/other/9": {"offset": 5}}
+    assert_still_owner(records, "s", 1)
+    records["owner/s/2"] = {"offset": 7}
+    with pytest.raises(FencedError, match="taken this source over"):
+        assert_still_owner(records, "s", 1)
+
+
+def test_another_server_behind_the_source_halts() -> None:
+    resume = Resume(Position(1, 1, 4), "", 0, "mysql:a", 1)
+    assert_same_server(resume, "mysql:a", "s")
+    with pytest.raises(FatalError, match="another one: mysql:b instead of mysql:a"):
+        assert_same_server(resume, "mysql:b", "s")
+
+
+def test_a_checkpoint_survives_json() -> None:
+    checkpoint = Checkpoint(3, 2, Position(1, 7, 100), "0-1-5", 99, SERVER, ('["d","t",null,[1]]',), snapshot_done=True)
+    assert checkpoint_of(checkpoint_record(checkpoint)) == checkpoint

@@ -1,0 +1,205 @@
+"""The laws of the ingest log, for every crash: nothing lost, nothing twice, spans whole and in order."""
+
+import random
+from collections import defaultdict
+from contextlib import suppress
+
+import pytest
+from gravity_collector.span import Limits
+
+from gravity.batch import INSERT, UPDATE
+from gravity.errors import FatalError, FencedError
+from gravity.header import IngestKind
+from tests.unit.collector.world import Binlog, Collector, Control, Died, Log, Table, plan, rows_of
+
+NAMES = ("a", "b", "g1", "g2", "left_out")
+PLANS = {1: plan(1, excluded=["left_out"], group=["g1", "g2"])}
+CHANGED = {**PLANS, 2: plan(2, excluded=["a"], group=["g1", "g2"])}
+
+
+def _run(seed: int, *, crashes: bool, plans: dict[int, object] | None = None) -> tuple[Log, Binlog]:
+    rng = random.Random(seed)
+    tables = [Table(name) for name in NAMES]
+    binlog = Binlog.random(rng, tables, rng.randint(3, 25), rng.choice((2, 30)))
+    log, control = Log(), Control()
+    for number in range(100):
+        limits = Limits(rng.choice((3, 10, 50)), rng.choice((60, 500, 100_000)))
+        known = dict(PLANS) if number == 0 or plans is None else plans
+        collector = Collector(log, control, binlog, known, limits, rng, f"p{number}")  # type: ignore[arg-type]
+        log.dies_at = len(log.messages) + rng.randint(0, 12) if crashes and number < 30 else None
+        control.dies_at = control.writes + rng.randint(1, 2) if crashes and rng.random() < 0.2 and number < 30 else None
+        try:
+            collector.run()
+        except Died:
+            continue
+        return log, binlog
+    raise AssertionError("it never came through")
+
+
+def _assert_lawful(log: Log) -> None:
+    messages = [header for header, _ in log.valid()]
+    assert [header.seq for header in messages] == list(range(1, len(messages) + 1)), "a hole or a repeat"
+    ets, place, index = 0, messages[0].from_, 0
+    while index < len(messages):
+        first = messages[index]
+        assert first.part == 0, "a span that does not begin with its first part"
+        assert index == 0 or first.from_ == place, "spans do not follow one another"
+        span = messages[index : index + first.parts]
+        assert [header.part for header in span] == list(range(first.parts)), "a span that is not whole"
+        for header in span:
+            assert (header.kind, header.from_, header.to, header.parts, header.plan, header.gtids, header.ets) == (
+                first.kind, first.from_, first.to, first.parts, first.plan, first.gtids, first.ets,
+            ), "parts of one span that differ about it"  # fmt: skip
+        assert first.ets >= ets, "event time went back"
+        ets, place, index = first.ets, first.to, index + first.parts
+
+
+def _published(log: Log) -> dict[str, list[tuple[int, object, object]]]:
+    """Table to its changes in log order."""
+    found = defaultdict(list)
+    for _, batch in rows_of(log):
+        for row in range(len(batch)):
+            image = tuple(column[row] for column in batch.columns)
+            before = batch.before[0][row] if batch.before else None
+            found[batch.schema.table].append((batch.ops[row], image, before))
+    return found
+
+
+def _truth(binlog: Binlog) -> dict[str, list[tuple[int, object, object]]]:
+    found = defaultdict(list)
+    for table, op, row, old in binlog.truth:
+        before = None if op == INSERT else old[0] if op == UPDATE else row[0]
+        found[table].append((op, row, before))
+    found.pop("left_out", None)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_every_row_is_published_once_and_in_order(seed: int) -> None:
+    log, binlog = _run(seed, crashes=False)
+    _assert_lawful(log)
+    assert _published(log) == {table: rows for table, rows in _truth(binlog).items() if rows}
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_a_collector_that_dies_before_any_message_loses_and_repeats_nothing(seed: int) -> None:
+    log, binlog = _run(seed, crashes=True)
+    _assert_lawful(log)
+    assert _published(log) == {table: rows for table, rows in _truth(binlog).items() if rows}
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_span_or_transaction_begun_under_one_plan_is_finished_under_it(seed: int) -> None:
+    """Plan 2 leaves out `a` and reads `left_out`: rows counted under the wrong plan would be lost or doubled."""
+    log, binlog = _run(seed, crashes=True, plans=CHANGED)  # type: ignore[arg-type]
+    _assert_lawful(log)
+    for _, batch in rows_of(log):
+        assert all(ordinal >= 0 for ordinal in batch.ordinal)
+    published, truth = _published(log), _truth(binlog)
+    for table in ("b", "g1", "g2"):
+        assert published.get(table, []) == truth.get(table, [])
+    by_transaction: dict[tuple[int, int], set[int]] = defaultdict(set)
+    for header, batch in rows_of(log):
+        for row in range(len(batch)):
+            position = batch.position_of(row)
+            by_transaction[position.file_index, position.offset].add(header.plan)
+    assert all(len(versions) == 1 for versions in by_transaction.values())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_message_order_is_row_order_in_a_group(seed: int) -> None:
+    log, binlog = _run(seed, crashes=True)
+    grouped = [row for table, _, row, _ in binlog.truth if table in ("g1", "g2")]
+    published = [
+        row for _, batch in rows_of(log) if batch.schema.table in ("g1", "g2") for row in batch.rows()
+    ]
+    assert published == grouped
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_positions_and_ordinals_name_each_row_once(seed: int) -> None:
+    log, _ = _run(seed, crashes=True)
+    positions = [batch.position_of(row) for _, batch in rows_of(log) for row in range(len(batch))]
+    assert len(set(positions)) == len(positions)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_schema_change_is_a_span_of_its_own_between_the_rows_around_it(seed: int) -> None:
+    log, _ = _run(seed, crashes=True)
+    valid = [header for header, _ in log.valid()]
+    for index, header in enumerate(valid):
+        if header.kind is IngestKind.SCHEMA:
+            assert all(before.to <= header.from_ for before in valid[:index])
+            assert all(after.from_ >= header.to for after in valid[index + 1 :])
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_a_frozen_collector_that_wakes_up_harms_nobody(seed: int) -> None:
+    """Whatever it still writes, checkpoints too, stands behind the new owner's fence and is void."""
+    rng = random.Random(seed)
+    binlog = Binlog.random(rng, [Table(name) for name in NAMES], 15, 10)
+    log, control = Log(), Control()
+    old = Collector(log, control, binlog, PLANS, Limits(10, 500), rng, "old", checkpoints=True)
+    new = Collector(log, control, binlog, PLANS, Limits(7, 100), rng, "new", checkpoints=True)
+
+    def frozen_meanwhile() -> None:
+        log.dies_at = len(log.messages) + rng.randint(1, 10)
+        with suppress(Died):
+            new.run()
+        log.dies_at = None
+
+    log.before_message[rng.randint(1, 20)] = frozen_meanwhile
+    old.run()
+    log.before_message.clear()
+    Collector(log, control, binlog, PLANS, Limits(10, 500), rng, "newest").run()
+    _assert_lawful(log)
+    assert _published(log) == {table: rows for table, rows in _truth(binlog).items() if rows}
+
+
+def test_a_binlog_that_was_rewritten_is_not_grouped_anew_in_silence() -> None:
+    rng = random.Random(1)
+    tables = [Table("a"), Table("b")]
+    binlog = Binlog()
+    binlog.transactions = Binlog.random(rng, tables, 1, 1).transactions
+    first = tables[0].event(INSERT, [(1, "x")])
+    second = tables[1].event(INSERT, [(2, "y")])
+    begin, commit = binlog.transactions[0][1][0], binlog.transactions[0][1][-1]
+    binlog.transactions[0][1][:] = [begin, first, second, commit]
+    log, control = Log(dies_at=3), Control()
+    with pytest.raises(Died):
+        Collector(log, control, binlog, PLANS, Limits(50, 5000), rng, "one").run()
+    log.dies_at = None
+    binlog.transactions[0][1][:] = [begin, first, commit]
+    with pytest.raises(FatalError, match="read again, is another"):
+        Collector(log, control, binlog, PLANS, Limits(50, 5000), rng, "two").run()
+
+
+def test_our_own_sinks_transactions_are_dropped_whole() -> None:
+    rng = random.Random(1)
+    table, progress = Table("a"), Table("_gravity_progress")
+    binlog = Binlog.random(rng, [table], 2, 1)
+    begin, commit = binlog.transactions[0][1][0], binlog.transactions[0][1][-1]
+    binlog.transactions[0][1][:] = [
+        begin, progress.event(UPDATE, [((1, "o"), (1, "n"))]), table.event(INSERT, [(7, "loop")]), commit,
+    ]  # fmt: skip
+    log = Log()
+    Collector(log, Control(), binlog, PLANS, Limits(50, 5000), rng, "one").run()
+    assert all(row[1] != "loop" for _, batch in rows_of(log) for row in batch.rows())
+
+
+def test_a_second_collector_at_the_same_moment_is_told_so() -> None:
+    binlog = Binlog.random(random.Random(2), [Table("a")], 3, 3)
+    log, control = Log(), Control()
+    one = Collector(log, control, binlog, PLANS, Limits(9, 900), random.Random(1), "one")
+    two = Collector(log, control, binlog, PLANS, Limits(9, 900), random.Random(1), "two")
+
+    def rival() -> None:
+        # The rival read control when we did, so it takes the same number, and its fence comes first.
+        control.records = {}
+        two.run()
+
+    log.before_message[0] = rival
+    with pytest.raises(FencedError):
+        one.run()
+    assert control.records["owner/s/1"]["offset"] == 0, "the loser completed the winner's record"
+    _assert_lawful(log)

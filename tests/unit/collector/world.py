@@ -1,0 +1,279 @@
+"""A binlog, an ingest log and a control topic in memory, around the collector's own cores."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gravity_collector.chunk import Coverage, TouchLog
+from gravity_collector.event import Begin, Commit, Event, Query, Rows
+from gravity_collector.flow import Flows
+from gravity_collector.gtid import parse_gtids
+from gravity_collector.owner import Ownership, Resume, checkpoint_record, take_over
+from gravity_collector.publisher import Publisher
+from gravity_collector.span import Limits
+from gravity_collector.stream import Stream
+
+from gravity.batch import DELETE, INSERT, UPDATE, ChangeBatch, Column, TableSchema
+from gravity.codec import decode_batch
+from gravity.errors import OffsetLostError
+from gravity.header import IngestHeader, IngestKind, KafkaHeaders
+from gravity.plan import Resolution, RoutePlan, RoutingPlan, SourcePlan, TargetPlan
+from gravity.position import Position
+from gravity.topic import checkpoint_key
+
+SERVER = "mariadb:1"
+
+
+class Died(Exception):  # noqa: N818 - what a crash looks like from inside
+    """The process is gone."""
+
+
+@dataclass
+class Log:
+    """An ingest log; the writer dies when it would append message number `dies_at`."""
+
+    topic: str = "ingest.s"
+    messages: list[tuple[KafkaHeaders, bytes]] = field(default_factory=list)
+    dies_at: int | None = None
+    low: int = 0
+    before_message: dict[int, Callable[[], None]] = field(default_factory=dict)
+    """What happens while the writer of that message is frozen."""
+
+    def append(self, header: IngestHeader) -> int:
+        self._put(header.to_kafka(), b"")
+        return len(self.messages) - 1
+
+    def bounds(self) -> tuple[int, int]:
+        return self.low, len(self.messages)
+
+    def read(self, start: int, end: int) -> Iterator[tuple[int, IngestHeader]]:
+        if start < self.low:
+            raise OffsetLostError(f"offset {start} is gone")
+        for offset in range(start, min(end, len(self.messages))):
+            yield offset, IngestHeader.from_kafka(self.messages[offset][0])
+
+    @property
+    def producer(self) -> Log:
+        return self
+
+    def send(
+        self,
+        topic: str,
+        partition: int,
+        value: bytes,
+        headers: KafkaHeaders = (),  # type: ignore[assignment]
+        *,
+        key: bytes | None = None,
+        delivered: Any = None,
+    ) -> None:
+        if topic != self.topic:
+            return
+        self._put(list(headers), value)
+        if delivered is not None:
+            delivered(len(self.messages) - 1)
+
+    def _put(self, headers: KafkaHeaders, value: bytes) -> None:
+        meanwhile = self.before_message.pop(len(self.messages), None)
+        if meanwhile is not None:
+            meanwhile()
+        if self.dies_at is not None and len(self.messages) >= self.dies_at:
+            raise Died
+        self.messages.append((headers, value))
+
+    def serve(self) -> None:
+        return
+
+    def flush(self) -> None:
+        return
+
+    def close(self) -> None:
+        return
+
+    def headers(self) -> list[IngestHeader]:
+        return [header for _, header in self.read(0, len(self.messages))]
+
+    def valid(self) -> list[tuple[IngestHeader, bytes]]:
+        """What every reader takes: neither void nor fences."""
+        found, top = [], 0
+        for raw, value in self.messages:
+            header = IngestHeader.from_kafka(raw)
+            if header.kind is IngestKind.FENCE:
+                top = max(top, header.owner)
+            elif header.owner >= top:
+                found.append((header, value))
+        return found
+
+
+class Control:
+    """A compacted topic in memory; the writer dies instead of write number `dies_at`."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, Any] = {}
+        self.writes = 0
+        self.dies_at: int | None = None
+
+    def refresh(self) -> Mapping[str, Any]:
+        return dict(self.records)
+
+    def write(self, key: str, value: Any) -> None:
+        self.writes += 1
+        if self.writes == self.dies_at:
+            raise Died
+        self.records[key] = json.loads(json.dumps(value))
+
+    def delete(self, key: str) -> None:
+        self.records.pop(key, None)
+
+
+class Table:
+    """Stands in for the decoder of one table: the event's body is an index into its rows."""
+
+    def __init__(self, name: str) -> None:
+        self.schema = TableSchema("shop", name, (Column("id", "int"), Column("v", "varchar(20)")), (0,))
+        self.events: list[Sequence[Any]] = []
+
+    def event(self, op: int, rows: Sequence[Any]) -> Rows:
+        self.events.append(rows)
+        body = (len(self.events) - 1).to_bytes(4) * max(1, len(rows) * 5)
+        return Rows(self, op, body, 0)  # type: ignore[arg-type]
+
+    def rows(self, body: bytes, at: int) -> list[Any]:
+        return list(self.events[int.from_bytes(body[:4])])
+
+    updates = rows
+
+
+@dataclass
+class Binlog:
+    """Transactions, each its events and the place where the next one starts."""
+
+    transactions: list[tuple[Position, list[Event]]] = field(default_factory=list)
+    truth: list[tuple[str, int, Any, Any]] = field(default_factory=list)
+    """(table, op, row, row before) in order."""
+
+    @classmethod
+    def random(cls, rng: random.Random, tables: Sequence[Table], transactions: int, rows_max: int) -> Binlog:
+        binlog, offset = cls(), 100
+        for number in range(1, transactions + 1):
+            begin = Begin(f"0-1-{number}", 1, offset)
+            events: list[Event] = [begin]
+            if rng.random() < 0.1:
+                events.append(Query("shop", f"ALTER TABLE {rng.choice(tables).schema.table} ENGINE=InnoDB", 0))
+            else:
+                for _ in range(rng.randint(0, 4)):
+                    events.append(binlog._rows(rng, rng.choice(tables), rng.randint(1, rows_max)))
+            size = 50 * len(events)
+            events.append(Commit(1, offset + size, rng.randint(1, 1000) * 1_000_000))
+            binlog.transactions.append((Position(1, 1, offset), events))
+            offset += size
+        return binlog
+
+    def _rows(self, rng: random.Random, table: Table, count: int) -> Rows:
+        op = rng.choice((INSERT, UPDATE, DELETE))
+        rows = []
+        for _ in range(count):
+            row = (rng.randint(1, 9), f"v{len(self.truth)}")
+            old = (row[0], f"w{len(self.truth)}") if op == UPDATE else None
+            self.truth.append((table.schema.table, op, row, old))
+            rows.append(row if old is None else (old, row))
+        return table.event(op, rows)
+
+    @property
+    def start(self) -> Position:
+        return self.transactions[0][0]
+
+    @property
+    def end(self) -> Position:
+        commit = self.transactions[-1][1][-1]
+        assert isinstance(commit, Commit)
+        return Position(1, 1, commit.next_offset)
+
+    def read_from(self, place: Position) -> Iterable[Event]:
+        for start, events in self.transactions:
+            if start.offset >= place.offset:
+                yield from events
+
+
+def plan(version: int = 1, *, excluded: Sequence[str] = (), group: Sequence[str] = ()) -> RoutingPlan:
+    """Everything of source `s` goes to target `t`; tables of `group` share one order."""
+    return RoutingPlan(
+        version=version,
+        partitions=4,
+        sources=(SourcePlan("s", ("*",), ("*",), tuple(excluded)),),
+        targets=(TargetPlan("t", "mysql", None, ("*",), (), ()),),
+        routes=(RoutePlan("t", ("*",)),),
+        rules=(),
+        default_resolution=Resolution("source-priority", {"s": 1}),
+        lanes={"t": {f"shop.{table}": "group:g" for table in group}},
+    )
+
+
+@dataclass
+class Collector:
+    """One process: takes over, finishes what is unfinished, reads on until the binlog's end."""
+
+    log: Log
+    control: Control
+    binlog: Binlog
+    plans: Mapping[int, RoutingPlan]
+    limits: Limits
+    rng: random.Random
+    name: str
+    owned: Ownership | None = None
+    checkpoints: bool = False
+
+    def run(self) -> None:
+        version = max(self.plans)
+        owned = self.owned = take_over(
+            self.control, self.log, source="s", process=self.name, server=SERVER, plan=version
+        )
+        start = owned.resume or Resume(self.binlog.start, "", 0, SERVER, 0)
+        place = owned.unfinished.from_ if owned.unfinished is not None else start.next_position
+        assert place == start.next_position
+        begun_under = owned.unfinished.plan if owned.unfinished else start.plan if place.ordinal else 0
+        flows = Flows(self.plans[version], "s", lambda *_: ())
+        first = Flows(self.plans[begun_under], "s", lambda *_: ()) if begun_under not in (0, version) else flows
+        publisher = Publisher(
+            self.log,  # type: ignore[arg-type]
+            "progress",
+            source="s",
+            owner=owned.owner,
+            seq=owned.seq,
+            server=SERVER,
+            next_position=place,
+            gtids=start.gtids,
+            ets=start.ets,
+            coverage=Coverage(),
+        )
+        stream = Stream(
+            "s",
+            publisher,
+            first,
+            self.limits,
+            gtids=parse_gtids("mariadb", start.gtids),
+            touches=TouchLog(),
+            unfinished=owned.unfinished,
+            flows_after=flows if first is not flows else None,
+        )
+        if owned.resume is None:
+            publisher.publish_marker(plan=version)
+        for event in self.binlog.read_from(place):
+            stream.take([event])
+            if stream.is_between_transactions and self.rng.random() < 0.2:
+                stream.end_span()
+                if self.rng.random() < 0.3:
+                    publisher.publish_marker(plan=stream.plan_version)
+                if self.checkpoints and publisher.acknowledged is not None and self.rng.random() < 0.3:
+                    self.control.write(
+                        checkpoint_key("s", owned.owner), checkpoint_record(publisher.acknowledged)
+                    )
+        stream.end_span()
+
+
+def rows_of(log: Log) -> list[tuple[IngestHeader, ChangeBatch]]:
+    """The change batches that every reader takes."""
+    return [(header, decode_batch(value)) for header, value in log.valid() if header.kind is IngestKind.ROWS]
