@@ -64,7 +64,8 @@ class SinkInstallation:
     def start(self, *options: str, fault: str = "") -> SinkProcess:
         """A new process of the sink; `fault` as `gravity.fault` reads it."""
         number = len(self._processes)
-        argv = [sys.executable, "-m", self._package, str(self.path), *options]
+        timeout = ("--session-timeout-ms", "2000")  # A test can't wait ten seconds for an eviction.
+        argv = [sys.executable, "-m", self._package, str(self.path), *timeout, *options]
         process = SinkProcess(argv, self._folder / f"sink-{number}.log", {"GRAVITY_FAULT": fault})
         self._processes.append(process)
         return process

@@ -22,6 +22,7 @@ class Sent:
     def send(
         self, topic: str, partition: int, value: bytes | None, *, key: bytes | None = None
     ) -> None:
+        assert partition == 0
         self.messages.append((topic, key or b"", value or b""))
 
     def flush(self) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from gravity_sink_clickhouse.row import Field, Lines, encode_lines, escape
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,17 +11,14 @@ from gravity.batch import ChangeBatch, TableSchema
 from gravity.codec import decode_batch
 from gravity.column import ColumnType
 from gravity.testing.target_log import Change, TargetLog, table
-from gravity_sink_clickhouse.row import Field, Lines, encode_lines, escape
 
 ESCAPES = {"t": "\t", "n": "\n", "r": "\r", "\\": "\\"}
 
 
 def unescape(text: str) -> str:
     """A field as ClickHouse reads it."""
-    out, rest = [], iter(text)
-    for character in rest:
-        out.append(ESCAPES[next(rest)] if character == "\\" else character)
-    return "".join(out)
+    rest = iter(text)
+    return "".join(ESCAPES[next(rest)] if c == "\\" else c for c in rest)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import pytest
+from gravity_sink_clickhouse import error_code
+from gravity_sink_clickhouse.table import column_type, create_table, create_view, quote_name
 
 from gravity.batch import Column
 from gravity.testing.target_log import table
-from gravity_sink_clickhouse import error_code
-from gravity_sink_clickhouse.table import column_type, create_table, create_view, quote_name
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+from gravity_sink_kafka.envelope import Envelope, envelopes, partition_of, topic_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +14,6 @@ from gravity.codec import decode_batch
 from gravity.errors import FatalError
 from gravity.header import TargetHeader
 from gravity.testing.target_log import Change, TargetLog, table
-from gravity_sink_kafka.envelope import Envelope, envelopes, partition_of, topic_of
 
 COLUMNS = [
     ("id", "bigint unsigned"),

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from gravity_sink_mysql.definition import Dialect, column_definition, create_table
 
 from gravity.batch import Column, TableSchema
 from gravity.errors import FatalError
-from gravity_sink_mysql.definition import Dialect, column_definition, create_table
 
 MYSQL8 = Dialect(
     {

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
+from gravity_sink_mysql import error_code
+from gravity_sink_mysql.error_code import ERROR_BY_CODE, ORDER_DEPENDENT, error_of
 from pymysql.constants import ER
 
 from gravity.errors import FatalError, PoisonError, TransientError
-from gravity_sink_mysql import error_code
-from gravity_sink_mysql.error_code import ERROR_BY_CODE, ORDER_DEPENDENT, error_of
 
 
 def test_each_code_has_one_meaning() -> None:

@@ -3,12 +3,6 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from hypothesis import given
-from hypothesis import strategies as st
-
-from gravity.batch import ChangeBatch, Value
-from gravity.codec import decode_batch
-from gravity.testing.target_log import TargetLog, table
 from gravity_sink_mysql.statement import (
     Layout,
     latest_per_key,
@@ -17,6 +11,12 @@ from gravity_sink_mysql.statement import (
     row_texts,
     spans,
 )
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gravity.batch import ChangeBatch, Value
+from gravity.codec import decode_batch
+from gravity.testing.target_log import TargetLog, table
 
 ORDERS = table("shop.orders", [("id", "int"), ("part", "varchar(9)"), ("n", "int")], ["id", "part"])
 SHORT = table("shop.short", [("id", "int"), ("n", "int")], ["id"])

@@ -1,0 +1,216 @@
+"""Sinks as processes on real servers: killed, frozen, overtaken, misled. Targets must end equal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
+from gravity_devstack import Stack
+
+from gravity.batch import TableSchema
+from gravity.codec import decode_record
+from gravity.errors import EXIT_HALTED, EXIT_RESTART
+from gravity.fault import FaultPoint
+from gravity.kafka.reader import LogReader
+from gravity.testing.sink_process import SinkInstallation, wait_until
+from gravity.testing.target_log import Message, TargetLog, table
+from tests.target_server import KafkaServer, TargetServer
+
+pytestmark = pytest.mark.stack
+Install = Callable[..., SinkInstallation]
+
+
+def orders(server: TargetServer) -> TableSchema:
+    return table(f"{server.database}.orders", [("id", "int"), ("name", "varchar(20)")], ["id"])
+
+
+def batches(log: TargetLog, schema: TableSchema, first: int, count: int) -> list[Message]:
+    """Messages of two rows each: an insert of a new key, and an update of key 0."""
+    return [
+        log.rows(schema, [("I", (n, f"n{n}")), ("U", (0, f"after {n}"))])
+        for n in range(first, first + count)
+    ]
+
+
+def expected(last: int) -> dict[str, tuple[str | None, ...]]:
+    return {"0": (f"after {last}",), **{str(n): (f"n{n}",) for n in range(1, last + 1)}}
+
+
+def rows_now(server: TargetServer) -> Any:
+    try:
+        return server.rows("orders")
+    except Exception:  # noqa: BLE001 - the table may not be there yet
+        return None
+
+
+def wait_for(server: TargetServer, rows: dict[str, tuple[str | None, ...]]) -> None:
+    wait_until(lambda: rows_now(server) == rows, what=f"rows {sorted(rows, key=int)[-3:]}")
+
+
+def assert_exactly_once(server: TargetServer, last: int) -> None:
+    """Kafka shows each write ever made: one insert and one update of key 0 a message, in order."""
+    assert server.rows("orders") == expected(last)
+    if isinstance(server, KafkaServer):
+        names = [record and record["name"] for _, record in server.messages("orders")]
+        assert sorted(name for name in names if name and name.startswith("n")) == sorted(
+            f"n{n}" for n in range(1, last + 1)
+        )
+        updates = [name for name in names if name and name.startswith("after")]
+        assert updates == [f"after {n}" for n in range(1, last + 1)]
+
+
+@pytest.mark.parametrize(
+    "point", [FaultPoint.SINK_APPLIED_NOT_COMMITTED, FaultPoint.SINK_COMMITTED_NOT_REMEMBERED]
+)
+def test_killed_at_a_fault_point_and_started_again_it_applies_everything_once(
+    server: TargetServer, install: Install, point: FaultPoint
+) -> None:
+    installation, log, schema = install(), TargetLog(), orders(server)
+    first = installation.start(fault=f"{point}:1:kill")
+    installation.send(0, batches(log, schema, 1, 20))
+    assert first.wait() == -9
+    installation.send(0, batches(log, schema, 21, 20))
+    second = installation.start()
+    wait_for(server, expected(40))
+    assert second.stop() == 0, second.output()
+    assert_exactly_once(server, 40)
+
+
+def test_a_frozen_sink_that_wakes_up_after_a_takeover_harms_nothing(
+    server: TargetServer, install: Install
+) -> None:
+    installation, log, schema = install(), TargetLog(), orders(server)
+    zombie = installation.start(fault=f"{FaultPoint.SINK_APPLIED_NOT_COMMITTED}:2:freeze")
+    installation.send(0, batches(log, schema, 1, 20))
+    wait_for(server, expected(20))
+    installation.send(0, batches(log, schema, 21, 20))
+    wait_until(lambda: zombie.frozen, what="the fault point")
+    heir = installation.start()
+    installation.send(0, batches(log, schema, 41, 20))
+    wait_for(server, expected(60))
+    zombie.thaw()
+    installation.send(0, batches(log, schema, 61, 20))
+    wait_for(server, expected(80))
+    code = None if zombie.alive else zombie.wait()
+    assert code in (None, EXIT_RESTART), zombie.output()
+    assert heir.alive, heir.output()
+    zombie.kill()
+    installation.send(0, batches(log, schema, 81, 5))
+    wait_for(server, expected(85))
+    assert heir.stop() == 0, heir.output()
+    assert_exactly_once(server, 85)
+
+
+def test_a_hole_in_the_topic_halts_it_by_name(server: TargetServer, install: Install) -> None:
+    installation, log, schema = install(), TargetLog(), orders(server)
+    messages = batches(log, schema, 1, 3)
+    installation.send(0, messages[:1])
+    process = installation.start()
+    wait_for(server, expected(1))
+    installation.send(0, messages[2:])
+    assert process.wait() == EXIT_HALTED
+    assert "a hole in the sequence: message 3 follows 1" in process.output()
+    assert server.rows("orders") == expected(1)
+
+
+@pytest.fixture
+def mariadb_only(server: TargetServer) -> TargetServer:
+    """For what is the loop's business, not the target's: one kind of target shows it."""
+    if "mariadb" not in type(getattr(server, "server", None)).__name__.lower():
+        pytest.skip("the same loop for every target")
+    return server
+
+
+def test_an_offset_that_retention_took_away_halts_it_by_name(
+    mariadb_only: TargetServer, install: Install, stack: Stack
+) -> None:
+    installation, log, schema = install(), TargetLog(), orders(mariadb_only)
+    installation.send(0, batches(log, schema, 1, 3))
+    process = installation.start()
+    wait_for(mariadb_only, expected(3))
+    process.stop()
+    installation.send(0, batches(log, schema, 4, 3))
+    gone = TopicPartition(installation.topics.target(installation.target), 0, 5)
+    kafka = stack.kafka()
+    admin = AdminClient({"bootstrap.servers": f"{kafka.host}:{kafka.port}"})
+    for future in admin.delete_records([gone]).values():
+        future.result(30)
+    process = installation.start()
+    assert process.wait() == EXIT_HALTED
+    assert "needs resync: it continues at offset 3, the topic begins at 5" in process.output()
+
+
+def test_a_refused_row_becomes_a_dead_letter_and_the_counts_add_up(
+    server: TargetServer, install: Install
+) -> None:
+    schema, good, bad = server.refused()
+    if isinstance(server, KafkaServer):
+        pytest.skip("a row of 20 MB does not fit into the target topic either")
+    installation = install()
+    installation.send(1, [TargetLog().rows(schema, [("I", tuple(good)), ("I", tuple(bad))])])
+    process = installation.start()
+    record = wait_until(lambda: _counted(installation, f"sink/{server.name}/1"))
+    assert (record["applied"], record["dead"], record["next_offset"]) == (1, 1, 1)
+    letters = _all(installation, installation.topics.dead_letters)
+    assert [decode_record("dead_letter", value)["row"] for value in letters] == [1]
+    assert process.stop() == 0, process.output()
+
+
+def _counted(installation: SinkInstallation, key: str) -> dict[str, Any] | None:
+    record: dict[str, Any] = installation.progress().get(key) or {}
+    return record if record.get("next_offset") else None
+
+
+def _all(installation: SinkInstallation, topic: str) -> Sequence[bytes]:
+    reader = LogReader(installation.cluster, "test")
+    try:
+        return [m.value or b"" for m in reader.read(topic, 0, *reader.bounds(topic, 0))]
+    finally:
+        reader.close()
+
+
+def test_a_wrong_password_halts_it_by_name(server: TargetServer, install: Install) -> None:
+    if isinstance(server, KafkaServer):
+        pytest.skip("the broker of the stack asks for no password")
+    installation = install(server.yaml().replace("gravity-dev", "wrong"))
+    process = installation.start()
+    assert process.wait() == EXIT_HALTED
+    assert "check username and password of the target" in process.output()
+
+
+def test_a_target_that_is_away_at_the_start_is_waited_for(
+    mariadb_only: TargetServer, install: Install, stack: Stack
+) -> None:
+    late = stack.mariadb("target")
+    installation, schema = install(), orders(mariadb_only)
+    late.stop()
+    installation.send(0, batches(TargetLog(), schema, 1, 3))
+    process = installation.start()
+    wait_until(lambda: "target_away" in process.output())
+    late.start()
+    mariadb_only.connection = late.connect()  # type: ignore[attr-defined]
+    wait_for(mariadb_only, expected(3))
+    assert process.stop() == 0, process.output()
+
+
+def test_two_processes_share_the_partitions_and_any_may_go(
+    server: TargetServer, install: Install
+) -> None:
+    installation, schema = install(), orders(server)
+    other = table(f"{server.database}.other", [("id", "int"), ("name", "varchar(20)")], ["id"])
+    logs = (TargetLog(), TargetLog())
+    first, second = installation.start(), installation.start()
+    installation.send(0, batches(logs[0], schema, 1, 10))
+    installation.send(1, batches(logs[1], other, 1, 10))
+    wait_for(server, expected(10))
+    wait_until(lambda: server.rows("other") == expected(10))
+    first.kill()
+    installation.send(0, batches(logs[0], schema, 11, 10))
+    installation.send(1, batches(logs[1], other, 11, 10))
+    wait_for(server, expected(20))
+    wait_until(lambda: server.rows("other") == expected(20))
+    assert second.stop() == 0, second.output()
+    assert_exactly_once(server, 20)

@@ -1,0 +1,270 @@
+"""The four targets that every sink test runs against, behind one face."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import clickhouse_connect
+from gravity_devstack import DatabaseServer, Stack
+from gravity_sink_clickhouse.writer import ClickhouseWriter
+from gravity_sink_kafka.writer import KafkaWriter
+from gravity_sink_mysql.writer import MysqlWriter
+
+from gravity.batch import TableSchema, Value
+from gravity.config.kafka import KafkaCluster
+from gravity.config.target import ClickhouseTarget, KafkaTarget, MysqlTarget
+from gravity.kafka.admin import TopicAdmin
+from gravity.kafka.producer import LogProducer
+from gravity.kafka.reader import LogReader
+from gravity.sink import Pace, SinkWriter
+from gravity.sink_stage import Surroundings
+from gravity.testing.target_log import table
+from gravity.topic import TopicSpec
+
+_numbers = itertools.count(1)
+Rows = dict[str, tuple[str | None, ...]]
+"""First cell → the other cells, all as text."""
+
+
+class TargetServer(ABC):
+    """One kind of target; each test has a database of its own there."""
+
+    exact_history = False
+    """Whether `history` counts every write: only there can a doubled one be seen."""
+
+    def __init__(self) -> None:
+        self.number = next(_numbers)
+        self.database = f"shop{self.number}"
+        self.name = f"t{self.number}"
+        self.partitions = 2
+
+    def around(self, *, adopt: bool = False) -> Surroundings:
+        pace = Pace(rows_max=1000, wait_ms_max=50, wait_ms_idle=50)
+        return Surroundings(1, f"topic{self.number}", adopt, pace, partitions=self.partitions)
+
+    @abstractmethod
+    def writer(self, *, adopt: bool = False, create: bool = True) -> SinkWriter: ...
+
+    @property
+    @abstractmethod
+    def package(self) -> str:
+        """The sink's package."""
+
+    @abstractmethod
+    def yaml(self) -> str:
+        """The target in a configuration, as one YAML flow mapping."""
+
+    @abstractmethod
+    def rows(self, name: str) -> Rows: ...
+
+    @abstractmethod
+    def fill_by_others(self, schema: TableSchema) -> None:
+        """Makes the table and one row in it, as nobody of us would."""
+
+    @abstractmethod
+    def refused(self) -> tuple[TableSchema, Sequence[Value], Sequence[Value]]:
+        """A shape, a row of it that is taken, and one that never will be. Prepares what is needed."""
+
+    def history(self, name: str) -> list[str]:
+        """First cells in order of arrival, where that can be seen."""
+        return sorted(self.rows(name))
+
+    @abstractmethod
+    def close(self) -> None:
+        """Gives connections up."""
+
+
+class MysqlServer(TargetServer):
+    def __init__(self, server: DatabaseServer) -> None:
+        super().__init__()
+        self.server = server
+        self.connection = server.connect()
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql)
+            return list(cursor.fetchall())
+
+    def writer(self, *, adopt: bool = False, create: bool = True) -> SinkWriter:
+        target = MysqlTarget(
+            name=self.name,
+            host=self.server.host,
+            port=self.server.port,
+            username=self.server.user,
+            password=self.server.password,
+            create_tables=create,
+        )
+        return MysqlWriter(target, self.around(adopt=adopt))
+
+    @property
+    def package(self) -> str:
+        return "gravity_sink_mysql"
+
+    def yaml(self) -> str:
+        return (
+            f"{{name: {self.name}, type: mysql, host: {self.server.host}, port: {self.server.port}, "
+            f"username: {self.server.user}, password: {self.server.password}}}"
+        )
+
+    def rows(self, name: str) -> Rows:
+        return {
+            str(first): tuple(None if cell is None else str(cell) for cell in rest)
+            for first, *rest in self.query(f"SELECT * FROM {self.database}.{name}")
+        }
+
+    def fill_by_others(self, schema: TableSchema) -> None:
+        self.query(f"CREATE DATABASE {self.database}")
+        columns = ", ".join(f"{c.name} {c.type}" for c in schema.columns)
+        key = ", ".join(schema.key_names)
+        name = f"{self.database}.{schema.table}"
+        self.query(f"CREATE TABLE {name} ({columns}, PRIMARY KEY ({key}))")
+        self.query(f"INSERT INTO {name} ({key}) VALUES (77)")
+
+    def refused(self) -> tuple[TableSchema, Sequence[Value], Sequence[Value]]:
+        self.query(f"CREATE DATABASE {self.database}")
+        self.query(f"CREATE TABLE {self.database}.narrow (id INT PRIMARY KEY, name VARCHAR(3))")
+        schema = table(f"{self.database}.narrow", [("id", "int"), ("name", "varchar(9)")], ["id"])
+        return schema, (1, "abc"), (2, "abcd")
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+class ClickhouseServer(TargetServer):
+    def __init__(self, stack: Stack) -> None:
+        super().__init__()
+        self.server = stack.clickhouse()
+        self.client = clickhouse_connect.get_client(
+            host=self.server.host,
+            port=self.server.port,
+            username=self.server.user,
+            password=self.server.password,
+            autogenerate_session_id=False,
+        )
+
+    def writer(self, *, adopt: bool = False, create: bool = True) -> SinkWriter:
+        target = ClickhouseTarget(
+            name=self.name,
+            host=self.server.host,
+            port=self.server.port,
+            username=self.server.user,
+            password=self.server.password,
+            create_tables=create,
+        )
+        return ClickhouseWriter(target, self.around(adopt=adopt))
+
+    @property
+    def package(self) -> str:
+        return "gravity_sink_clickhouse"
+
+    def yaml(self) -> str:
+        return (
+            f"{{name: {self.name}, type: clickhouse, host: {self.server.host}, port: {self.server.port}, "
+            f"username: {self.server.user}, password: {self.server.password}}}"
+        )
+
+    def rows(self, name: str) -> Rows:
+        result = self.client.query(f"SELECT * FROM {self.database}.{name}_current").result_rows
+        return {
+            str(first): tuple(None if cell is None else str(cell) for cell in rest)
+            for first, *rest in result
+        }
+
+    def fill_by_others(self, schema: TableSchema) -> None:
+        self.client.command(f"CREATE DATABASE {self.database}")
+        name = f"{self.database}.{schema.table}"
+        self.client.command(
+            f"CREATE TABLE {name} (id Int32, name Nullable(String), _version UInt64, _deleted UInt8) "
+            "ENGINE = ReplacingMergeTree(_version, _deleted) ORDER BY id"
+        )
+        view = f"CREATE VIEW {name}_current AS SELECT id, name FROM {name} FINAL"
+        self.client.command(view)
+        self.client.command(f"INSERT INTO {name} VALUES (77, 'x', 1, 0)")
+
+    def refused(self) -> tuple[TableSchema, Sequence[Value], Sequence[Value]]:
+        columns = [("day", "date"), ("name", "varchar(9)")]
+        schema = table(f"{self.database}.days", columns, ["day"])
+        return schema, ("2024-01-01", "a"), ("0000-00-00", "b")
+
+    def close(self) -> None:
+        self.client.close()
+
+
+class KafkaServer(TargetServer):
+    def close(self) -> None:
+        pass
+
+    exact_history = True
+
+    def __init__(self, stack: Stack) -> None:
+        super().__init__()
+        self.server = stack.kafka()
+        self.brokers = (f"{self.server.host}:{self.server.port}",)
+        self.cluster = KafkaCluster(brokers=self.brokers)
+
+    def writer(self, *, adopt: bool = False, create: bool = True) -> SinkWriter:
+        target = KafkaTarget(
+            name=self.name, brokers=self.brokers, partitions=2, create_tables=create
+        )
+        return KafkaWriter(target, self.around(adopt=adopt))
+
+    def messages(self, name: str) -> list[tuple[dict[str, Any], dict[str, Any] | None]]:
+        reader = LogReader(self.cluster, f"test{self.number}")
+        topic = f"{self.database}.{name}"
+        try:
+            return [
+                (json.loads(m.key or b""), None if m.value is None else json.loads(m.value))
+                for partition in range(reader.partitions(topic))
+                for m in reader.read(topic, partition, *reader.bounds(topic, partition))
+            ]
+        finally:
+            reader.close()
+
+    @property
+    def package(self) -> str:
+        return "gravity_sink_kafka"
+
+    def yaml(self) -> str:
+        return f'{{name: {self.name}, type: kafka, brokers: ["{self.brokers[0]}"], partitions: 2}}'
+
+    def rows(self, name: str) -> Rows:
+        found: Rows = {}
+        for key, record in self.messages(name):
+            first = str(next(iter(key.values())))
+            if record is None:
+                del found[first]
+            else:
+                cells = [cell for column, cell in record.items() if column != "_gravity"]
+                found[first] = tuple(None if cell is None else str(cell) for cell in cells[1:])
+        return found
+
+    def history(self, name: str) -> list[str]:
+        return [str(next(iter(key.values()))) for key, _ in self.messages(name)]
+
+    def fill_by_others(self, schema: TableSchema) -> None:
+        topic = f"{self.database}.{schema.table}"
+        TopicAdmin(self.cluster).ensure([TopicSpec(topic, 2)])
+        producer = LogProducer(self.cluster, "others")
+        producer.send(topic, 0, b'{"id":77,"name":null}', key=b'{"id":77}')
+        producer.flush()
+
+    def refused(self) -> tuple[TableSchema, Sequence[Value], Sequence[Value]]:
+        columns = [("id", "int"), ("name", "longtext")]
+        schema = table(f"{self.database}.big", columns, ["id"])
+        return schema, (1, "a"), (2, "x" * 21_000_000)
+
+
+KINDS = ("mariadb", "mysql", "clickhouse", "kafka")
+
+
+def target_server(kind: str, stack: Stack) -> TargetServer:
+    """A target of one of KINDS."""
+    if kind == "clickhouse":
+        return ClickhouseServer(stack)
+    if kind == "kafka":
+        return KafkaServer(stack)
+    return MysqlServer(stack.mariadb("target") if kind == "mariadb" else stack.mysql("target"))
