@@ -153,9 +153,13 @@ class ColumnType:
         """
         if self.name == "float":
             # FLOAT prints six digits; as DOUBLE it prints all that are needed to get the same float32 back.
-            return f"{quoted_name} + 0e0"
+            # Not `+ 0e0`, which turns -0 into 0.
+            return f"{quoted_name} * 1e0"
         if self.name == "bit":
             return f"{quoted_name} + 0"
+        if self.name == "binary":
+            # BINARY(n) is unchanged by it; MariaDB's UUID and INET become the bytes that the binlog holds.
+            return f"CAST({quoted_name} AS BINARY({self.length}))"
         return quoted_name
 
     def cell_reader(self) -> Callable[[str | bytes], Value] | None:

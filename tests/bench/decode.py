@@ -43,7 +43,9 @@ CASES = tuple(
 )
 
 Connection = Mapping[str, Any]
-Reader = Callable[[Connection, str, ServerFacts], int]
+Reading = Callable[[], int]
+"""Reads a file to its end; gives its number of rows."""
+Reader = Callable[[Connection, str, ServerFacts], Reading]
 
 
 def order(number: int) -> tuple[object, ...]:
@@ -95,8 +97,8 @@ def write_case(connection: Connection, kind: str, size: int, rows: int) -> tuple
         return file_name, 4
 
 
-def read_ours(connection: Connection, file_name: str, facts: ServerFacts, *, verify_checksums: bool) -> int:
-    """Rows in the file, decoded by gravity."""
+def open_ours(connection: Connection, file_name: str, facts: ServerFacts, *, verify_checksums: bool) -> Reading:
+    """A reading of the file by gravity that is connected already."""
     stream = open_stream(
         connection,
         StartAtFile(file_name),
@@ -107,18 +109,22 @@ def read_ours(connection: Connection, file_name: str, facts: ServerFacts, *, ver
         verify_checksums=verify_checksums,
         until_end=True,
     )
-    count = 0
-    while not stream.is_at_end and stream.file_name in ("", file_name):
-        for event in stream.read(10):
-            if isinstance(event, Rows):
-                decode = event.table.updates if event.op == UPDATE else event.table.rows
-                count += len(decode(event.body, event.at))
-    stream.close()
-    return count
+
+    def read() -> int:
+        count = 0
+        while not stream.is_at_end and stream.file_name in ("", file_name):
+            for event in stream.read(10):
+                if isinstance(event, Rows):
+                    decode = event.table.updates if event.op == UPDATE else event.table.rows
+                    count += len(decode(event.body, event.at))
+        stream.close()
+        return count
+
+    return read
 
 
-def read_stock(connection: Connection, file_name: str, _: ServerFacts) -> int:
-    """Rows in the file, decoded by the library."""
+def open_stock(connection: Connection, file_name: str, _: ServerFacts) -> Reading:
+    """A reading of the file by the library that is connected already."""
     stream = BinLogStreamReader(
         connection_settings=dict(connection),
         server_id=4_000_002,
@@ -128,12 +134,18 @@ def read_stock(connection: Connection, file_name: str, _: ServerFacts) -> int:
         blocking=False,
         only_events=[WriteRowsEvent, UpdateRowsEvent, DeleteRowsEvent],
     )
-    count = sum(len(event.rows) for event in stream)
-    stream.close()
-    return count
+    stream._BinLogStreamReader__connect_to_ctl()  # noqa: SLF001 - it would connect while time is taken
+    stream._BinLogStreamReader__connect_to_stream()  # noqa: SLF001
+
+    def read() -> int:
+        count = sum(len(event.rows) for event in stream)
+        stream.close()
+        return count
+
+    return read
 
 
-def measure(read: Callable[[], int], rows: int) -> tuple[float, float]:
+def measure(read: Reading, rows: int) -> tuple[float, float]:
     """Wall and CPU seconds of one reading."""
     wall, cpu = time.perf_counter(), time.process_time()
     found = read()
@@ -151,14 +163,14 @@ def run(connection: Connection, rows: int, rounds: int) -> list[dict[str, object
     for case, kind, size in CASES:
         file_name, _ = write_case(connection, kind, size, rows)
         readers: dict[str, Reader] = {
-            "gravity": functools.partial(read_ours, verify_checksums=False),
-            "mysql-replication": read_stock,
-            "gravity-verified": functools.partial(read_ours, verify_checksums=True),
+            "gravity": functools.partial(open_ours, verify_checksums=False),
+            "mysql-replication": open_stock,
+            "gravity-verified": functools.partial(open_ours, verify_checksums=True),
         }
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in readers}
         for _ in range(rounds):
-            for name, read in readers.items():
-                times[name].append(measure(functools.partial(read, connection, file_name, facts), rows))
+            for name, open_reading in readers.items():
+                times[name].append(measure(open_reading(connection, file_name, facts), rows))
         wall = {name: statistics.median(wall for wall, _ in found) for name, found in times.items()}
         cpu = {name: statistics.median(cpu for _, cpu in found) for name, found in times.items()}
         results += [
@@ -187,10 +199,17 @@ def server(arguments: argparse.Namespace) -> Iterator[Connection]:
             "charset": "utf8mb4",
         }
         return
-    from tests.bench.server import own_server  # noqa: PLC0415 - needs the stack runner only here
+    from gravity_devstack import Stack  # noqa: PLC0415 - not needed with a server of one's own
 
-    with own_server() as connection:
-        yield connection
+    with Stack() as stack:
+        database = stack.mariadb("decode-bench")
+        yield {
+            "host": "127.0.0.1",
+            "port": database.port,
+            "user": database.user,
+            "password": database.password,
+            "charset": "utf8mb4",
+        }
 
 
 def main() -> None:

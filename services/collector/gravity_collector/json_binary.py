@@ -42,8 +42,9 @@ _OPAQUE_DECIMAL, _OPAQUE_DATE, _OPAQUE_TIME = 246, 10, 11
 _OPAQUE_DATETIMES: Final = frozenset((7, 12))
 
 _PLAIN_BELOW: Final = 1e15
-_PLAIN_DIGITS_MAX: Final = 15
-"""Beyond so many places before or after the point MySQL prints an exponent (MAX_DECPT_FOR_F_FORMAT)."""
+"""From here on MySQL prints whole numbers with an exponent (MAX_DECPT_FOR_F_FORMAT in its dtoa.cc)."""
+_LEADING_ZEROS_MAX: Final = 14
+"""So many zeros after the point MySQL prints, beyond it an exponent."""
 
 # Python's own JSON encoder escapes just what MySQL escapes, in the same way, and is written in C.
 quoted = encode_basestring
@@ -64,14 +65,14 @@ def json_text(raw: bytes) -> str:
 def double_text(value: float) -> str:
     """A double as MySQL prints it in JSON: shortest digits that give it back, `.0` added to whole numbers."""
     shortest = repr(value)
-    if "e" not in shortest and -_PLAIN_BELOW < value < _PLAIN_BELOW:
+    if "e" not in shortest and (-_PLAIN_BELOW < value < _PLAIN_BELOW or not shortest.endswith(".0")):
         return shortest
     digits, _, exponent_text = shortest.partition("e")
     sign = "-" if digits.startswith("-") else ""
     whole, _, fraction = digits.lstrip("-").partition(".")
     significant = (whole + fraction).strip("0")
     point = len(whole) + int(exponent_text or 0)
-    if -_PLAIN_DIGITS_MAX < point <= 0:
+    if -_LEADING_ZEROS_MAX <= point <= 0:
         return f"{sign}0.{'0' * -point}{significant}"
     mantissa = significant[0] + ("." + significant[1:] if len(significant) > 1 else "")
     return f"{sign}{mantissa}e{point - 1}"

@@ -1,0 +1,274 @@
+"""A collector as its user runs it: a process of its own between a real server and a real broker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gravity_devstack.database import DatabaseServer
+from gravity_devstack.stack import Stack
+
+from gravity.batch import DELETE, READ, ChangeBatch
+from gravity.codec import decode_batch
+from gravity.config import load_config
+from gravity.errors import TransientError
+from gravity.header import IngestHeader, IngestKind
+from gravity.ingest_log import Fences
+from gravity.kafka.admin import TopicAdmin
+from gravity.kafka.control import ControlTopic
+from gravity.kafka.reader import LogReader
+from gravity.plan import compile_plan
+from gravity.topic import Topics, plan_key
+
+
+def wait_until(condition: Callable[[], Any], timeout_s: float = 60.0, *, what: str = "") -> Any:
+    """The first true value of `condition`."""
+    deadline = time.monotonic() + timeout_s
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_s} s: {what}")
+        time.sleep(0.05)
+    return value
+
+
+class Process:
+    """One collector process."""
+
+    def __init__(self, config: Path, log: Path, fault: str, *options: str) -> None:
+        self.log = log
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "gravity_collector", str(config), *options],
+                stdout=output,
+                stderr=output,
+                env={**os.environ, "GRAVITY_FAULT": fault},
+            )
+
+    @property
+    def text(self) -> str:
+        return self.log.read_text()
+
+    @property
+    def exit_code(self) -> int | None:
+        return self._process.poll()
+
+    @property
+    def is_frozen(self) -> bool:
+        stat = Path(f"/proc/{self._process.pid}/stat").read_text()
+        return stat.rpartition(")")[2].split()[0] == "T"
+
+    def wait(self, timeout_s: float = 60.0) -> int:
+        return self._process.wait(timeout_s)
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        if self.exit_code is None:
+            self.send(signal.SIGKILL)
+        self.wait()
+
+    def stop(self) -> int:
+        self.send(signal.SIGTERM)
+        return self.wait()
+
+
+class Installation:
+    """A database of its own on a server, topics of its own, and the processes that collect it."""
+
+    source = "s"
+
+    def __init__(self, stack: Stack, server: DatabaseServer, folder: Path, settings: dict[str, str]) -> None:
+        self.server = server
+        self.database = f"c_{uuid.uuid4().hex[:8]}"
+        self._folder = folder
+        self._processes: list[Process] = []
+        with server.connect() as client, client.cursor() as cursor:
+            cursor.execute(f"CREATE DATABASE {self.database}")
+        self.client = server.connect(self.database)
+        kafka = stack.kafka()
+        self._brokers = f"{kafka.host}:{kafka.port}"
+        self.path = folder / "gravity.yaml"
+        self.configure(**settings)
+        self.topics = Topics(self.config.kafka.topic_prefix)
+        TopicAdmin(self.config.kafka).ensure(self.topics.all_specs([self.source], ["t"], 4))
+        self._control = ControlTopic(self.config.kafka, self.topics.control, "test")
+        wait_until(self._topics_have_leaders, what="topics just made")
+        self.activate()
+        self._reader = LogReader(self.config.kafka, "test")
+        self._next_offset = 0
+        self._messages: list[tuple[int, IngestHeader, bytes]] = []
+        self._plans = 0
+
+    def _topics_have_leaders(self) -> bool:
+        try:
+            self._control.refresh()
+        except TransientError:
+            return False
+        return True
+
+    def configure(
+        self,
+        *,
+        source: str = "",
+        exclude: str = "",
+        password: str = "gravity-dev",
+        rows_max: str = "1000",
+        chunk_rows: str = "2000",
+        sources: str = "",
+    ) -> None:
+        """Writes the configuration; the next process reads it."""
+        self.path.write_text(
+            f"""
+sources:
+  - name: {self.source}
+    type: {self.server.flavor}
+    host: {self.server.host}
+    port: {self.server.port}
+    username: gravity
+    password: {password}
+    databases: [{self.database}]
+    exclude: [{exclude}]
+    {source}
+{sources}
+targets:
+  - name: t
+    type: kafka
+    brokers: {self._brokers}
+kafka:
+  brokers: {self._brokers}
+  topic-prefix: {self.database}.
+batch:
+  rows-max: {rows_max}
+snapshot:
+  chunk-rows: {chunk_rows}
+"""
+        )
+        self.config = load_config(self.path).config
+
+    def activate(self) -> None:
+        """Puts a plan of the present configuration in force."""
+        known = [key for key in self._control.refresh() if key.startswith("plan/")]
+        self._plans = len(known) + 1
+        plan = compile_plan(self.config, []).to_json() | {"version": self._plans}
+        self._control.write(plan_key(self._plans), plan)
+
+    def sql(self, *statements: str) -> None:
+        with self.client.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        with self.client.cursor() as cursor:
+            cursor.execute(sql)
+            return list(cursor.fetchall())
+
+    def start(self, fault: str = "", *options: str) -> Process:
+        process = Process(self.path, self._folder / f"{len(self._processes)}.log", fault, *options)
+        self._processes.append(process)
+        return process
+
+    def start_and_wait(self, fault: str = "") -> Process:
+        """A process that owns the source."""
+        process = self.start(fault)
+        wait_until(lambda: "source_taken_over" in process.text, what="takeover")
+        return process
+
+    def control(self) -> dict[str, Any]:
+        return dict(self._control.refresh())
+
+    def messages(self) -> list[tuple[int, IngestHeader, bytes]]:
+        """Everything in the ingest log, void or not."""
+        topic = self.topics.ingest(self.source)
+        _, high = self._reader.bounds(topic, 0)
+        for message in self._reader.read(topic, 0, self._next_offset, high):
+            header = IngestHeader.from_kafka(message.headers)
+            self._messages.append((message.offset, header, message.value or b""))
+        self._next_offset = high
+        return self._messages
+
+    def valid(self) -> list[tuple[IngestHeader, bytes]]:
+        """What every reader takes: neither fences nor what is void."""
+        fences, found = Fences(), []
+        for offset, header, value in self.messages():
+            if header.kind is IngestKind.FENCE:
+                fences.add(offset, header.owner)
+            elif not fences.is_void(offset, header.owner):
+                found.append((header, value))
+        return found
+
+    def batches(self) -> Iterator[tuple[IngestHeader, ChangeBatch]]:
+        for header, value in self.valid():
+            if header.kind in (IngestKind.ROWS, IngestKind.CHUNK):
+                yield header, decode_batch(value)
+
+    def replay(self, table: str) -> list[tuple[Any, ...]]:
+        """The table as a reader of the log has it."""
+        rows: dict[Any, tuple[Any, ...]] = {}
+        for _, batch in self.batches():
+            if batch.schema.table != table:
+                continue
+            key = batch.schema.key
+            moved = [batch.before_columns.index(index) for index in key]
+            for number, row in enumerate(batch.rows()):
+                old = tuple(batch.before[index][number] for index in moved)
+                if batch.ops[number] not in (READ,):
+                    rows.pop(old, None)
+                if batch.ops[number] != DELETE:
+                    rows[tuple(row[index] for index in key)] = row
+        return sorted(rows.values())
+
+    def truth(self, table: str) -> list[tuple[Any, ...]]:
+        return sorted(self.rows(f"SELECT * FROM {table}"))
+
+    def wait_equal(self, table: str, timeout_s: float = 60.0) -> None:
+        """Returns when the log says what the source holds."""
+        wait_until(lambda: self.replay(table) == self.truth(table), timeout_s, what=f"{table} equal")
+
+    def assert_lawful(self) -> None:
+        """Numbers without holes, spans whole and one after the other, every change once, time never back."""
+        valid = [header for header, _ in self.valid()]
+        assert [header.seq for header in valid] == list(range(1, len(valid) + 1))
+        ets, seen = 0, set()
+        for before, header in zip([None, *valid], valid, strict=False):
+            if before is not None and before.kind is not IngestKind.CHUNK and header.part == 0:
+                assert header.from_ == before.to, (before, header)
+                assert before.part + 1 == before.parts, before
+            if header.kind is not IngestKind.CHUNK:
+                assert header.ets >= ets
+                ets = header.ets
+        for header, batch in self.batches():
+            if header.kind is IngestKind.ROWS:
+                for row in range(len(batch)):
+                    identity = (batch.transactions[batch.tx[row]].gtid, batch.ordinal[row])
+                    assert identity not in seen, identity
+                    seen.add(identity)
+
+    def close(self) -> None:
+        for process in self._processes:
+            process.kill()
+        self.client.close()
+        with self.server.connect() as client, client.cursor() as cursor:
+            cursor.execute(f"DROP DATABASE IF EXISTS {self.database}")
+        self._control.close()
+        self._reader.close()
+
+
+@contextmanager
+def installation(
+    stack: Stack, server: DatabaseServer, folder: Path, **settings: str
+) -> Iterator[Installation]:
+    """An installation that is gone afterwards."""
+    made = Installation(stack, server, folder, settings)
+    try:
+        yield made
+    finally:
+        made.close()

@@ -1,0 +1,279 @@
+"""The collector on real servers: rows arrive once and in order, whatever dies, and trouble has a name."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from gravity_devstack.database import DatabaseServer
+
+from gravity.errors import EXIT_HALTED, EXIT_RESTART
+from gravity.header import IngestKind
+from tests.integration.collector.conftest import Install
+from tests.integration.collector.installation import Installation, wait_until
+
+NEVER = "snapshot: never"
+
+
+@contextmanager
+def load(made: Installation, table: str = "t") -> Iterator[threading.Event]:
+    """Small transactions against `table` (id, v) until the block ends."""
+    ended = threading.Event()
+    client = made.server.connect(made.database, autocommit=False)
+
+    def write() -> None:
+        number = 0
+        with client.cursor() as cursor:
+            while not ended.wait(0.002):
+                number += 1
+                cursor.execute(f"INSERT INTO {table} (id, v) VALUES ({number}, 'n{number}')")
+                if number % 3 == 0:
+                    cursor.execute(f"UPDATE {table} SET v = 'u{number}' WHERE id = {number // 2}")
+                if number % 5 == 0:
+                    cursor.execute(f"DELETE FROM {table} WHERE id = {number // 3}")
+                if number % 7 == 0:
+                    cursor.execute(f"UPDATE {table} SET id = -id WHERE id = {number // 4}")
+                client.commit()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        yield ended
+    finally:
+        ended.set()
+        thread.join()
+        client.close()
+
+
+def test_every_change_arrives_with_what_was_before(install: Install, server: DatabaseServer) -> None:
+    made = install(server, source=NEVER)
+    made.sql("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20))")
+    process = made.start_and_wait()
+    made.sql("INSERT INTO t VALUES (1, 'a'), (2, 'ü')", "UPDATE t SET id = 3 WHERE id = 1", "DELETE FROM t WHERE id = 2")
+    made.wait_equal("t")
+    changes = [
+        (chr(op), row, old)
+        for _, batch in made.batches()
+        for op, row, old in zip(batch.ops, batch.rows(), batch.before[0], strict=True)
+    ]
+    assert changes == [
+        ("I", (1, "a"), None), ("I", (2, "ü"), None), ("U", (3, "a"), 1), ("D", (2, "ü"), 2),
+    ]  # fmt: skip
+    assert process.stop() == 0
+    point = made.control()["point/s/1"]
+    assert point["offset"] == made.messages()[-1][0] + 1, "a clean end leaves nothing to read again"
+    made.assert_lawful()
+
+
+def test_excluded_tables_do_not_travel_and_our_own_never_do(install: Install) -> None:
+    made = install(source=NEVER, exclude="secret_*")
+    made.sql(*(f"CREATE TABLE {name} (id INT PRIMARY KEY)" for name in ("t", "secret_t", "_gravity_signal")))
+    made.start_and_wait()
+    made.sql("INSERT INTO secret_t VALUES (1)", "INSERT INTO _gravity_signal VALUES (1)", "INSERT INTO t VALUES (1)")
+    made.wait_equal("t")
+    assert {header.table for header, _ in made.batches()} == {f"{made.database}.t"}
+
+
+def test_a_collector_killed_under_load_loses_and_repeats_nothing(install: Install, server: DatabaseServer) -> None:
+    made = install(server, source=NEVER, rows_max="40")
+    made.sql("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20))")
+    process = made.start_and_wait()
+    with load(made):
+        for _ in range(3):
+            before = len(made.messages())
+            wait_until(lambda before=before: len(made.messages()) > before + 20, what="messages")
+            process.kill()
+            process = made.start_and_wait()
+    made.wait_equal("t")
+    made.assert_lawful()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "collector.fenced_not_recorded:1:kill",
+        "collector.sent_part_of_span:2:kill",
+        "collector.published_not_checkpointed:2:kill",
+    ],
+)
+def test_a_collector_that_dies_at_a_named_point_is_followed_by_one_that_goes_on(install: Install, fault: str) -> None:
+    made = install(source=NEVER)
+    made.sql("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20))", "CREATE TABLE other (id INT PRIMARY KEY)")
+    made.start_and_wait().stop()
+    process = made.start(fault)
+    with load(made):
+        client = made.server.connect(made.database, autocommit=False)
+        number = 0
+        while process.exit_code is None:
+            number += 1
+            with client.cursor() as cursor:
+                cursor.execute(f"INSERT INTO other VALUES ({number})")
+                cursor.execute(f"INSERT INTO t VALUES ({10_000_000 + number}, 'x')")
+            client.commit()
+        client.close()
+        assert process.wait() == -signal.SIGKILL
+        made.start_and_wait()
+    for table in ("t", "other"):
+        made.wait_equal(table)
+    made.assert_lawful()
+
+
+def test_a_huge_transaction_is_cut_and_goes_on_after_a_kill_in_the_middle(install: Install) -> None:
+    made = install(source=NEVER, rows_max="100")
+    made.sql("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20))", "CREATE TABLE u (id INT PRIMARY KEY)")
+    made.start_and_wait().stop()
+    numbers = ",".join(f"({i},'x')" for i in range(5000))
+    made.sql(
+        "BEGIN", f"INSERT INTO t VALUES {numbers}", "INSERT INTO u SELECT id FROM t", "DELETE FROM t WHERE id % 2",
+        "COMMIT",
+    )  # fmt: skip
+    process = made.start("collector.sent_part_of_span:1:kill")
+    assert process.wait() == -signal.SIGKILL
+    made.start_and_wait()
+    for table in ("t", "u"):
+        made.wait_equal(table)
+    made.assert_lawful()
+    assert max(header.rows for header, _ in made.batches()) <= 100
+
+
+def test_a_collector_frozen_past_a_takeover_ends_when_it_wakes_and_harms_nobody(install: Install) -> None:
+    made = install(source=NEVER)
+    made.sql("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20))")
+    frozen = made.start_and_wait()
+    with load(made):
+        wait_until(lambda: len(made.messages()) > 20, what="messages")
+        frozen.send(signal.SIGSTOP)
+        made.start_and_wait()
+        before = len(made.messages())
+        wait_until(lambda: len(made.messages()) > before + 20, what="messages of the new owner")
+        frozen.send(signal.SIGCONT)
+        assert frozen.wait(30) == EXIT_RESTART
+    assert "another collector has taken this source over" in frozen.text
+    made.wait_equal("t")
+    made.assert_lawful()
+    void = len([m for m in made.messages() if m[1].kind is not IngestKind.FENCE]) - len(made.valid())
+    assert void > 0, "the frozen collector wrote nothing after it woke: the test proves nothing"
+
+
+def test_a_schema_change_stands_between_the_rows_before_and_after_it(install: Install, server: DatabaseServer) -> None:
+    made = install(server, source=NEVER)
+    made.sql("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20))")
+    process = made.start_and_wait()
+    made.sql("INSERT INTO t VALUES (1, 'a')", "ALTER TABLE t ADD COLUMN w INT", "INSERT INTO t VALUES (2, 'b', 7)")
+    wait_until(lambda: (2, "b", 7) in made.replay("t"), what="the row in its new shape")
+    kinds = [h.kind for h, _ in made.valid() if h.kind in (IngestKind.ROWS, IngestKind.SCHEMA)]
+    assert kinds == [IngestKind.ROWS, IngestKind.SCHEMA, IngestKind.ROWS]
+    assert process.stop() == 0
+    made.start_and_wait()
+    made.sql("INSERT INTO t VALUES (3, 'c', 8)")
+    wait_until(lambda: (3, "c", 8) in made.replay("t"), what="a row after the restart")
+    made.assert_lawful()
+
+
+def test_a_table_without_a_key_is_refused_by_name_and_a_unique_key_stands_in(install: Install) -> None:
+    made = install(source=NEVER)
+    made.sql("CREATE TABLE t (a INT NOT NULL, v VARCHAR(9), UNIQUE KEY (a))", "CREATE TABLE keyless (v INT)")
+    process = made.start()
+    assert process.wait() == EXIT_HALTED
+    assert f"table {made.database}.keyless" in process.text
+    assert f"exclude: [{made.database}.keyless]" in process.text
+    made.sql("DROP TABLE keyless")
+    made.start_and_wait()
+    made.sql("INSERT INTO t VALUES (1, 'a')", "UPDATE t SET v = 'b'")
+    made.wait_equal("t")
+
+
+def test_a_wrong_password_halts_by_name_and_other_sources_go_on(install: Install, mariadb: DatabaseServer) -> None:
+    made = install(source=NEVER)
+    made.sql("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20))")
+    made.configure(
+        source=NEVER,
+        sources=f"""
+  - name: locked
+    type: mariadb
+    host: {mariadb.host}
+    port: {mariadb.port}
+    username: gravity
+    password: wrong
+""",
+    )
+    made.activate()
+    process = made.start_and_wait()
+    wait_until(lambda: "halted" in process.text, what="the locked source's halt")
+    assert "source locked" in process.text
+    assert "check user and password" in process.text
+    made.sql("INSERT INTO t VALUES (1, 'a')")
+    made.wait_equal("t")
+    assert process.exit_code is None
+    alone = made.start("", "--source", "locked")
+    assert alone.wait() == EXIT_HALTED
+
+
+def test_a_purged_position_halts_by_name(install: Install, server: DatabaseServer) -> None:
+    made = install(server, source=NEVER)
+    made.sql("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20))")
+    made.start_and_wait().stop()
+    made.sql("FLUSH BINARY LOGS", "INSERT INTO t VALUES (1, 'lost')", "FLUSH BINARY LOGS")
+    status = "SHOW MASTER STATUS"
+    made.sql(f"PURGE BINARY LOGS TO '{made.rows(status)[0][0]}'")
+    process = made.start()
+    assert process.wait() == EXIT_HALTED
+    assert "PositionLostError" in process.text
+    assert "gravity reset --source" in process.text
+
+
+def test_settings_that_hide_rows_halt_by_name(install: Install, mariadb: DatabaseServer) -> None:
+    made = install(source=NEVER)
+    made.sql("SET GLOBAL binlog_row_image = MINIMAL")
+    try:
+        process = made.start()
+        assert process.wait() == EXIT_HALTED
+    finally:
+        made.sql("SET GLOBAL binlog_row_image = FULL")
+    assert "SET GLOBAL binlog_row_image=FULL" in process.text
+
+
+def test_a_source_that_goes_away_and_comes_back_is_read_on(install: Install, stack: object) -> None:
+    server = stack.mariadb("restarted")  # type: ignore[attr-defined]
+    made = install(server, source=NEVER)
+    made.sql("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20))")
+    process = made.start_and_wait()
+    made.sql("INSERT INTO t VALUES (1, 'a')")
+    made.wait_equal("t")
+    server.kill()
+    wait_until(lambda: "source_interrupted" in process.text, what="the interruption's notice")
+    server.start()
+    made.client = server.connect(made.database)
+    made.sql("INSERT INTO t VALUES (2, 'b')")
+    made.wait_equal("t")
+    assert process.exit_code is None
+    made.assert_lawful()
+
+
+def test_an_idle_source_has_a_marker_every_five_seconds(install: Install) -> None:
+    made = install(source=NEVER)
+    made.start_and_wait()
+
+    def markers() -> list[int]:
+        return [header.seq for header, _ in made.valid() if header.kind is IngestKind.MARKER]
+
+    wait_until(lambda: markers(), what="the first marker")
+    count = len(markers())
+    wait_until(lambda: len(markers()) > count, 7, what="the next marker")
+
+
+def test_rotated_binlogs_are_followed(install: Install, server: DatabaseServer) -> None:
+    made = install(server, source=NEVER)
+    made.sql("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20))")
+    process = made.start_and_wait()
+    for number in range(3):
+        made.sql("FLUSH BINARY LOGS", f"INSERT INTO t VALUES ({number}, 'a')")
+    made.wait_equal("t")
+    process.kill()
+    made.sql("FLUSH BINARY LOGS", "INSERT INTO t VALUES (9, 'z')", "FLUSH BINARY LOGS")
+    made.start_and_wait()
+    made.wait_equal("t")
+    made.assert_lawful()
