@@ -239,10 +239,12 @@ class GroupReader:
 
     def poll(self, timeout_s: float, rows_max: int = 500) -> list[LogMessage]:
         """Messages that are there; waits for the first at most `timeout_s`. Runs assignment callbacks."""
-        messages = _consume(self._consumer, timeout_s, rows_max)
-        if self._failure is not None:
-            raise self._failure
-        return messages
+        try:
+            return _consume(self._consumer, timeout_s, rows_max)
+        finally:
+            # What a callback raised comes first: the errors that follow from it say less.
+            if self._failure is not None:
+                raise self._failure
 
     def remember(self, offsets: Mapping[int, int]) -> None:
         """Commits offsets to the group without waiting: a hint for tools."""

@@ -39,15 +39,17 @@ def expected(last: int) -> dict[str, tuple[str | None, ...]]:
     return {"0": (f"after {last}",), **{str(n): (f"n{n}",) for n in range(1, last + 1)}}
 
 
-def rows_now(server: TargetServer) -> Any:
+def rows_now(server: TargetServer, name: str) -> Any:
     try:
-        return server.rows("orders")
+        return server.rows(name)
     except Exception:  # noqa: BLE001 - the table may not be there yet
         return None
 
 
-def wait_for(server: TargetServer, rows: dict[str, tuple[str | None, ...]]) -> None:
-    wait_until(lambda: rows_now(server) == rows, what=f"rows {sorted(rows, key=int)[-3:]}")
+def wait_for(
+    server: TargetServer, rows: dict[str, tuple[str | None, ...]], name: str = "orders"
+) -> None:
+    wait_until(lambda: rows_now(server, name) == rows, what=f"rows {sorted(rows, key=int)[-3:]}")
 
 
 def assert_exactly_once(server: TargetServer, last: int) -> None:
@@ -206,11 +208,11 @@ def test_two_processes_share_the_partitions_and_any_may_go(
     installation.send(0, batches(logs[0], schema, 1, 10))
     installation.send(1, batches(logs[1], other, 1, 10))
     wait_for(server, expected(10))
-    wait_until(lambda: server.rows("other") == expected(10))
+    wait_for(server, expected(10), "other")
     first.kill()
     installation.send(0, batches(logs[0], schema, 11, 10))
     installation.send(1, batches(logs[1], other, 11, 10))
     wait_for(server, expected(20))
-    wait_until(lambda: server.rows("other") == expected(20))
+    wait_for(server, expected(20), "other")
     assert second.stop() == 0, second.output()
     assert_exactly_once(server, 20)
