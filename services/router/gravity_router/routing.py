@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 from gravity.batch import DELETE, INSERT, MOVED, READ, UPDATE, ChangeBatch, Value
 from gravity.codec import decode_batch, encode_batch
-from gravity.condition import Condition, compile_condition
-from gravity.errors import FormatError
+from gravity.condition import Condition, ConditionError, compile_condition
+from gravity.errors import FatalError, FormatError
 from gravity.header import IngestHeader, IngestKind, RoutedHeader, RoutedKind
 from gravity.key import key_partitions, lane_partition
 from gravity.plan import Feed, RoutingPlan
@@ -283,7 +283,15 @@ def _meets(batch: ChangeBatch, conditions: Sequence[Condition], *, after: bool) 
         }
     met = [False] * len(batch)
     for condition in conditions:
-        for row, verdict in enumerate(condition.evaluate(images, schema.columns, len(batch))):
+        try:
+            verdicts = condition.evaluate(images, schema.columns, len(batch))
+        except ConditionError as error:
+            raise FatalError(
+                f"condition {error}",
+                where=f"{batch.source} {schema.database}.{schema.table}",
+                remedy="mend the condition in the configuration, then `gravity topics CONFIG`",
+            ) from error
+        for row, verdict in enumerate(verdicts):
             if verdict:
                 met[row] = True
     return met
