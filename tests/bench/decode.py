@@ -22,13 +22,13 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pymysql
+from gravity_collector.binlog import StartAtFile, open_stream, read_server_facts
+from gravity_collector.event import Rows
+from gravity_collector.server import ServerFacts
 from pymysqlreplication import BinLogStreamReader
 from pymysqlreplication.row_event import DeleteRowsEvent, UpdateRowsEvent, WriteRowsEvent
 
 from gravity.batch import UPDATE
-from gravity_collector.binlog import StartAtFile, open_stream, read_server_facts
-from gravity_collector.event import Rows
-from gravity_collector.server import ServerFacts
 
 CREATE = """CREATE TABLE orders (
  id bigint unsigned NOT NULL PRIMARY KEY, user_id int unsigned NOT NULL,

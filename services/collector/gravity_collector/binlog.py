@@ -16,7 +16,13 @@ from typing import Any, Final
 import pymysql
 from pymysqlreplication import BinLogStreamReader  # type: ignore[import-untyped]
 
-from gravity.errors import FatalError, GravityError, PositionLostError, SourceSettingError, TransientError
+from gravity.errors import (
+    FatalError,
+    GravityError,
+    PositionLostError,
+    SourceSettingError,
+    TransientError,
+)
 from gravity_collector.decoder import TableDecoders
 from gravity_collector.event import Event
 from gravity_collector.event_parser import EventParser, ServerMessageError

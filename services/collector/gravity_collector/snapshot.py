@@ -27,10 +27,10 @@ from pymysql.connections import Connection
 from pymysql.converters import conversions
 
 from gravity.batch import TableSchema, Value
+from gravity.catalog import CatalogTable, read_catalog
 from gravity.column import ColumnType
 from gravity.errors import FatalError, GravityError, TransientError
 from gravity_collector.binlog import error_of
-from gravity_collector.catalog import CatalogTable, read_catalog
 from gravity_collector.chunk import (
     Chunk,
     Coverage,

@@ -12,6 +12,7 @@ import structlog
 import tenacity
 
 from gravity.batch import READ, ChangeBatch, Transaction
+from gravity.catalog import CatalogTable, read_catalog
 from gravity.clock import monotonic_s, now_us
 from gravity.errors import FatalError, FencedError, GravityError, PositionLostError, TransientError
 from gravity.fault import FaultPoint, reach
@@ -27,7 +28,6 @@ from gravity_collector.binlog import (
     open_stream,
     read_server_facts,
 )
-from gravity_collector.catalog import CatalogTable, read_catalog
 from gravity_collector.chunk import Coverage, PositionView, TouchLog, covers, reconcile
 from gravity_collector.event import Begin, Event, Heartbeat, Rotate
 from gravity_collector.flow import Flows, keyless

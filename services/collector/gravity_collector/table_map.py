@@ -61,7 +61,7 @@ _ENUM, _SET, _VECTOR, _BLOB, _VAR_STRING, _STRING, _GEOMETRY = 247, 248, 242, 25
 _YEAR = 13
 _ONE_BYTE = frozenset((_FLOAT, _DOUBLE, 17, 18, 19, _VECTOR, _JSON, _BLOB, _GEOMETRY))
 _NO_BYTES = frozenset((1, 2, 3, 8, 9, 10, _YEAR, 14))
-_NUMERIC = frozenset((1, 2, 3, 8, 9, _FLOAT, _DOUBLE, _DECIMAL, _YEAR))
+_NUMERIC = frozenset((1, 2, 3, 8, 9, _FLOAT, _DOUBLE, _DECIMAL))  # Not YEAR, although the stock reader says so.
 _CHARACTER = frozenset((_STRING, _VAR_STRING, _VARCHAR, _BLOB))
 _REFUSED: Final = {
     7: "old TIMESTAMP",

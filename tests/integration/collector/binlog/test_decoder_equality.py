@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from gravity.batch import TableSchema, Value
-from gravity.column import ColumnType, from_information_schema
 from gravity_collector.event import Rows
 
-from tests.integration.collector import stock_rows
-from tests.integration.collector.cases import CASES, Case
-from tests.integration.collector.conftest import Source
+from gravity.batch import TableSchema, Value
+from gravity.column import ColumnType, from_information_schema
+from tests.integration.collector.binlog import stock_rows
+from tests.integration.collector.binlog.cases import CASES, Case
+from tests.integration.collector.binlog.source import Source
 
 pytestmark = pytest.mark.stack
 

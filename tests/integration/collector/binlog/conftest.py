@@ -1,0 +1,34 @@
+"""The stack's MariaDB and MySQL as sources whose binlog is read directly, without a collector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from gravity_devstack import Stack
+
+from tests.integration.collector.binlog.source import Source
+
+
+@pytest.fixture(scope="session", params=["mariadb", "mysql"])
+def source(request: pytest.FixtureRequest, stack: Stack) -> Source:
+    server = stack.mariadb("collected") if request.param == "mariadb" else stack.mysql("collected")
+    connection = {
+        "host": server.host,
+        "port": server.port,
+        "user": server.user,
+        "password": server.password,
+        "charset": "utf8mb4",
+    }
+    return Source(request.param, connection)
+
+
+@pytest.fixture
+def database(source: Source, request: pytest.FixtureRequest) -> Iterator[str]:
+    name = request.node.name.partition("[")[0][:50]
+    with source.connect() as client, client.cursor() as cursor:
+        cursor.execute(f"DROP DATABASE IF EXISTS `{name}`")
+        cursor.execute(f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4")
+        yield name
+        cursor.execute(f"DROP DATABASE `{name}`")
+
