@@ -17,7 +17,7 @@ import fastavro
 from fastavro.types import Schema
 
 from gravity.batch import ChangeBatch, Column, TableSchema, Transaction, Value
-from gravity.errors import FormatError
+from gravity.errors import FormatError, NewerFormatError
 
 FORMAT_VERSION = 1
 
@@ -56,9 +56,11 @@ def decode_record(name: str, data: bytes) -> dict[str, Any]:
         version = fastavro.schemaless_reader(BytesIO(data), {"type": "int"}, None)
     except (EOFError, IndexError, ValueError) as error:
         raise FormatError(f"an empty or damaged {name} message") from error
-    if not isinstance(version, int) or version != FORMAT_VERSION:
-        raise FormatError(
-            f"{name} format {version} is not the one this reader knows ({FORMAT_VERSION})",
+    if not isinstance(version, int) or version < FORMAT_VERSION:
+        raise FormatError(f"a damaged {name} message: {version} is no format version")
+    if version > FORMAT_VERSION:
+        raise NewerFormatError(
+            f"{name} format {version} is newer than this reader, which knows {FORMAT_VERSION}",
             remedy="upgrade this stage before the stages in front of it",
         )
     try:
@@ -140,6 +142,13 @@ def encode_batch(batch: ChangeBatch) -> bytes:
 def decode_batch(data: bytes) -> ChangeBatch:
     """The batch that `encode_batch` wrote. Raises FormatError for newer or damaged bytes."""
     record = decode_record("change_batch", data)
+    try:
+        return _batch(record)
+    except (ValueError, IndexError) as error:
+        raise FormatError(f"a damaged change_batch message: {error}") from error
+
+
+def _batch(record: dict[str, Any]) -> ChangeBatch:
     schema = _table_schema(record)
     before_columns = tuple(record["before_columns"])
     return ChangeBatch(

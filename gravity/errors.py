@@ -8,7 +8,8 @@ GravityError
     ├── OffsetLostError       Kafka's retention took the messages we need
     ├── HoleError             a number is missing in a sequence that has no holes
     ├── FencedError           another process has taken over; this one must end
-    ├── FormatError           a message is newer than this reader, or can't be read
+    ├── FormatError           a message can't be read: it was damaged, or is foreign
+    │   └── NewerFormatError  a message was written by a newer version than this reader
     └── SourceSettingError    the source's settings make a truthful read impossible
 """
 
@@ -78,6 +79,10 @@ class FencedError(FatalError):
 
 class FormatError(FatalError):
     """A message can't be read: written by a newer version, or damaged."""
+
+
+class NewerFormatError(FormatError):
+    """A message was written by a newer version of gravity: only an upgrade of this reader helps."""
 
 
 class SourceSettingError(FatalError):

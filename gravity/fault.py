@@ -21,9 +21,13 @@ class FaultPoint(StrEnum):
     COLLECTOR_PUBLISHED_NOT_CHECKPOINTED = "collector.published_not_checkpointed"
     COLLECTOR_CHUNK_NOT_DONE = "collector.chunk_not_done"
     ROUTER_SENT_NOT_ACKED = "router.sent_not_acked"
+    RESOLVER_APPLIED_NOT_SENT = "resolver.applied_not_sent"
     RESOLVER_SENT_NOT_SAVED = "resolver.sent_not_saved"
+    RESOLVER_WRITTEN_NOT_COMMITTED = "resolver.written_not_committed"
     RESOLVER_SAVED_NOT_STORED = "resolver.saved_not_stored"
     RESOLVER_STORED_NOT_ACKED = "resolver.stored_not_acked"
+    RESOLVER_FENCED_NOT_RESTORED = "resolver.fenced_not_restored"
+    RESOLVER_RESTORED_IN_PART = "resolver.restored_in_part"
     SINK_APPLIED_NOT_COMMITTED = "sink.applied_not_committed"
     SINK_COMMITTED_NOT_REMEMBERED = "sink.committed_not_remembered"
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Self
 
-from gravity.errors import FormatError
+from gravity.errors import FormatError, NewerFormatError
 from gravity.position import START, Position
 
 FORMAT_VERSION = 1
@@ -49,14 +49,19 @@ class RoutedKind(StrEnum):
 
 
 def _fields(headers: Iterable[tuple[str, bytes]] | None) -> dict[str, str]:
-    fields = {name: value.decode() for name, value in headers or ()}
+    try:
+        fields = {name: value.decode() for name, value in headers or ()}
+    except UnicodeDecodeError as error:
+        raise FormatError(f"a header that is no text: {error}") from error
     version = fields.get("gv")
     if version is None:
         raise FormatError(
             "a message without gravity's headers", remedy="was it written by another program?"
         )
-    if not version.isdigit() or int(version) > FORMAT_VERSION:
-        raise FormatError(
+    if not version.isdigit():
+        raise FormatError(f"{version[:20]!r} is no format version")
+    if int(version) > FORMAT_VERSION:
+        raise NewerFormatError(
             f"message format {version} is newer than this reader, which knows {FORMAT_VERSION}",
             remedy="upgrade this stage before the stages in front of it",
         )

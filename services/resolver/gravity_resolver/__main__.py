@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import argparse
 import threading
 from pathlib import Path
 
@@ -14,7 +14,9 @@ from gravity_resolver.app import build_app
 
 def main() -> None:
     """Runs the stage with the configuration file that the command line names."""
-    path = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(prog="gravity-resolver", description="Merges sources.")
+    parser.add_argument("config", type=Path, help="configuration file")
+    path = parser.parse_args().config
 
     def body(_stop: threading.Event) -> None:
         run_faust(build_app(load_config(path).config))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import threading
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ import structlog
 from gravity.config import Config
 from gravity.errors import FatalError
 from gravity.faust_app import AssignmentGate, build_faust_app
+from gravity.kafka.admin import TopicAdmin
 from gravity.kafka.control import ControlTopic
 from gravity.kafka.plan_store import PlanStore
 from gravity.kafka.producer import LogProducer
 from gravity.kafka.reader import LogReader, committed_offsets
 from gravity.stage import die
 from gravity.topic import Topics
-from gravity_resolver.partition import Partition
+from gravity_resolver.partition import Ack, Partition
 from gravity_resolver.replica import META_KEY, PartitionState
 from gravity_resolver.store import PartitionStore
 from gravity_resolver.term import adopt_function_version
@@ -31,48 +33,58 @@ TopicPartition = tuple[str, int]
 
 ROWS_UNSAVED_MAX = 200_000
 """Rows taken in but not saved, over all partitions; more wait. Bounds memory and replay."""
+BYTES_UNSAVED_MAX = 256 * 1024 * 1024
+_RESTORES_AT_ONCE = 8
 
 
 class Resolver:
     """The partitions of this process and what they share."""
 
     def __init__(self, config: Config) -> None:
-        self._config = config
-        self.topics = Topics(config.kafka.topic_prefix)
+        cluster = config.kafka
+        self._cluster = cluster
+        self._folder = Path(config.state.folder) / "resolver"
+        control = ControlTopic(cluster, Topics(cluster.topic_prefix).control, "resolver")
+        self.plans = PlanStore(control)
+        plan = self.plans.require_newest()
+        self._resolver_epoch = plan.resolver_epoch
+        self.topics = Topics(cluster.topic_prefix, plan.resolver_epoch)
         self.group = self.topics.group("resolver")
-        self.producer = LogProducer(config.kafka, self.group)
-        self._control = ControlTopic(config.kafka, self.topics.control, self.group)
-        self.plans = PlanStore(self._control)
-        self._target_of = {self.topics.routed(t.name): t.name for t in config.targets}
+        self._target_of = {self.topics.routed(t.name): t.name for t in plan.targets}
+        self._admin = TopicAdmin(cluster)
+        self.producer = LogProducer(cluster, self.group)
         self.partitions: dict[TopicPartition, Partition] = {}
+
+    @property
+    def routed_topics(self) -> list[str]:
+        """What is read."""
+        return sorted(self._target_of)
 
     def restore(self, owned: set[TopicPartition]) -> None:
         """Brings up the replicas of `owned`, and of nothing else. Blocks."""
-        for partition in self.partitions.values():
-            partition.store.close()
-        self.partitions.clear()
+        self.close()
         if not owned:
             return
-        committed = committed_offsets(self._config.kafka, self.group, owned)
-        with ThreadPoolExecutor(max_workers=min(8, len(owned))) as pool:
-            restored = pool.map(
-                lambda tp: self._restore_one(tp, committed.get(tp, 0)), sorted(owned)
-            )
-            self.partitions = dict(zip(sorted(owned), restored, strict=True))
+        committed = committed_offsets(self._cluster, self.group, owned)
+        order = sorted(owned)
+        with ThreadPoolExecutor(max_workers=min(_RESTORES_AT_ONCE, len(order))) as pool:
+            restored = pool.map(lambda tp: self._restore_one(tp, committed.get(tp, 0)), order)
+            self.partitions = dict(zip(order, restored, strict=True))
 
     def _restore_one(self, owned: TopicPartition, committed: int) -> Partition:
         topic, number = owned
         target = self._target_of[topic]
-        state_topic, target_topic = self.topics.state(target), self.topics.target(target)
+        state_topic = self.topics.state(target)
         store = PartitionStore(
-            self._config.kafka,
+            self._cluster,
             topic=state_topic,
+            topic_id=self._admin.topic_id(state_topic),
             partition=number,
             group=self.group,
-            folder=Path(self._config.state.folder) / "resolver" / state_topic / str(number),
+            folder=self._folder / state_topic / str(number),
         )
         records = store.open()
-        state = PartitionState(target, store)
+        state = PartitionState(target, store, self._resolver_epoch)
         meta = store.get(META_KEY)
         if meta is not None:
             state.load_meta(meta)
@@ -83,36 +95,55 @@ class Resolver:
                 where=f"{state_topic}/{number}",
                 remedy="restore the changelog topic, or use `gravity repartition`: see docs/what-if.md",
             )
-        reader = LogReader(self._config.kafka, f"{self.group}.term")
+        if meta is None:
+            # Before the first output: a later version must be able to see whose outputs there are.
+            store.save(state.take_delta())
+            state.delta_saved()
+        reader = LogReader(self._cluster, f"{self.group}.term")
         adopt_function_version(
-            state, store, self.producer, reader, topic=target_topic, partition=number
+            state,
+            store,
+            self.producer,
+            reader,
+            topic=self.topics.target(target),
+            partition=number,
         )
         reader.close()
         log.info("state_restored", target=target, partition=number, records=records)
-        return Partition(number, state, store, self.producer, target_topic, self.topics.conflicts)
+        return Partition(number, state, store, self.producer, self.topics)
 
-    def rows_unsaved(self) -> int:
-        """Rows taken in but not saved."""
-        return sum(partition.rows for partition in self.partitions.values())
+    def has_room(self) -> bool:
+        """Whether more may be taken in before something is saved."""
+        partitions = self.partitions.values()
+        return (
+            sum(partition.rows for partition in partitions) <= ROWS_UNSAVED_MAX
+            and sum(partition.size_bytes for partition in partitions) <= BYTES_UNSAVED_MAX
+        )
+
+    def close(self) -> None:
+        """Gives up all partitions."""
+        for partition in self.partitions.values():
+            partition.store.close()
+        self.partitions.clear()
 
 
 class Work:
-    """What runs in the event loop beside the agent: deliveries, save points, rebalances."""
+    """What runs beside the agent: deliveries, save points, rebalances, the end."""
 
     def __init__(self, resolver: Resolver, gate: AssignmentGate) -> None:
         self._resolver = resolver
         self._gate = gate
-        self._ack: Callable[[Any], Awaitable[object]] | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._ack: Ack | None = None
+        self._saves: asyncio.Task[None] | None = None
+        self._ended = threading.Event()
 
-    def start(self, ack: Callable[[Any], Awaitable[object]]) -> None:
+    def start(self, ack: Ack) -> None:
         """Begins, in the running event loop."""
         self._ack = ack
-        loop = asyncio.get_running_loop()
-        for work in (self._serve_deliveries(), self._save_when_due()):
-            task = loop.create_task(work)
-            task.add_done_callback(_end_with)
-            self._tasks.append(task)
+        if self._saves is None:
+            threading.Thread(target=self._serve_deliveries, daemon=True).start()
+            self._saves = asyncio.get_running_loop().create_task(self._save_when_due())
+            self._saves.add_done_callback(_end_with)
 
     async def revoked(self, *_: Any, **__: Any) -> None:
         """Saves what was taken in: it would only be done again by the next owner."""
@@ -134,14 +165,20 @@ class Work:
         self._gate.open()
         log.info("partitions_assigned", partitions=len(owned))
 
-    async def _serve_deliveries(self) -> None:
-        producer = self._resolver.producer
-        while True:
-            if producer.queued():
-                await _in_thread(producer.serve, 0.05)
-            else:
-                await asyncio.sleep(0.005)
-                producer.check()
+    async def ending(self, *_: Any, **__: Any) -> None:
+        """Saves and acknowledges what was taken in; Faust commits it afterwards."""
+        await self.revoked()
+        self._ended.set()
+        if self._saves is not None:
+            self._saves.cancel()
+        self._resolver.close()
+
+    def _serve_deliveries(self) -> None:
+        try:
+            while not self._ended.is_set():
+                self._resolver.producer.serve(0.1)
+        except Exception as error:  # noqa: BLE001 - a thread's failure must end the process
+            die(error)
 
     async def _save_when_due(self) -> None:
         loop = asyncio.get_running_loop()
@@ -166,20 +203,17 @@ def _end_with(task: asyncio.Task[None]) -> None:
 
 
 def build_app(config: Config) -> faust.App:
-    """Wires the resolver onto Kafka. Starts nothing."""
+    """Wires the resolver onto Kafka. Starts nothing; reads the newest plan."""
     resolver = Resolver(config)
     folder = Path(config.state.folder) / "resolver"
     app = build_faust_app(config.kafka, resolver.group, data_folder=folder)
     gate = AssignmentGate(app)
     work = Work(resolver, gate)
     # Faust types its signals by a keyword that it never passes.
-    app.on_partitions_revoked.connect(work.revoked)  # type: ignore[arg-type]
-    app.on_partitions_assigned.connect(work.assigned)  # type: ignore[arg-type]
-    routed = app.topic(
-        *(resolver.topics.routed(target.name) for target in config.targets),
-        key_serializer="raw",
-        value_serializer="raw",
-    )
+    app.on_partitions_revoked.connect(work.revoked)
+    app.on_partitions_assigned.connect(work.assigned)
+    app.on_before_shutdown.connect(work.ending)
+    routed = app.topic(*resolver.routed_topics, key_serializer="raw", value_serializer="raw")
 
     @app.agent(routed)
     async def resolve_changes(stream: Any) -> AsyncIterator[None]:
@@ -195,7 +229,7 @@ def build_app(config: Config) -> faust.App:
                     await stream.ack(event)
                     continue
                 partition.take_in(event, message, resolver.plans.get, loop.time())
-                while resolver.rows_unsaved() > ROWS_UNSAVED_MAX:  # noqa: ASYNC110 - rare, and bounded by a save
+                while not resolver.has_room():  # noqa: ASYNC110 - rare, and bounded by a save
                     await asyncio.sleep(0.01)
         except asyncio.CancelledError:
             raise

@@ -7,11 +7,16 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from gravity.clock import now_us
+from gravity.codec import encode_record
+from gravity.dead_letter import DEAD_MAX
+from gravity.errors import FatalError, FormatError, NewerFormatError
 from gravity.fault import FaultPoint, reach
-from gravity.header import RoutedHeader, RoutedKind
-from gravity.kafka.producer import Delivered, LogProducer
+from gravity.header import KafkaHeaders, RoutedHeader, RoutedKind
+from gravity.kafka.producer import LogProducer
 from gravity.plan import RoutingPlan
-from gravity_resolver.replica import PartitionState
+from gravity.topic import Topics
+from gravity_resolver.replica import Effects, PartitionState
 from gravity_resolver.store import PartitionStore
 
 SAVE_INTERVAL_S = 1.0
@@ -19,16 +24,24 @@ SAVE_ROWS_MAX = 10_000
 SAVE_BYTES_MAX = 16 * 1024 * 1024
 MARKERS_ONLY_INTERVAL_S = 60.0
 """How long inputs that carry no rows may wait: long, since each save is a transaction."""
+_ACKS_AT_ONCE = 200
+"""Acknowledgements between two breaths of the event loop."""
+
+Ack = Callable[[Any], Awaitable[object]]
+PlanOf = Callable[[int], RoutingPlan]
 
 
 @dataclass(slots=True)
 class _Sent:
-    """Outputs since the last save that the broker has not acknowledged."""
+    """Messages sent since the last save, and the offsets of those that the broker has."""
 
-    left: int = 0
+    messages: int = 0
+    offsets: list[int] = field(default_factory=list)
+    """Appended to by the producer's thread."""
 
-    def delivered(self, _offset: int) -> None:
-        self.left -= 1
+    @property
+    def all_there(self) -> bool:
+        return len(self.offsets) == self.messages
 
 
 @dataclass(slots=True)
@@ -39,42 +52,100 @@ class Partition:
     state: PartitionState
     store: PartitionStore
     producer: LogProducer
-    target_topic: str
-    conflicts_topic: str
+    topics: Topics
     events: list[Any] = field(default_factory=list)
     rows: int = 0
+    """Rows taken in since the last save began; `size_bytes` likewise."""
     size_bytes: int = 0
     due_s: float = 0.0
     """Loop time at which the waiting inputs must be saved."""
-    sent: _Sent = field(default_factory=_Sent)
     saving: bool = False
+    _sent: _Sent = field(default_factory=_Sent)
+    _dead: int = 0
 
-    def take_in(
-        self, event: Any, message: Any, plan_of: Callable[[int], RoutingPlan], now_s: float
-    ) -> None:
-        """Applies one input and sends what it causes."""
+    def take_in(self, event: Any, message: Any, plan_of: PlanOf, now_s: float) -> None:
+        """Applies one input and sends what it causes.
+
+        Raises NewerFormatError for a message that only a newer version can read; one that is
+        damaged is set aside.
+        """
         value: bytes = message.value or b""
-        header = RoutedHeader.from_kafka(message.headers)
-        effects = self.state.apply(header, value, offset=message.offset, plan=plan_of(header.plan))
+        try:
+            header, effects = self._apply(message, value, plan_of)
+        except NewerFormatError as error:
+            raise NewerFormatError(
+                error.what, where=_place(message), remedy=error.remedy
+            ) from error
+        reach(FaultPoint.RESOLVER_APPLIED_NOT_SENT)
+        self._send_all(effects, header, message)
+        self._remember(event, header, len(value), now_s)
+
+    def _apply(self, message: Any, value: bytes, plan_of: PlanOf) -> tuple[RoutedHeader, Effects]:
+        try:
+            header = RoutedHeader.from_kafka(message.headers)
+        except NewerFormatError:
+            raise
+        except FormatError as error:
+            self.state.skip_unreadable(message.offset)
+            return RoutedHeader(RoutedKind.ROWS, "", 0), Effects(damage=str(error))
+        plan = plan_of(header.plan)
+        return header, self.state.apply(header, value, offset=message.offset, plan=plan)
+
+    def _send_all(self, effects: Effects, header: RoutedHeader, message: Any) -> None:
+        target_topic = self.topics.target(self.state.target)
         for output in effects.outputs:
-            self._send(self.target_topic, self.number, output.value, output.header.to_kafka())
+            self._send(target_topic, self.number, output.value, output.header.to_kafka())
         for conflict in effects.conflicts:
-            self._send(self.conflicts_topic, 0, conflict, [])
-        with_rows = header.kind in (RoutedKind.ROWS, RoutedKind.NOTE, RoutedKind.SCHEMA)
+            self._send(self.topics.conflicts, 0, conflict)
+        if effects.damage:
+            self._set_aside(effects.damage, header, message)
+
+    def _remember(self, event: Any, header: RoutedHeader, size: int, now_s: float) -> None:
+        with_rows = header.kind is not RoutedKind.MARKER
         if not self.events:
             self.due_s = now_s + (SAVE_INTERVAL_S if with_rows else MARKERS_ONLY_INTERVAL_S)
         elif with_rows:
             self.due_s = min(self.due_s, now_s + SAVE_INTERVAL_S)
         self.events.append(event)
         self.rows += header.rows
-        self.size_bytes += len(value)
+        self.size_bytes += size
 
     def _send(
-        self, topic: str, partition: int, value: bytes, headers: list[tuple[str, bytes]]
+        self, topic: str, partition: int, value: bytes, headers: KafkaHeaders | None = None
     ) -> None:
-        self.sent.left += 1
-        delivered: Delivered = self.sent.delivered
-        self.producer.send(topic, partition, value, headers, delivered=delivered)
+        self._sent.messages += 1
+        self.producer.send(
+            topic, partition, value, headers or (), delivered=self._sent.offsets.append
+        )
+
+    def _set_aside(self, reason: str, header: RoutedHeader, message: Any) -> None:
+        self._dead += 1
+        if self._dead > DEAD_MAX:
+            raise FatalError(
+                f"more than {DEAD_MAX} messages can't be read; the last: {reason}",
+                where=_place(message),
+                remedy=f"what was set aside is in topic {self.topics.dead_letters}",
+            )
+        letter = {
+            "stage": "resolver",
+            "target": self.state.target,
+            "source": header.source,
+            "table": header.table,
+            "reason": reason,
+            "code": "unreadable",
+            "topic": message.topic,
+            "partition": message.partition,
+            "offset": message.offset,
+            "row": -1,
+            "origin_seq": header.seq,
+            "origin_row": -1,
+            "position": str(header.from_),
+            "gtid": "",
+            "schema": header.schema,
+            "time_us": now_us(),
+            "value": message.value or b"",
+        }
+        self._send(self.topics.dead_letters, 0, encode_record("dead_letter", letter))
 
     def wants_saving(self, now_s: float) -> bool:
         """Whether the waiting inputs should be saved now."""
@@ -88,29 +159,35 @@ class Partition:
             )
         )
 
-    async def save(self, ack: Callable[[Any], Awaitable[object]]) -> None:
+    async def save(self, ack: Ack) -> None:
         """Waits for the outputs, saves the state, then acknowledges the inputs, in that order.
 
         Inputs that arrive meanwhile belong to the next save.
         """
         self.saving = True
-        events, sent = self.events, self.sent
+        events, sent = self.events, self._sent
         changes = self.state.take_delta()
-        self.events, self.sent = [], _Sent()
+        self.events, self._sent = [], _Sent()
         self.rows = self.size_bytes = 0
-        while sent.left > 0:  # noqa: ASYNC110 - counted down in the producer's thread
+        while not sent.all_there:  # noqa: ASYNC110 - filled by the producer's thread
             await asyncio.sleep(0.002)
         reach(FaultPoint.RESOLVER_SENT_NOT_SAVED)
         await asyncio.get_running_loop().run_in_executor(None, self.store.save, changes)
         self.state.delta_saved()
         reach(FaultPoint.RESOLVER_STORED_NOT_ACKED)
-        for event in events:
+        for number, event in enumerate(events, 1):
             await ack(event)
+            if number % _ACKS_AT_ONCE == 0:
+                await asyncio.sleep(0)
         self.saving = False
 
-    async def finish(self, ack: Callable[[Any], Awaitable[object]]) -> None:
+    async def finish(self, ack: Ack) -> None:
         """Saves everything that was taken in."""
         while self.saving:  # noqa: ASYNC110 - milliseconds, at a rebalance only
             await asyncio.sleep(0.002)
         if self.events:
             await self.save(ack)
+
+
+def _place(message: Any) -> str:
+    return f"{message.topic}/{message.partition} offset {message.offset}"

@@ -10,22 +10,22 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 from gravity.batch import (
     DELETE,
     MOVED,
     REMOVES_ROW,
+    TRUNCATE,
     UPDATE,
     ChangeBatch,
     Column,
     TableSchema,
-    Transaction,
     Value,
 )
 from gravity.codec import decode_batch, encode_batch, encode_record
-from gravity.errors import FatalError, FormatError
+from gravity.errors import FatalError, FormatError, NewerFormatError
 from gravity.header import RoutedHeader, RoutedKind, TargetHeader
 from gravity.key import encode_key
 from gravity.plan import Resolution, RoutingPlan
@@ -38,6 +38,7 @@ from gravity_resolver.resolution import (
     conflict_kind,
     register,
     resolve,
+    rule_tag,
     same_outcome,
 )
 
@@ -73,17 +74,24 @@ class Effects:
     outputs: list[Output] = field(default_factory=list)
     conflicts: list[bytes] = field(default_factory=list)
     """Records for the conflicts topic (schemas/conflict.avsc)."""
+    damage: str = ""
+    """Why the message can't be read; it belongs into the dead letters, and the log goes on."""
 
 
 @dataclass(slots=True)
 class Counters:
-    """Rows of one source by how they ended; first sights only."""
+    """Rows of one source by how they ended; first sights only, half a key move not counted."""
 
     applied: int = 0
     superseded: int = 0
+    """Resolved without a difference to the target."""
     filtered: int = 0
+    dead: int = 0
+    """Of messages that can't be read."""
     duplicates: int = 0
     """Rows seen again: counted apart, they ended when they were first seen."""
+    conflicts: dict[str, int] = field(default_factory=dict)
+    """Kind to number; a row with a conflict is counted above as well."""
 
 
 @dataclass(slots=True)
@@ -104,6 +112,7 @@ class PartitionState:
     saving: dict[bytes, bytes] = field(default_factory=dict)
     """Handed out by `take_delta`, not yet in `saved`."""
     _shapes: dict[str, Shape] = field(default_factory=dict)
+    _tags: dict[tuple[int, str], str] = field(default_factory=dict)
 
     # ------------------------------------------------------------------ saving and loading
 
@@ -116,10 +125,7 @@ class PartitionState:
                 "next_input": self.next_input,
                 "term": self.term,
                 "function_version": self.function_version,
-                "counters": {
-                    source: [c.applied, c.superseded, c.filtered, c.duplicates]
-                    for source, c in self.counters.items()
-                },
+                "counters": {source: asdict(c) for source, c in self.counters.items()},
             },
             separators=(",", ":"),
             sort_keys=True,
@@ -133,7 +139,9 @@ class PartitionState:
         self.next_input = record["next_input"]
         self.term = record["term"]
         self.function_version = record["function_version"]
-        self.counters = {source: Counters(*counts) for source, counts in record["counters"].items()}
+        self.counters = {
+            source: Counters(**counts) for source, counts in record["counters"].items()
+        }
 
     def take_delta(self) -> dict[bytes, bytes]:
         """The keys that changed since the last call, with the small part; they stay readable."""
@@ -158,10 +166,49 @@ class PartitionState:
     ) -> Effects:
         """Takes in the message at `offset` and returns what it causes.
 
-        Raises FatalError when `offset` is not the next one: messages between were lost.
+        Raises:
+            NewerFormatError: the value was written by a newer version. Nothing has changed.
+            FatalError: `offset` is not the next one: messages between were lost.
         """
         if offset < self.next_input:
             return Effects()
+        seen = self.seen.get(header.source, (0, 0, -1))
+        last = (header.seq, header.part, header.last)
+        if last <= seen:
+            self._advance(offset)
+            self._counters(header.source).duplicates += header.counted
+            return Effects()
+        batch = None
+        if header.kind is RoutedKind.ROWS:
+            try:
+                batch = self._fresh_rows(header, value, seen, plan)
+            except NewerFormatError:
+                raise
+            except FormatError as error:
+                self._advance(offset)
+                self.seen[header.source] = last
+                self._counters(header.source).dead += header.counted
+                return Effects(damage=str(error))
+        self._advance(offset)
+        self.seen[header.source] = last
+        match header.kind:
+            case RoutedKind.NOTE:
+                self._counters(header.source).filtered += header.filtered
+                return Effects()
+            case RoutedKind.MARKER | RoutedKind.SCHEMA:
+                return Effects([self._output(header, value)])
+            case RoutedKind.ROWS:
+                return self._apply_rows(header, value, batch, plan)
+            case RoutedKind.CODE:
+                return Effects(damage="a code fence in a routed topic")
+
+    def skip_unreadable(self, offset: int) -> None:
+        """Takes in a message at `offset` that does not even say what it is."""
+        if offset >= self.next_input:
+            self._advance(offset)
+            self._counters("").dead += 1
+
+    def _advance(self, offset: int) -> None:
         if offset > self.next_input:
             raise FatalError(
                 f"input {offset} follows {self.next_input - 1}: messages between are missing",
@@ -169,86 +216,91 @@ class PartitionState:
                 remedy="retention took unread messages, or the state is of another topic: see docs/what-if.md",
             )
         self.next_input = offset + 1
-        counters = self.counters.setdefault(header.source, Counters())
-        seen = self.seen.get(header.source, (0, 0, -1))
-        last = (header.seq, header.part, header.last)
-        if last <= seen:
-            counters.duplicates += header.counted
-            return Effects()
-        self.seen[header.source] = last
-        match header.kind:
-            case RoutedKind.NOTE:
-                counters.filtered += header.filtered
-                return Effects()
-            case RoutedKind.MARKER | RoutedKind.SCHEMA:
-                return Effects([self._output(header, value)])
-            case RoutedKind.ROWS:
-                return self._apply_rows(header, value, seen, plan)
-            case RoutedKind.CODE:
-                raise FormatError("a code fence in a routed topic", where=f"offset {offset}")
+
+    def _counters(self, source: str) -> Counters:
+        return self.counters.setdefault(source, Counters())
 
     def _output(self, header: RoutedHeader, value: bytes) -> Output:
         self.out_seq += 1
         return Output(TargetHeader(header, self.resolver_epoch, self.out_seq, self.term), value)
 
-    def _apply_rows(
+    def _fresh_rows(
         self, header: RoutedHeader, value: bytes, seen: Seen, plan: RoutingPlan
-    ) -> Effects:
-        rule = plan.resolution(self.target, header.table)
-        counters = self.counters[header.source]
+    ) -> ChangeBatch | None:
+        """The rows not seen before; None where the value can be forwarded as it is."""
         fresh = (header.seq, header.part, header.first) > seen
-        if rule is None and fresh:
+        if fresh and plan.resolution(self.target, header.table) is None:
+            return None
+        batch = decode_batch(value)
+        if len(batch) != header.rows:
+            raise FormatError(f"a batch of {len(batch)} rows whose header says {header.rows}")
+        if fresh:
+            # Rows without a key are no two opinions about one row: nothing to resolve.
+            return batch if batch.schema.key else None
+        # Another router version cut the message elsewhere: take only what is new.
+        rows = [
+            row
+            for row in range(len(batch))
+            if (header.seq, header.part, batch.origin_of(row)) > seen
+        ]
+        return batch.take(rows)
+
+    def _apply_rows(
+        self, header: RoutedHeader, value: bytes, batch: ChangeBatch | None, plan: RoutingPlan
+    ) -> Effects:
+        counters = self._counters(header.source)
+        if batch is None:
             counters.applied += header.counted
             return Effects([self._output(header, value)])
-        batch = decode_batch(value)
-        if not fresh:
-            # Another router version cut the message elsewhere: take only what is new.
-            rows = [
-                row
-                for row in range(len(batch))
-                if (header.seq, header.part, batch.origin_of(row)) > seen
-            ]
-            skipped = len(batch) - len(rows)
-            counters.duplicates += skipped
-            batch = batch.take(rows)
-            counted = len(rows) - batch.ops.count(MOVED)
-            header = replace(header, rows=len(rows), counted=counted)
-        if rule is None:
-            counters.applied += header.counted
+        counted = len(batch) - batch.ops.count(MOVED)
+        counters.duplicates += header.counted - counted
+        header = replace(header, rows=len(batch), counted=counted)
+        rule = plan.resolution(self.target, header.table)
+        if rule is None or not batch.schema.key:
+            counters.applied += counted
             return Effects([self._output(header, encode_batch(batch))])
         return self._resolve_rows(header, batch, rule)
 
     def _resolve_rows(self, header: RoutedHeader, batch: ChangeBatch, rule: Resolution) -> Effects:
+        if TRUNCATE in batch.ops:
+            raise FatalError(
+                "a TRUNCATE among rows of a table that several sources feed",
+                where=f"{header.source} {header.table}, message {header.seq}",
+                remedy="delete the rows instead: a truncate says nothing about the other sources' rows",
+            )
         effects = Effects()
-        counters = self.counters[header.source]
+        counters = self._counters(header.source)
         shape = self._shape_of(batch.schema)
+        tag = self._tag_of(rule, header)
         winners: list[tuple[int, Outcome]] = []
         for index, (op, row) in enumerate(zip(batch.ops, batch.rows(), strict=True)):
             ets = batch.transactions[batch.tx[index]].ets
             change = Change(batch.source, batch.position_of(index), op, ets, row, shape)
             key = encode_key([row[i] for i in batch.schema.key])
             slot = _ROW_PREFIX + header.table.encode() + b"\x00" + key
-            before = self._load_registers(slot)
-            was = resolve(before, rule)
-            kind = conflict_kind(before, change, rule)
-            after = dict(before)
-            after[batch.source] = register(before.get(batch.source), change)
-            self.delta[slot] = _dump_registers(after)
+            old_tag, before = self._load_registers(slot)
+            after = {**before, batch.source: register(before.get(batch.source), change)}
+            self.delta[slot] = _dump_registers(tag, after)
             now = resolve(after, rule)
-            if kind is not None and kind != "delete_missing":
-                effects.conflicts.append(
-                    _conflict(
-                        self.target,
-                        header=header,
-                        batch=batch,
-                        index=index,
-                        kind=kind,
-                        rule=rule,
-                        outcome=now,
-                        registers=after,
+            # Under another rule the target holds something that can't be told from here: say it again.
+            unknown = old_tag not in (tag, "")
+            changed = now is not None and (unknown or not same_outcome(resolve(before, rule), now))
+            kind = conflict_kind(before, change, rule, now)
+            if kind is not None:
+                counters.conflicts[kind] = counters.conflicts.get(kind, 0) + 1
+                if kind != "delete_missing":
+                    effects.conflicts.append(
+                        _conflict(
+                            self.target,
+                            header=header,
+                            batch=batch,
+                            index=index,
+                            kind=kind,
+                            rule=rule,
+                            outcome=now,
+                            registers=after,
+                        )
                     )
-                )
-            changed = now is not None and not same_outcome(was, now)
             if op != MOVED:
                 counters.applied += changed
                 counters.superseded += not changed
@@ -284,11 +336,19 @@ class PartitionState:
             shape = self._shapes[schema_id] = Shape(schema_id, columns)
         return shape
 
-    def _load_registers(self, slot: bytes) -> dict[str, Register]:
+    def _tag_of(self, rule: Resolution, header: RoutedHeader) -> str:
+        tag = self._tags.get((header.plan, header.table))
+        if tag is None:
+            tag = self._tags[header.plan, header.table] = rule_tag(rule)
+        return tag
+
+    def _load_registers(self, slot: bytes) -> tuple[str, dict[str, Register]]:
+        """The registers under a key, and the tag of the rule they were last resolved by."""
         data = self._get(slot)
         if data is None:
-            return {}
-        return {
+            return "", {}
+        tag, registers = json.loads(data)
+        return tag, {
             source: Register(
                 Position(*position),
                 op,
@@ -296,31 +356,29 @@ class PartitionState:
                 None if cells is None else tuple(map(_from_json, cells)),
                 self._shape(schema_id),
             )
-            for source, position, op, ets, cells, schema_id in json.loads(data)
+            for source, position, op, ets, cells, schema_id in registers
         }
 
 
-def _dump_registers(registers: Mapping[str, Register]) -> bytes:
+def _dump_registers(tag: str, registers: Mapping[str, Register]) -> bytes:
     # Sorted, so that the bytes are a function of the set of changes and not of their order.
-    return json.dumps(
+    opinions = [
         [
+            source,
             [
-                source,
-                [
-                    reg.position.epoch,
-                    reg.position.file_index,
-                    reg.position.offset,
-                    reg.position.ordinal,
-                ],
-                reg.op,
-                reg.ets,
-                None if reg.row is None else [_to_json(cell) for cell in reg.row],
-                reg.shape.schema_id,
-            ]
-            for source, reg in sorted(registers.items())
-        ],
-        separators=(",", ":"),
-    ).encode()
+                reg.position.epoch,
+                reg.position.file_index,
+                reg.position.offset,
+                reg.position.ordinal,
+            ],
+            reg.op,
+            reg.ets,
+            None if reg.row is None else [_to_json(cell) for cell in reg.row],
+            reg.shape.schema_id,
+        ]
+        for source, reg in sorted(registers.items())
+    ]
+    return json.dumps([tag, opinions], separators=(",", ":")).encode()
 
 
 def _to_json(value: Value) -> object:
@@ -355,6 +413,13 @@ def _run(
 ) -> tuple[RoutedHeader, ChangeBatch]:
     columns = run[0][1].columns
     names = {column.name: index for index, column in enumerate(columns)}
+    missing = [name for name in batch.schema.key_names if name not in names]
+    if missing:
+        raise FatalError(
+            f"a source's table has no column {missing[0]}, which is the key at {batch.source}",
+            where=f"table {header.table}, source {run[0][1].winner}",
+            remedy="give the sources' tables one key, or send them to tables of their own",
+        )
     key = tuple(names[name] for name in batch.schema.key_names)
     schema = TableSchema(batch.schema.database, batch.schema.table, columns, key)
     taken = batch.take([index for index, _ in run], before=False)
@@ -364,16 +429,13 @@ def _run(
             ops.append(op if op in REMOVES_ROW else DELETE)
             rows.append(_key_row(batch, index, schema))
         else:
-            ops.append(UPDATE if op in REMOVES_ROW else op)
+            ops.append(UPDATE)  # Whether the target had a row is not this change's to say.
             rows.append(outcome.row)
     out = ChangeBatch(
         source=batch.source,
         epoch=batch.epoch,
         schema=schema,
-        transactions=[
-            Transaction(t.gtid, t.file_index, t.offset, t.commit_us, t.ets)
-            for t in taken.transactions
-        ],
+        transactions=taken.transactions,
         ops=bytes(ops),
         tx=taken.tx,
         ordinal=taken.ordinal,
@@ -384,7 +446,7 @@ def _run(
     described = replace(
         header,
         rows=len(run),
-        counted=len(run) - out.ops.count(MOVED),
+        counted=sum(batch.ops[index] != MOVED for index, _ in run),
         first=out.origin_of(0),
         last=out.origin_of(len(run) - 1),
         schema=schema.schema_id,

@@ -7,16 +7,23 @@ function of the registers and the rule, and of nothing else.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from itertools import takewhile
+
+import xxhash
 
 from gravity.batch import INSERT, READ, REMOVES_ROW, Column, Value
 from gravity.plan import Resolution
 from gravity.position import Position
 
 Row = tuple[Value, ...]
+
+_MOMENT_TYPES = ("datetime", "timestamp", "date")
+_FRACTION_TYPES = ("datetime", "timestamp", "time")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +42,7 @@ class Change:
     position: Position
     op: int
     ets: int
-    """Commit time (running maximum); 0 for a snapshot's read."""
+    """Commit time (running maximum); ignored for a snapshot's read."""
     row: Row
     shape: Shape
 
@@ -47,6 +54,7 @@ class Register:
     position: Position
     op: int
     ets: int
+    """Latest commit time of a change of this row at this source; 0 while it is known from reads only."""
     row: Row | None
     """None: the source has deleted it."""
     shape: Shape
@@ -62,6 +70,7 @@ Registers = Mapping[str, Register]
 
 def register(old: Register | None, change: Change) -> Register:
     """The register after `change`, whatever order changes arrive in."""
+    # A snapshot read says nothing about when the row was written: any real change beats it.
     ets = 0 if change.op == READ else change.ets
     if old is not None:
         ets = max(ets, old.ets)
@@ -90,17 +99,16 @@ def resolve(registers: Registers, rule: Resolution) -> Outcome | None:
     if not taking_part:
         return None
     if rule.strategy == "timestamp-latest":
-        order = _by_time(taking_part, rule)
+        winner, candidates = _by_time(taking_part, rule)
     else:
-        order = _by_priority(taking_part, rule)
-    winner = order[0]
-    if not taking_part[winner].live:
+        winner, candidates = _by_priority(taking_part, rule)
+    if not candidates:
         return Outcome(winner, None, taking_part[winner].shape.columns)
-    return _filled(winner, [source for source in order if taking_part[source].live], taking_part)
+    return _filled(candidates, taking_part)
 
 
-def _by_time(registers: Registers, rule: Resolution) -> list[str]:
-    """Sources from the latest to the earliest; a tie goes to the better rank."""
+def _by_time(registers: Registers, rule: Resolution) -> tuple[str, list[str]]:
+    """The winner, and the live rows later than every delete; latest first, ties to the better rank."""
 
     def age(source: str) -> tuple[int, Decimal, int]:
         reg = registers[source]
@@ -109,34 +117,38 @@ def _by_time(registers: Registers, rule: Resolution) -> list[str]:
             return (1, Decimal(reg.ets), -rule.ranks[source])
         return (*_comparable(reg, rule.timestamp_column), -rule.ranks[source])
 
-    return sorted(registers, key=age, reverse=True)
+    order = sorted(registers, key=age, reverse=True)
+    return order[0], list(takewhile(lambda source: registers[source].live, order))
 
 
 def _comparable(reg: Register, column: str) -> tuple[int, Decimal]:
-    """The column's value as a number that also compares with commit times; NULL lowest."""
-    index = next((i for i, c in enumerate(reg.shape.columns) if c.name == column), None)
-    value = reg.row[index] if index is not None and reg.row is not None else None
-    if value is None:
-        return (0, Decimal(0))
-    if isinstance(value, int | float):
-        return (1, Decimal(value))
-    if isinstance(value, bytes):
-        return (1, Decimal(int.from_bytes(value)))
+    """The column's value as a number: (1, value), or (0, 0), lowest, where there is none.
+
+    Dates become microseconds since 1970 UTC, so that they also compare with commit times.
+    """
+    assert reg.row is not None
+    cells = zip(reg.shape.columns, reg.row, strict=True)
+    type_, value = next(((c.type, cell) for c, cell in cells if c.name == column), ("", None))
     try:
-        moment = datetime.fromisoformat(value).replace(tzinfo=UTC)
-    except ValueError:
-        try:
-            return (1, Decimal(value))
-        except InvalidOperation:
+        if value is None:
             return (0, Decimal(0))
-    whole = int(moment.replace(microsecond=0).timestamp())
-    return (1, Decimal(whole * 1_000_000 + moment.microsecond))
+        if isinstance(value, bytes):
+            return (1, Decimal(int.from_bytes(value)))
+        if isinstance(value, str) and type_.startswith(_MOMENT_TYPES):
+            moment = datetime.fromisoformat(value).replace(tzinfo=UTC)
+            whole = int(moment.replace(microsecond=0).timestamp())
+            return (1, Decimal(whole * 1_000_000 + moment.microsecond))
+        number = Decimal(value)
+    except (ValueError, InvalidOperation):
+        # A zero date, or text that is no number.
+        return (0, Decimal(0))
+    return (1, number) if number.is_finite() else (0, Decimal(0))
 
 
-def _by_priority(registers: Registers, rule: Resolution) -> list[str]:
-    """Sources by how good their opinion is; a live row that a better delete hides comes last.
+def _by_priority(registers: Registers, rule: Resolution) -> tuple[str, list[str]]:
+    """The winner, and the live rows that no delete hides; best rank first.
 
-    The first is the winner: the best live row that no delete hides, else the best of the deletes.
+    With no such row the best of the deletes decides.
     """
     rank = rule.ranks
     deletes = [source for source, reg in registers.items() if not reg.live]
@@ -150,27 +162,24 @@ def _by_priority(registers: Registers, rule: Resolution) -> list[str]:
             for delete in deletes
         )
 
-    visible = sorted(
-        (source for source, reg in registers.items() if reg.live and not hidden(source)),
-        key=rank.__getitem__,
-    )
-    deletes.sort(key=rank.__getitem__)
-    rest = sorted(registers.keys() - set(visible) - set(deletes), key=rank.__getitem__)
-    return [*visible, *deletes, *rest]
+    visible = [source for source, reg in registers.items() if reg.live and not hidden(source)]
+    visible.sort(key=rank.__getitem__)
+    return visible[0] if visible else min(deletes, key=rank.__getitem__), visible
 
 
-def _filled(winner: str, live: Sequence[str], registers: Registers) -> Outcome:
-    """The winner's row, and for columns it lacks the next candidate's values.
+def _filled(candidates: Sequence[str], registers: Registers) -> Outcome:
+    """The first candidate's row, and for columns it lacks the next ones' values.
 
     Left as they are in the target, such columns would depend on the order of arrival.
     """
+    winner = candidates[0]
     best = registers[winner]
     assert best.row is not None
     columns, row = best.shape.columns, best.row
     filled_from: list[str] = []
-    for source in live[1:]:
+    for source in candidates[1:]:
         other = registers[source]
-        if other.shape.schema_id == best.shape.schema_id:
+        if other.shape is best.shape or other.shape.schema_id == best.shape.schema_id:
             continue
         present = {column.name for column in columns}
         extra = [i for i, column in enumerate(other.shape.columns) if column.name not in present]
@@ -183,21 +192,21 @@ def _filled(winner: str, live: Sequence[str], registers: Registers) -> Outcome:
 
 
 def normalised(row: Row, columns: Sequence[Column]) -> dict[str, object]:
-    """The row such that two rows are equal exactly when a target would hold the same.
+    """The row such that rows that are equal here are equal in a target.
 
     1.0 and 1.00 are one DECIMAL, `10:00:00` and `10:00:00.000` one time.
     """
-    result: dict[str, object] = {}
-    for column, value in zip(columns, row, strict=True):
-        if isinstance(value, str):
-            if column.type.startswith("decimal"):
-                result[column.name] = Decimal(value).normalize()
-                continue
-            if column.type.startswith(("datetime", "timestamp", "time")) and "." in value:
-                result[column.name] = value.rstrip("0").rstrip(".")
-                continue
-        result[column.name] = value
-    return result
+    return {
+        column.name: _normalised_text(value, column.type) if isinstance(value, str) else value
+        for column, value in zip(columns, row, strict=True)
+    }
+
+
+def _normalised_text(value: str, type_: str) -> str:
+    # By text and not by number: arithmetic would round a DECIMAL of up to 65 digits.
+    if "." in value and type_.startswith(("decimal", *_FRACTION_TYPES)):
+        return value.rstrip("0").rstrip(".")
+    return value
 
 
 def same_outcome(one: Outcome | None, other: Outcome | None) -> bool:
@@ -211,34 +220,42 @@ def same_outcome(one: Outcome | None, other: Outcome | None) -> bool:
     return normalised(one.row, one.columns) == normalised(other.row, other.columns)
 
 
-def conflict_kind(before: Registers, change: Change, rule: Resolution) -> str | None:
+def rule_tag(rule: Resolution) -> str:
+    """8 hex digits that differ when the rule does."""
+    text = json.dumps(asdict(rule), sort_keys=True)
+    return xxhash.xxh32_hexdigest(text.encode())
+
+
+def conflict_kind(
+    before: Registers, change: Change, rule: Resolution, outcome: Outcome | None
+) -> str | None:
     """Which conflict `change` meets in the opinions that stood before it; None when there is none.
 
-    `insert_insert`, `update_update`, `update_delete` (a change of a row that another source has
-    deleted, or the other way about), `update_after_delete` (the change is older than that delete),
-    `delete_stale` (the delete is not followed) and `delete_missing`.
+    `outcome` is what the opinions come to with it. Kinds: `insert_insert`; `update_update`;
+    `update_delete`, a change of a row that another source has deleted, or the other way about;
+    `update_after_delete`, such a change that is older than the delete; `delete_stale`, a delete that
+    is not followed; `delete_missing`, a delete of a row that nobody has.
     """
     if change.source not in rule.ranks:
         return None
-    others = {s: reg for s, reg in before.items() if s != change.source and s in rule.ranks}
-    live = [reg for reg in others.values() if reg.live]
+    mine = before.get(change.source)
+    others = [reg for s, reg in before.items() if s != change.source and s in rule.ranks]
+    live = [reg for reg in others if reg.live]
     if change.op in REMOVES_ROW:
-        mine = before.get(change.source)
         if not live:
             return "delete_missing" if mine is None or not mine.live else None
-        after = dict(before)
-        after[change.source] = register(before.get(change.source), change)
-        outcome = resolve(after, rule)
-        return (
-            "delete_stale" if outcome is not None and outcome.row is not None else "update_delete"
-        )
+        stands = outcome is not None and outcome.row is not None
+        return "delete_stale" if stands else "update_delete"
+    if mine is not None and mine.row == change.row:
+        return None  # The source says nothing new, such as in a second snapshot.
     mine_row = normalised(change.row, change.shape.columns)
     for reg in live:
         assert reg.row is not None
         if normalised(reg.row, reg.shape.columns) != mine_row:
             both_new = change.op in (INSERT, READ) and reg.op in (INSERT, READ)
             return "insert_insert" if both_new else "update_update"
-    deletes = [reg.ets for reg in others.values() if not reg.live]
+    deletes = [reg.ets for reg in others if not reg.live]
     if deletes and not live:
-        return "update_after_delete" if change.ets <= max(deletes) else "update_delete"
+        ets = 0 if change.op == READ else change.ets
+        return "update_after_delete" if ets <= max(deletes) else "update_delete"
     return None

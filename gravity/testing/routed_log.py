@@ -1,0 +1,107 @@
+"""Messages of a routed topic, as a router would write them for one source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from gravity.batch import MOVED, ChangeBatch, TableSchema, Transaction, Value
+from gravity.codec import encode_batch, encode_record
+from gravity.header import RoutedHeader, RoutedKind
+from gravity.position import Position
+
+RoutedMessage = tuple[RoutedHeader, bytes]
+EPOCH_US = 1_700_000_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class RowChange:
+    """One row change in a transaction of its own."""
+
+    op: str
+    """A letter of IUDRM."""
+    row: tuple[Value, ...]
+    ets: int
+    """Seconds; made microseconds since 1970 in the batch."""
+    offset: int | None = None
+    """Where its transaction starts in the binlog; None: right after the one before."""
+    epoch: int = 1
+    ordinal: int = 0
+
+
+@dataclass(slots=True)
+class RoutedLog:
+    """One source's messages for one partition, numbered as a collector numbers them."""
+
+    source: str
+    plan: int = 1
+    seq: int = 0
+    offset: int = 1000
+    """Where the last transaction started in the source's binlog."""
+    made: list[RoutedMessage] = field(default_factory=list)
+
+    def rows(
+        self, schema: TableSchema, changes: Sequence[RowChange], *, table: str = ""
+    ) -> RoutedMessage:
+        """A batch of changes; `table` names the table at the target."""
+        transactions = []
+        for change in changes:
+            if change.offset is None:
+                self.offset += 100
+            at = self.offset if change.offset is None else change.offset
+            ets = EPOCH_US + change.ets * 1_000_000
+            transactions.append(Transaction(f"0-1-{at}", 1, at, ets, ets))
+        ops = "".join(change.op for change in changes).encode()
+        batch = ChangeBatch(
+            source=self.source,
+            epoch=changes[0].epoch,
+            schema=schema,
+            transactions=transactions,
+            ops=ops,
+            tx=list(range(len(changes))),
+            ordinal=[change.ordinal for change in changes],
+            columns=[list(values) for values in zip(*(c.row for c in changes), strict=True)],
+        )
+        header = RoutedHeader(
+            RoutedKind.ROWS,
+            self.source,
+            self._next_seq(),
+            first=0,
+            last=len(changes) - 1,
+            rows=len(changes),
+            counted=len(changes) - ops.count(MOVED),
+            from_=Position(changes[0].epoch, 1, transactions[0].offset),
+            to=Position(changes[0].epoch, 1, transactions[-1].offset + 1),
+            ets=transactions[-1].ets,
+            plan=self.plan,
+            table=table or f"{schema.database}.{schema.table}",
+            schema=schema.schema_id,
+        )
+        return self._add(header, encode_batch(batch))
+
+    def marker(self) -> RoutedMessage:
+        """A marker: everything made so far has passed."""
+        here = Position(1, 1, self.offset + 1)
+        header = RoutedHeader(
+            RoutedKind.MARKER, self.source, self._next_seq(), from_=here, to=here, plan=self.plan
+        )
+        record = {
+            "source": self.source, "seq": self.seq, "next_position": str(here), "gtids": "0-1-9", "ets": 0,
+            "time_us": 1,
+        }  # fmt: skip
+        return self._add(header, encode_record("marker", record))
+
+    def note(self, filtered: int) -> RoutedMessage:
+        """Says how many rows of the newest message were filtered."""
+        header = RoutedHeader(
+            RoutedKind.NOTE, self.source, self.seq, part=1 << 16, filtered=filtered, plan=self.plan
+        )
+        return self._add(header, b"")
+
+    def _next_seq(self) -> int:
+        self.seq += 1
+        return self.seq
+
+    def _add(self, header: RoutedHeader, value: bytes) -> RoutedMessage:
+        self.made.append((header, value))
+        return header, value
