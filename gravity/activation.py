@@ -1,0 +1,201 @@
+"""Activation: makes the topics, looks at the sources' tables, puts the routing plan in force.
+
+`gravity run` and `gravity topics` activate; the stages only look the newest plan up. A plan's number
+never has two contents, even when two activations run at once: **the first record written under a
+number wins**, whoever wrote it, and an activation that lost repeats the winner's record, so that
+readers, who take the last record of a key, see it again. Whoever activates next mends what a killed
+loser left.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import structlog
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+
+from gravity.catalog import read_catalog
+from gravity.errors import TransientError
+from gravity.kafka.admin import TopicAdmin
+from gravity.kafka.control import ControlTopic
+from gravity.kafka.reader import LogReader
+from gravity.mysql import MysqlSession
+from gravity.plan import RoutingPlan, SourceTable, compile_plan
+from gravity.topic import Topics, TopicSpec, plan_key
+
+if TYPE_CHECKING:
+    from gravity.config import Config
+    from gravity.config.source import Source
+
+log = structlog.get_logger()
+
+_PLAN_PREFIX: Final = plan_key(0).removesuffix("0")
+_CLIENT: Final = "gravity-activation"
+_ROUNDS_MAX: Final = 100
+"""Plans that other activations may put in front of ours before we give up."""
+
+Result = TypeVar("Result")
+
+
+def activate(config: Config, *, offline: bool = False, timeout_s: float = 60.0) -> RoutingPlan:
+    """The plan in force for `config` from now on; written under the next number only if it is new.
+
+    `offline` leaves the sources alone: what an earlier plan knew of their tables stays.
+
+    Raises:
+        TransientError: Kafka or a source did not answer within `timeout_s`.
+        FatalError: a source refuses us, a topic has other partitions, or the plan can't be made.
+        ConfigError: what is needed to connect is missing.
+    """
+    config.require_runnable()
+    topics = Topics(config.kafka.topic_prefix)
+    admin = TopicAdmin(config.kafka)
+    patiently(lambda: admin.partition_counts(timeout_s=5.0), timeout_s)
+    make_topics(admin, [TopicSpec(topics.control, 1, "compact")], timeout_s)
+    tables = [] if offline else source_tables(config, timeout_s)
+    plans = _PlanLog(config, topics.control, timeout_s)
+    try:
+        plan = _put_in_force(config, tables, plans, offline=offline)
+    finally:
+        plans.close()
+    topics = replace(topics, resolver_epoch=plan.resolver_epoch)
+    make_topics(admin, installation_topics(config, topics), timeout_s)
+    return plan
+
+
+def installation_topics(config: Config, topics: Topics) -> list[TopicSpec]:
+    """Every topic between the stages of this installation."""
+    return topics.all_specs(
+        [source.name for source in config.sources],
+        [target.name for target in config.targets],
+        config.kafka.partitions,
+    )
+
+
+def make_topics(admin: TopicAdmin, specs: list[TopicSpec], timeout_s: float) -> list[str]:
+    """Creates the topics that are missing, returns their names once every broker knows them."""
+    made = patiently(lambda: admin.ensure(specs), timeout_s)
+
+    def known() -> None:
+        missing = {spec.name for spec in specs} - admin.partition_counts().keys()
+        if missing:
+            raise TransientError(f"topics are not there yet: {', '.join(sorted(missing))}")
+
+    patiently(known, timeout_s)
+    return made
+
+
+def source_tables(config: Config, timeout_s: float) -> list[SourceTable]:
+    """The tables of all sources that the configuration includes; the sources are asked side by side."""
+    if not config.sources:
+        return []
+    with ThreadPoolExecutor(max_workers=min(16, len(config.sources))) as pool:
+        answers = list(pool.map(lambda source: _tables_of(source, timeout_s), config.sources))
+    return [table for tables in answers for table in tables]
+
+
+def _tables_of(source: Source, timeout_s: float) -> list[SourceTable]:
+    def ask() -> list[SourceTable]:
+        with MysqlSession(source, kind="source") as session:
+            found = read_catalog(session.query, source.selects, session.literal)
+        return [
+            SourceTable(source.name, table.schema, table.unique_secondary)
+            for table in found.values()
+        ]
+
+    tables = patiently(ask, timeout_s)
+    if not tables:
+        log.warning(
+            "source_has_no_tables",
+            source=source.name,
+            reason="no table of it is included: correct `databases`, `tables` or `exclude`, or the account's grants",
+        )
+    return tables
+
+
+def patiently(step: Callable[[], Result], timeout_s: float) -> Result:
+    """What `step` gives; while it raises TransientError it is tried again, at most for `timeout_s`."""
+    retrying = Retrying(
+        retry=retry_if_exception_type(TransientError),
+        stop=stop_after_delay(timeout_s),
+        wait=wait_exponential_jitter(initial=0.1, max=3.0, jitter=0.1),
+        reraise=True,
+    )
+    return retrying(step)
+
+
+class _PlanLog:
+    """The plans of the control topic by the rule of the first record."""
+
+    def __init__(self, config: Config, topic: str, timeout_s: float) -> None:
+        self._topic = topic
+        self._timeout_s = timeout_s
+        self._reader = LogReader(config.kafka, _CLIENT)
+        self._control = ControlTopic(config.kafka, topic, _CLIENT)
+
+    def first_records(self) -> dict[int, Any]:
+        """Plan number to content, the first that was written; mends numbers whose last record differs."""
+        first: dict[int, Any] = {}
+        last: dict[int, Any] = {}
+        for number, record in patiently(self._records, self._timeout_s):
+            first.setdefault(number, record)
+            last[number] = record
+        for number, record in first.items():
+            if last[number] != record:
+                self._control.write(plan_key(number), record)
+        return first
+
+    def write(self, plan: RoutingPlan) -> None:
+        """Appends `plan` under its number."""
+        self._control.write(plan_key(plan.version), plan.to_json())
+
+    def _records(self) -> list[tuple[int, Any]]:
+        low, high = self._reader.bounds(self._topic, 0)
+        return [
+            (int(key.removeprefix(_PLAN_PREFIX)), json.loads(message.value))
+            for message in self._reader.read(self._topic, 0, low, high)
+            if message.value is not None
+            and (key := (message.key or b"").decode()).startswith(_PLAN_PREFIX)
+        ]
+
+    def close(self) -> None:
+        """Gives the connections up."""
+        self._reader.close()
+        self._control.close()
+
+
+def _put_in_force(
+    config: Config, tables: list[SourceTable], plans: _PlanLog, *, offline: bool
+) -> RoutingPlan:
+    records = plans.first_records()
+    for _ in range(_ROUNDS_MAX):
+        previous = RoutingPlan.from_json(records[max(records)]) if records else None
+        plan = _next_plan(config, tables, previous, offline=offline)
+        if previous is not None and plan.version == previous.version:
+            return previous
+        plans.write(plan)
+        records = plans.first_records()
+        if records[plan.version] == json.loads(json.dumps(plan.to_json())):
+            log.info("plan_activated", plan=plan.version)
+            return plan
+    raise TransientError(
+        f"{_ROUNDS_MAX} other activations came first",
+        remedy="is something starting `gravity run` or `gravity topics` over and over?",
+    )
+
+
+def _next_plan(
+    config: Config, tables: list[SourceTable], previous: RoutingPlan | None, *, offline: bool
+) -> RoutingPlan:
+    plan = compile_plan(config, tables, previous)
+    if previous is None or plan is previous:
+        return plan
+    plan = replace(plan, resolver_epoch=previous.resolver_epoch)
+    if offline:
+        known = {target: dict(previous.feeding.get(target, {})) for target in plan.feeding}
+        plan = replace(plan, feeding=known)
+    return previous if plan.same_content(previous) else plan
