@@ -50,7 +50,7 @@ class Park(Model):
 ConstraintAction = Literal["hold", "dlq"]
 
 
-def _park(value: Any) -> Any:  # noqa: ANN401 — raw YAML in, raw YAML out
+def _park(value: Any) -> Any:
     return {"then": value, "park": "0s"} if value in ("hold", "dlq") else value
 
 
@@ -72,7 +72,8 @@ class Constraint(Model):
 
 class ConflictRule(Model):
     """How conflicts in some tables are resolved. Of all rules the first that matches is used,
-    and a rule that names a table before one with a wildcard."""
+    and a rule that names a table before one with a wildcard.
+    """
 
     tables: Patterns = Field(
         ("*",), description="Source tables it is for. `table:` and `match: {table:}` say the same."

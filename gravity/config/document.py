@@ -82,4 +82,3 @@ class Config(Model):
         if not self.targets:
             problems.append(missing("targets", "", "name at least one"))
         require(problems)
-

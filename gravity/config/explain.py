@@ -47,7 +47,9 @@ def _problem(details: ErrorDetails, model: type[BaseModel], tree: Tree) -> Probl
     here = tree.find(location)
     if kind == "extra_forbidden":
         key = str(location[-1])
-        return Problem(here.place, "unknown key", nearest_name(key, known_keys(model, location[:-1])))
+        return Problem(
+            here.place, "unknown key", nearest_name(key, known_keys(model, location[:-1]))
+        )
     if kind == "missing":
         key = str(location[-1])
         place = here.place
@@ -107,12 +109,15 @@ def _walk(model: type[BaseModel], path: Path) -> list[Any]:
             found = [part for member in tagged for part in _members(member)]
             continue
         found = [
-            part for _, member in found for child in _children(member, step) for part in _members(child)
+            part
+            for _, member in found
+            for child in _children(member, step)
+            for part in _members(child)
         ]
     return [member for _, member in found]
 
 
-def _members(annotation: Any, tag: object = None) -> Iterator[tuple[object, Any]]:  # noqa: ANN401
+def _members(annotation: Any, tag: object = None) -> Iterator[tuple[object, Any]]:
     """The plain types behind unions and annotations, each with its union tag."""
     origin = get_origin(annotation)
     if origin is Annotated:
@@ -126,7 +131,7 @@ def _members(annotation: Any, tag: object = None) -> Iterator[tuple[object, Any]
         yield tag, annotation
 
 
-def _children(annotation: Any, step: str | int) -> Iterator[Any]:  # noqa: ANN401
+def _children(annotation: Any, step: str | int) -> Iterator[Any]:
     origin = get_origin(annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         field = spelt_fields(annotation).get(str(step))

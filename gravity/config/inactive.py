@@ -50,9 +50,7 @@ INACTIVE: tuple[InactivePart, ...] = (
     InactivePart(("failover",), "primary and backup targets are all fed alike"),
     InactivePart(("monitoring", "metrics"), "thresholds are not watched"),
     InactivePart(("alerts",), "nobody is told"),
-    InactivePart(
-        ("merge", "strategy"), "sources are read in parallel", _other_than("parallel")
-    ),
+    InactivePart(("merge", "strategy"), "sources are read in parallel", _other_than("parallel")),
     InactivePart(
         ("conflict-resolution", "default-strategy"), _UNRESOLVED, _one_of("merge", "error-stop")
     ),
@@ -70,6 +68,4 @@ def inactive_notices(tree: Tree) -> Iterator[Notice]:
         for found in tree.select(*part.path):
             empty = found.value is None or found.value == [] or found.value == {}
             if not empty and part.applies(found):
-                yield Notice(
-                    found.place, f"accepted, not yet active: for now {part.meanwhile}"
-                )
+                yield Notice(found.place, f"accepted, not yet active: for now {part.meanwhile}")

@@ -55,7 +55,9 @@ def at(key: str, message: str, nearest: str = "") -> PydanticCustomError:
 
 def missing(part: str, key: str, remedy: str) -> Problem:
     """The problem that something is about to be used although its `key` was left out."""
-    return Problem(Place("configuration", 0, 0, f"{part}: {key}" if key else part), f"missing: {remedy}")
+    return Problem(
+        Place("configuration", 0, 0, f"{part}: {key}" if key else part), f"missing: {remedy}"
+    )
 
 
 def require(problems: Iterable[Problem]) -> None:
@@ -77,7 +79,9 @@ def parse_duration(text: str) -> timedelta:
     """
     match = _DURATION.fullmatch(text.strip())
     if match is None:
-        raise ValueError("a span of time needs a number and a unit, such as 500ms, 30s, 10m, 2h or 7d")
+        raise ValueError(
+            "a span of time needs a number and a unit, such as 500ms, 30s, 10m, 2h or 7d"
+        )
     return timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
 
 
@@ -154,7 +158,7 @@ Condition = Annotated[str, AfterValidator(_condition)]
 """An SQL expression over the columns of one row."""
 
 
-def _list_of(item: Any, description: str) -> dict[str, Any]:  # noqa: ANN401 — a JSON value
+def _list_of(item: Any, description: str) -> dict[str, Any]:
     return {"anyOf": [item, {"type": "array", "items": item}], "description": description}
 
 

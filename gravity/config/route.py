@@ -201,7 +201,7 @@ class ShardTarget(Model):
     weight: PositiveInt = Field(1, description="Its share, for weighted and consistent hashing.")
 
 
-def _shard_target(value: Any) -> Any:  # noqa: ANN401 — raw YAML in, raw YAML out
+def _shard_target(value: Any) -> Any:
     return {"target": value} if isinstance(value, str) else value
 
 
@@ -237,7 +237,9 @@ class RoutingRule(Model):
     key: Annotated[
         tuple[str, ...],
         BeforeValidator(_one_or_many),
-        WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+        WithJsonSchema(
+            {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+        ),
     ] = Field((), description="Column (or columns) that decides.")
     targets: tuple[ShardTargetForm, ...] = Field(
         (), description="The targets: names, or `{target, residues, weight}`."

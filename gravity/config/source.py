@@ -56,9 +56,7 @@ class Source(Model):
     databases: DatabasePatterns = Field(
         ("*",), description="Databases to read. The server's own are never read."
     )
-    tables: Patterns = Field(
-        ("*",), description="Tables to read: `users`, `shop.users`, `temp_*`."
-    )
+    tables: Patterns = Field(("*",), description="Tables to read: `users`, `shop.users`, `temp_*`.")
     exclude: Patterns = Field((), description="Tables to leave out of `tables`.")
     server_id: int | None = Field(
         None,

@@ -185,4 +185,3 @@ def _port_notice(native: int, http: int) -> str:
         f"{native} is ClickHouse's native protocol port; rows are written over HTTP, so {http} is "
         f"used; write port: {http} (or the server's http_port)"
     )
-

@@ -218,7 +218,7 @@ class UntypedTarget(TargetTables):
         yield missing(f"target {self.name}", "type", f"say one of {', '.join(TARGET_TYPES)}")
 
 
-def _type_of(value: Any) -> str:  # noqa: ANN401 — pydantic hands over raw input or a model
+def _type_of(value: Any) -> str:
     kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
     return UNTYPED if kind is None else str(kind)
 

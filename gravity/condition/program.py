@@ -1,0 +1,369 @@
+"""A condition made into Python for one table: a column at a time, NULL as MySQL has it.
+
+Every predicate becomes two Python expressions over one row's operands: when it is surely true, and when
+it is surely false; where it is neither, it is NULL. AND, OR and NOT only combine these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple, cast
+
+from gravity.batch import Column, Value
+from gravity.condition.collation import like_matcher, like_matcher_bytes, regexp_matcher
+from gravity.condition.expression import (
+    Among,
+    Arithmetic,
+    ColumnName,
+    Compare,
+    CompareOperator,
+    ConditionError,
+    Constant,
+    Expression,
+    IsNull,
+    IsTruth,
+    Like,
+    Logic,
+    Negative,
+    Not,
+    Predicate,
+    Regexp,
+    columns_of,
+    parse_expression,
+)
+from gravity.condition.number import (
+    EXACT,
+    divide,
+    divide_float,
+    divide_whole,
+    remainder,
+    remainder_float,
+)
+from gravity.condition.operand import Frame, Kind, Operand, describe, loop
+
+Evaluator = Callable[[Mapping[str, Sequence[Value]], int], list[bool | None]]
+
+CODE_LENGTH_MAX = 1_000_000
+"""Characters of Python for one condition; only XOR within XOR within XOR comes near it."""
+
+_PYTHON_OPERATORS: Mapping[CompareOperator, str] = {
+    "=": "==",
+    "<>": "!=",
+    "<": "<",
+    "<=": "<=",
+    ">": ">",
+    ">=": ">=",
+}
+
+
+class Verdict(NamedTuple):
+    """A predicate in Python: when it is true, when it is false, and the operands it looks at."""
+
+    true: str
+    false: str
+    inputs: frozenset[str]
+
+    @property
+    def value(self) -> str:
+        """True, False or None."""
+        return f"(True if {self.true} else False if {self.false} else None)"
+
+
+ALWAYS_NULL = Verdict("False", "False", frozenset())
+
+
+def _inputs(operands: Iterable[Operand]) -> frozenset[str]:
+    return frozenset(operand.code for operand in operands if not operand.is_constant)
+
+
+class _Compiler:
+    """Writes one expression into a frame."""
+
+    def __init__(self, columns: Iterable[Column]) -> None:
+        self.frame = Frame(columns)
+
+    def verdict(self, node: Expression) -> Verdict:
+        """The predicate that `node` is; a value counts as true where it is not 0."""
+        match node:
+            case Compare(operator, left, right):
+                return self.compare(operator, self.operand(left), self.operand(right))
+            case Among(operand, choices):
+                return self.among(self.operand(operand), [self.operand(c) for c in choices])
+            case Like(operand, pattern, escape):
+                return self.like(self.operand(operand), pattern, escape)
+            case Regexp(operand, pattern):
+                found = self.as_text(self.operand(operand), "REGEXP")
+                return self.matching(
+                    found, regexp_matcher(pattern, found.collation), f"regexp {pattern!r}"
+                )
+            case IsNull(operand):
+                return self.is_null(operand)
+            case IsTruth(operand, truth):
+                inner = self.verdict(operand)
+                wanted = inner.true if truth else inner.false
+                return Verdict(wanted, f"(not {wanted})", inner.inputs)
+            case Not(operand):
+                inner = self.verdict(operand)
+                return Verdict(inner.false, inner.true, inner.inputs)
+            case Logic(operator, operands):
+                return _combine(operator, [self.verdict(part) for part in operands])
+            case _:
+                return self.truth(self.operand(node))
+
+    def operand(self, node: Expression) -> Operand:
+        """The value that `node` is; a predicate's is 1, 0 or NULL."""
+        match node:
+            case ColumnName(name):
+                return self.frame.column(name)
+            case Constant(value):
+                return self.frame.constant(
+                    value, str(value).upper() if isinstance(value, bool) else None
+                )
+            case Negative(inner):
+                return self.negative(self.operand(inner))
+            case Arithmetic(operator, left, right):
+                return self.arithmetic(operator, self.operand(left), self.operand(right))
+            case _:
+                verdict = self.verdict(node)
+                return self.frame.computed("int", verdict.value, verdict.inputs, "a comparison")
+
+    def negative(self, operand: Operand) -> Operand:
+        """Minus `operand`."""
+        value = self.frame.numeric(operand)
+        if value.is_null:
+            return value
+        kind: Kind = value.kind if value.kind in ("decimal", "float") else "int"
+        # Python's minus would round a decimal to the thread's precision.
+        code = (
+            f"{self.frame.name(EXACT.minus)}({value.code})"
+            if kind == "decimal"
+            else f"-{value.code}"
+        )
+        guarded = f"({code} if {value.present} else None)"
+        return self.frame.computed(kind, guarded, _inputs([value]), f"-{operand.text}")
+
+    def arithmetic(self, operator: str, left: Operand, right: Operand) -> Operand:
+        """`left operator right`; NULL where either is, and where a divisor is 0."""
+        text = f"{left.text} {operator} {right.text}"
+        left, right = self.frame.numeric(left), self.frame.numeric(right)
+        if left.is_null or right.is_null:
+            return self.frame.constant(None)
+        kinds = {left.kind, right.kind}
+        if "float" in kinds:
+            if operator == "DIV":
+                raise ConditionError(
+                    f"DIV of a float or text: {text}", remedy="use / or whole numbers and decimals"
+                )
+            left, right = self.frame.approximate(left), self.frame.approximate(right)
+            kind: Kind = "float"
+        else:
+            exact = operator == "/" or (operator != "DIV" and "decimal" in kinds)
+            kind = "decimal" if exact else "int"
+        code = self._arithmetic_code(operator, kind, left, right)
+        guarded = f"({code} if {left.present} and {right.present} else None)"
+        return self.frame.computed(kind, guarded, _inputs([left, right]), text)
+
+    def _arithmetic_code(self, operator: str, kind: Kind, left: Operand, right: Operand) -> str:
+        functions: dict[str, Callable[..., object]] = {
+            "/": divide_float if kind == "float" else divide,
+            "%": remainder_float if kind == "float" else remainder,
+            "DIV": divide_whole,
+        }
+        if kind == "decimal":
+            # Python's operators would round to the thread's precision.
+            functions |= {"+": EXACT.add, "-": EXACT.subtract, "*": EXACT.multiply}
+        if operator in functions:
+            return f"{self.frame.name(functions[operator])}({left.code}, {right.code})"
+        return f"({left.code} {operator} {right.code})"
+
+    def compare(self, operator: CompareOperator, left: Operand, right: Operand) -> Verdict:
+        """`left operator right`."""
+        if operator == "<=>":
+            return self.null_safe_equal(left, right)
+        if left.is_null or right.is_null:
+            return ALWAYS_NULL
+        left, right = self.frame.alike(left, right)
+        test = f"{left.code} {_PYTHON_OPERATORS[operator]} {right.code}"
+        present = f"{left.present} and {right.present}"
+        return Verdict(
+            f"({present} and {test})", f"({present} and not {test})", _inputs([left, right])
+        )
+
+    def null_safe_equal(self, left: Operand, right: Operand) -> Verdict:
+        """`left <=> right`: NULL equals NULL, and nothing else."""
+        if left.is_null or right.is_null:
+            both = left.is_null and right.is_null
+            other = right if left.is_null else left
+            test = "True" if both else f"({other.code} is None)"
+        else:
+            left, right = self.frame.alike(left, right)
+            test = f"({left.code} == {right.code})"
+        return Verdict(test, f"(not {test})", _inputs([left, right]))
+
+    def among(self, operand: Operand, choices: list[Operand]) -> Verdict:
+        """`operand IN (choices)`: by a set where all choices are constants of one form."""
+        if operand.is_null:
+            return ALWAYS_NULL
+        values = [choice for choice in choices if not choice.is_null]
+        pairs = [self.frame.alike(operand, choice) for choice in values]
+        if (
+            all(choice.is_constant for choice in values)
+            and len({left.code for left, _ in pairs}) == 1
+        ):
+            left = pairs[0][0]
+            members = self.frame.name(frozenset(right.value for _, right in pairs))
+            true = f"({left.present} and {left.code} in {members})"
+            false = f"({left.present} and {left.code} not in {members})"
+            if len(values) < len(choices):
+                false = "False"  # Not among the others, but NULL might be it.
+            return Verdict(true, false, _inputs([left]))
+        return _combine("OR", [self.compare("=", operand, choice) for choice in choices])
+
+    def like(self, operand: Operand, pattern: str, escape: str) -> Verdict:
+        """`operand LIKE pattern`."""
+        what = f"like {pattern!r} {escape!r}"
+        if operand.kind == "bytes":
+            return self.matching(operand, like_matcher_bytes(pattern, escape), what)
+        operand = self.as_text(operand, "LIKE")
+        return self.matching(operand, like_matcher(pattern, escape, operand.collation), what)
+
+    def as_text(self, operand: Operand, operator: str) -> Operand:
+        """`operand` as MySQL prints it.
+
+        Raises:
+            ConditionError: how it is printed is not known here.
+        """
+        if operand.kind in ("int", "year") and operand.is_column:
+            return self.frame.converted(operand, "text", str, "text")
+        printed = operand.kind in ("text", "label", "null")
+        if printed or (operand.is_column and operand.kind in ("decimal", "day", "moment", "time")):
+            return operand
+        raise ConditionError(f"{operator} of {describe(operand)}", remedy="use it on a text column")
+
+    def matching(self, operand: Operand, matches: Callable[..., bool], what: str) -> Verdict:
+        """Whether `operand` matches, each distinct value tried once."""
+        if operand.is_null:
+            return ALWAYS_NULL
+        found = self.frame.converted(operand, "int", matches, what)
+        return Verdict(f"({found.code} is True)", f"({found.code} is False)", _inputs([found]))
+
+    def is_null(self, node: Expression) -> Verdict:
+        """`node IS NULL`, which any column can answer."""
+        if isinstance(node, Predicate):
+            inner = self.verdict(node)
+            known = f"({inner.true} or {inner.false})"
+            return Verdict(f"(not {known})", known, inner.inputs)
+        operand = self.operand(node)
+        return Verdict(
+            f"({operand.code} is None)", f"({operand.code} is not None)", _inputs([operand])
+        )
+
+    def truth(self, operand: Operand) -> Verdict:
+        """A value as a predicate: true where it is not 0."""
+        if operand.is_null:
+            return ALWAYS_NULL
+        operand = self.frame.numeric(operand)
+        present = operand.present
+        return Verdict(
+            f"({present} and {operand.code} != 0)",
+            f"({present} and {operand.code} == 0)",
+            _inputs([operand]),
+        )
+
+    def evaluator(self, node: Expression) -> Evaluator:
+        """The finished function."""
+        verdict = self.verdict(node)
+        body = [*self.frame.lines, f"return [{verdict.value} for {loop(verdict.inputs)}]"]
+        source = "def evaluate(columns, rows):\n" + "".join(f"    {line}\n" for line in body)
+        if len(source) > CODE_LENGTH_MAX:
+            raise ConditionError("too long a condition", remedy="split it into several rules")
+        # The source is made of operators and generated names only; every value of the user's is
+        # reached through `names`.
+        exec(compile(source, "<condition>", "exec"), self.frame.names)  # noqa: S102
+        return cast(Evaluator, self.frame.names["evaluate"])
+
+
+def _combine(operator: str, parts: Sequence[Verdict]) -> Verdict:
+    inputs = frozenset[str]().union(*(part.inputs for part in parts))
+    if operator == "AND":
+        true = " and ".join(part.true for part in parts)
+        false = " or ".join(part.false for part in parts)
+        return Verdict(f"({true})", f"({false})", inputs)
+    if operator == "OR":
+        true = " or ".join(part.true for part in parts)
+        false = " and ".join(part.false for part in parts)
+        return Verdict(f"({true})", f"({false})", inputs)
+    known = " and ".join(f"({part.true} or {part.false})" for part in parts)
+    odd = " ^ ".join(f"bool({part.true})" for part in parts)
+    return Verdict(f"({known} and {odd})", f"({known} and not ({odd}))", inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """An SQL condition over the columns of one row."""
+
+    text: str
+    """As the user wrote it."""
+    columns: tuple[str, ...]
+    """The columns it looks at, as written; MySQL's column names know no case."""
+    _expression: Expression = field(repr=False)
+    _evaluators: dict[tuple[Column, ...], Evaluator] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+    def check(self, schema: Iterable[Column]) -> None:
+        """Returns if the condition can be evaluated on a table of these columns.
+
+        Raises:
+            ConditionError: the table lacks a column, or has one of a type that can't be used so.
+        """
+        self._evaluator(schema)
+
+    def evaluate(
+        self, columns: Mapping[str, Sequence[Value]], schema: Iterable[Column], rows: int
+    ) -> list[bool | None]:
+        """Whether each of `rows` rows meets the condition; None where it is NULL.
+
+        `columns` holds the rows' values by column name as `schema` spells it, at least for the columns
+        of the condition. Timestamps are compared in UTC.
+
+        Raises:
+            ConditionError: as `check`.
+        """
+        return self._evaluator(schema)(columns, rows)
+
+    def _evaluator(self, schema: Iterable[Column]) -> Evaluator:
+        by_name = {column.name.lower(): column for column in schema}
+        missing = [name for name in self.columns if name.lower() not in by_name]
+        if missing:
+            raise ConditionError(
+                f"the table has no column {', '.join(missing)}",
+                where=self.text,
+                remedy=f"its columns are {', '.join(column.name for column in by_name.values())}",
+            )
+        key = tuple(by_name[name.lower()] for name in self.columns)
+        evaluator = self._evaluators.get(key)
+        if evaluator is None:
+            try:
+                evaluator = _Compiler(key).evaluator(self._expression)
+            except ConditionError as error:
+                raise ConditionError(
+                    error.what, where=error.where or self.text, remedy=error.remedy
+                ) from error
+            except (RecursionError, MemoryError):
+                raise ConditionError("nested too deeply", where=self.text) from None
+            self._evaluators[key] = evaluator
+        return evaluator
+
+
+@lru_cache(maxsize=1024)
+def compile_condition(text: str) -> Condition:
+    """The condition that `text` says, in MySQL's SQL.
+
+    Raises:
+        ConditionError: not SQL, or something in it that is not supported; the text says what is.
+    """
+    expression = parse_expression(text)
+    return Condition(text, columns_of(expression), expression)
