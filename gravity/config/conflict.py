@@ -71,8 +71,9 @@ class Constraint(Model):
 
 
 class ConflictRule(Model):
-    """How conflicts in some tables are resolved. Of all rules the first that matches is used,
-    and a rule that names a table before one with a wildcard.
+    """How conflicts in some tables are resolved.
+
+    The first rule that matches is used, and one that names the table before one with a wildcard.
     """
 
     tables: Patterns = Field(

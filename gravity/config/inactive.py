@@ -66,6 +66,6 @@ def inactive_notices(tree: Tree) -> Iterator[Notice]:
     """A notice for each part of `tree` that has no effect yet, in the order of `INACTIVE`."""
     for part in INACTIVE:
         for found in tree.select(*part.path):
-            empty = found.value is None or found.value == [] or found.value == {}
+            empty = found.value in (None, [], {})
             if not empty and part.applies(found):
                 yield Notice(found.place, f"accepted, not yet active: for now {part.meanwhile}")

@@ -99,7 +99,8 @@ def _duration(value: object) -> object:
     if isinstance(value, timedelta):
         return value
     if not isinstance(value, str):
-        raise ValueError("a span of time needs a unit, such as 500ms, 30s, 10m, 2h or 7d")
+        # Pydantic collects value errors only.
+        raise ValueError("a span of time needs a unit, such as 500ms, 30s, 10m, 2h or 7d")  # noqa: TRY004
     return parse_duration(value)
 
 

@@ -51,8 +51,8 @@ def check_names(tree: Tree) -> list[Problem]:
 def _names(tree: Tree, path: tuple[str, ...]) -> Iterator[Tree]:
     """The names at `path`: one text, or a list of texts or of `{target: name}`."""
     for found in tree.select(*path):
-        for name in found.items or [found]:
-            name = name.mapping.get("target", name)
+        for item in found.items or [found]:
+            name = item.mapping.get("target", item)
             if isinstance(name.value, str):
                 yield name
 

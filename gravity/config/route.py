@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal, InvalidOperation
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -294,11 +295,9 @@ def _check_ranges(ranges: Sequence[Range]) -> None:
         int(end.as_tuple().exponent) for b in bounds for end in (b.low, b.high) if end is not None
     ]
     step = Decimal(1).scaleb(min([*exponents, 0]))
-    lowest = Decimal("-Infinity")
-    order = sorted(
-        range(len(ranges)), key=lambda i: lowest if bounds[i].low is None else bounds[i].low
-    )
-    for before, after in zip(order, order[1:], strict=False):
+    lows = [Decimal("-Infinity") if b.low is None else b.low for b in bounds]
+    order = sorted(range(len(ranges)), key=lows.__getitem__)
+    for before, after in pairwise(order):
         end, start = bounds[before].high, bounds[after].low
         key = f"ranges.{after}.range"
         if end is None or start is None or start <= end:
