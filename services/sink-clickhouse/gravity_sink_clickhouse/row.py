@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
+from typing import Any
 
 from gravity.batch import REMOVES_ROW, ChangeBatch, Value
 from gravity.column import ColumnType
@@ -92,12 +93,8 @@ class _Encoder:
             return "%s", _texts(values)
         elif kind.kind == "bytes":
             return "%s", _each(values, _bytes_text)  # type: ignore[arg-type]
-        if None in values:
-            text: Callable[[Value], str] = repr if kind.kind == "double" else str
-            return "%s", _each(values, text)
-        if kind.kind == "long":
-            return "%d", values
-        return ("%r" if kind.kind == "double" else "%s"), values
+        # str() of a number is its shortest text that reads back equal.
+        return "%s", (_or_null(values) if None in values else values)
 
     def _without_null(self, field: Field, values: Sequence[Value]) -> list[Value]:
         filler = _filler(field.kind)
@@ -136,9 +133,16 @@ class _Encoder:
 
 
 def _texts(values: Sequence[Value]) -> Sequence[Value]:
-    if None in values:
+    texts: Any = values
+    has_null = None in texts
+    present = [text for text in texts if text is not None] if has_null else texts
+    if _needs_escape("".join(present)):
         return _each(values, escape)  # type: ignore[arg-type]
-    return _each(values, escape) if _needs_escape("".join(values)) else values  # type: ignore[arg-type]
+    return _or_null(values) if has_null else values
+
+
+def _or_null(values: Sequence[Value]) -> list[Value]:
+    return [NULL if value is None else value for value in values]
 
 
 def _each(values: Sequence[Value], text: Callable[[Value], str]) -> list[Value]:
@@ -168,9 +172,13 @@ def encode_lines(
         encoder.column(field, batch.columns[index])
         for index, field in zip(wanted, fields, strict=True)
     ]
-    columns.append(("%d", range(first_version, first_version + count)))
-    columns.append(("%d", [op in REMOVES_ROW for op in batch.ops]))
+    columns.append(("%s", range(first_version, first_version + count)))
     template = "\t".join(directive for directive, _ in columns)
+    if REMOVES_ROW.isdisjoint(batch.ops):
+        template += "\t0"
+    else:
+        columns.append(("", [op in REMOVES_ROW for op in batch.ops]))
+        template += "\t%d"
     lines = [template % row for row in zip(*(values for _, values in columns), strict=True)]
     if not encoder.refused:
         return Lines(list(range(count)), lines, [])

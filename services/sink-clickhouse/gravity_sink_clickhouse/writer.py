@@ -6,6 +6,7 @@ The only module here that knows clickhouse-connect.
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -123,9 +124,15 @@ class _Block:
     """Lines of one table and one shape, and where each came from."""
 
     fit: Fit
-    messages: list[Admitted] = field(default_factory=list)
-    origins: list[tuple[Admitted, int]] = field(default_factory=list)
+    parts: list[tuple[int, Admitted, list[int]]] = field(default_factory=list)
+    """(first line, message, the message's row of each line)."""
     lines: list[str] = field(default_factory=list)
+
+    def origin(self, line: int) -> tuple[Admitted, int]:
+        """The message and the row that a line came from."""
+        at = bisect_right(self.parts, line, key=lambda part: part[0]) - 1
+        start, message, rows = self.parts[at]
+        return message, rows[line - start]
 
 
 class ClickhouseLane:
@@ -200,8 +207,7 @@ class ClickhouseLane:
             first = row_version(header.resolver_epoch, header.out_seq, 0)
             lines = encode_lines(batch, fit.wanted, fit.fields, first)
             refusals += [Refusal(message, row, "range", reason) for row, reason in lines.refused]
-            block.messages.append(message)
-            block.origins += [(message, row) for row in lines.rows]
+            block.parts.append((len(block.lines), message, lines.rows))
             block.lines += lines.lines
         return blocks
 
@@ -217,7 +223,7 @@ class ClickhouseLane:
             )
         except PoisonError as error:
             if end - start == 1:
-                message, row = block.origins[start]
+                message, row = block.origin(start)
                 refusals.append(Refusal(message, row, str(code_of(error)), error.what))
                 return
             half = (start + end) // 2
@@ -226,7 +232,7 @@ class ClickhouseLane:
 
     def _token(self, block: _Block, start: int, end: int) -> str:
         """Names this content and no other: the topic by its identity, the messages by their numbers."""
-        first, last = block.messages[0].header.out_seq, block.messages[-1].header.out_seq
+        first, last = block.parts[0][1].header.out_seq, block.parts[-1][1].header.out_seq
         token = f"{self._around.topic_id}:{self._partition}:{first}-{last}:{block.fit.table}:{block.fit.shape}"
         return token if (start, end) == (0, len(block.lines)) else f"{token}:{start}-{end}"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from gravity.batch import REMOVES_ROW, ChangeBatch, Value
 
@@ -44,16 +45,21 @@ def literal(value: Value) -> str:
 
 def _column_texts(values: Sequence[Value]) -> tuple[str, Sequence[Value]]:
     """A printf directive and what to feed it: most columns need no work per value."""
-    if None in values:
-        return "%s", [literal(value) for value in values]
-    first = values[0]
+    has_null = None in values
+    first = next((value for value in values if value is not None), None)
     if isinstance(first, str):
-        if "'" in "".join(values):  # type: ignore[arg-type]
-            return "%s", [quote_text(value) for value in values]  # type: ignore[arg-type]
+        texts: Any = values
+        if has_null:
+            if "'" in "".join([text for text in texts if text is not None]):
+                return "%s", [literal(value) for value in values]
+            return "%s", ["NULL" if text is None else f"'{text}'" for text in texts]
+        if "'" in "".join(texts):
+            return "'%s'", [text.replace("'", "''") for text in texts]
         return "'%s'", values
-    if isinstance(first, bytes):
-        return "X'%s'", [value.hex() for value in values]  # type: ignore[union-attr]
-    return ("%d" if isinstance(first, int) else "%r"), values
+    if isinstance(first, bytes) or first is None:
+        return "%s", [literal(value) for value in values]
+    # str() of a float is the shortest text that reads back as the same float64.
+    return "%s", (["NULL" if value is None else value for value in values] if has_null else values)
 
 
 def row_texts(rows: Sequence[Row]) -> list[str]:
