@@ -12,12 +12,26 @@ from typing import Final
 from gravity.batch import TableSchema, Value
 from gravity.errors import FatalError
 from gravity_collector.row_reader import ABSENT, ReadImage, build_reader
-from gravity_collector.table_map import Collation, StoredColumn, TableMap, parse_table_map
+from gravity_collector.table_map import (
+    Collation,
+    Dialect,
+    StoredColumn,
+    TableMap,
+    dialect_of,
+    parse_table_map,
+)
 
 Row = tuple[Value, ...]
 """A row image: one cell a column, in the table's order."""
 
-__all__ = ["ABSENT", "PartialImageError", "Row", "RowUnreadableError", "TableDecoder", "TableDecoders"]
+__all__ = [
+    "ABSENT",
+    "PartialImageError",
+    "Row",
+    "RowUnreadableError",
+    "TableDecoder",
+    "TableDecoders",
+]
 
 PATTERNS_MAX: Final = 256
 """Readers compiled for one table before rows of new NULL patterns are read column by column."""
@@ -63,7 +77,9 @@ class TableDecoder:
             RowUnreadableError: the bytes do not fit the table.
         """
         row_at = at + self._row_head_bytes
-        (image,) = self._heads.get(body[at:row_at]) or self._image_decoders(body, at, 1, partial=partial)
+        (image,) = self._heads.get(body[at:row_at]) or self._image_decoders(
+            body, at, 1, partial=partial
+        )
         at = row_at
         rows: list[Row] = []
         append = rows.append
@@ -84,7 +100,9 @@ class TableDecoder:
     def updates(self, body: bytes, at: int, *, partial: bool = False) -> list[tuple[Row, Row]]:
         """The rows of an update event, before and after; otherwise as `rows`."""
         row_at = at + self._update_head_bytes
-        before, after = self._heads.get(body[at:row_at]) or self._image_decoders(body, at, 2, partial=partial)
+        before, after = self._heads.get(body[at:row_at]) or self._image_decoders(
+            body, at, 2, partial=partial
+        )
         at = row_at
         rows: list[tuple[Row, Row]] = []
         append = rows.append
@@ -109,7 +127,9 @@ class TableDecoder:
             raise self._damaged(f"its last row ends {at - end} bytes after the event")
         return rows
 
-    def _image_decoders(self, body: bytes, at: int, count: int, *, partial: bool) -> tuple[_ImageDecoder, ...]:
+    def _image_decoders(
+        self, body: bytes, at: int, count: int, *, partial: bool
+    ) -> tuple[_ImageDecoder, ...]:
         """The decoders of the event's `count` images a row, by how the event begins."""
         columns = len(self.schema.columns)
         number = _to_length_encoded(columns)
@@ -117,7 +137,9 @@ class TableDecoder:
         head = body[at : at + len(number) + count * width]
         if not head.startswith(number) or len(head) != len(number) + count * width:
             raise self._damaged(f"the event does not begin as one of {columns} columns")
-        found = tuple(self._image_decoder(head[len(number) + i * width :][:width]) for i in range(count))
+        found = tuple(
+            self._image_decoder(head[len(number) + i * width :][:width]) for i in range(count)
+        )
         for decoder in found:
             if not decoder.is_full and not partial:
                 raise PartialImageError(
@@ -136,7 +158,9 @@ class TableDecoder:
         here = [bool(bitmap[i >> 3] >> (i & 7) & 1) for i in range(len(self.schema.columns))]
         if not any(here):
             raise self._damaged("the event has no columns")
-        decoder = self._images[bitmap] = _ImageDecoder(self.table_map.stored, here, self._patterns_max)
+        decoder = self._images[bitmap] = _ImageDecoder(
+            self.table_map.stored, here, self._patterns_max
+        )
         return decoder
 
     @property
@@ -150,7 +174,9 @@ class TableDecoder:
             remedy="check the source's binlog with mysqlbinlog --verify-binlog-checksum; else snapshot the table again",
         )
 
-    def _unreadable(self, error: Exception, image: _ImageDecoder, body: bytes, at: int) -> RowUnreadableError:
+    def _unreadable(
+        self, error: Exception, image: _ImageDecoder, body: bytes, at: int
+    ) -> RowUnreadableError:
         column = image.first_unreadable(body, at)
         if column is None:
             return self._damaged(f"{type(error).__name__} {error}")
@@ -161,7 +187,9 @@ class TableDecoder:
 class _ImageDecoder:
     """The readers of row images that hold the same columns, by their bytes of NULL bits."""
 
-    def __init__(self, stored: Sequence[StoredColumn], here: Sequence[bool], patterns_max: int) -> None:
+    def __init__(
+        self, stored: Sequence[StoredColumn], here: Sequence[bool], patterns_max: int
+    ) -> None:
         self._stored = stored
         self._here = here
         self._patterns_max = patterns_max
@@ -175,7 +203,11 @@ class _ImageDecoder:
         return len(self._present) == len(self._stored)
 
     def absent_names(self, schema: TableSchema) -> list[str]:
-        return [column.name for column, is_here in zip(schema.columns, self._here, strict=True) if not is_here]
+        return [
+            column.name
+            for column, is_here in zip(schema.columns, self._here, strict=True)
+            if not is_here
+        ]
 
     def reader(self, null: bytes) -> ReadImage:
         """A reader for images whose bytes of NULL bits are `null`."""
@@ -211,7 +243,9 @@ class _ImageDecoder:
 
     def _single_readers(self) -> list[tuple[int, ReadImage]]:
         if not self._singles:
-            self._singles = [build_reader([self._stored[index]], [True], [False]) for index in self._present]
+            self._singles = [
+                build_reader([self._stored[index]], [True], [False]) for index in self._present
+            ]
         return list(zip(self._present, self._singles, strict=True))
 
     def _column_by_column(self, nulls: Sequence[bool]) -> ReadImage:
@@ -244,6 +278,14 @@ class TableDecoders:
     def __init__(self, collations: Mapping[int, Collation]) -> None:
         self._collations = collations
         self._by_body: dict[bytes, TableDecoder] = {}
+        self._dialect: Dialect | None = None
+
+    def read_from(self, server_version: str) -> None:
+        """Tells which server wrote the file that is read now, by its FORMAT_DESCRIPTION event."""
+        dialect = dialect_of(server_version)
+        if dialect != self._dialect:
+            self._dialect = dialect
+            self._by_body.clear()
 
     def of(self, body: bytes) -> TableDecoder:
         """The decoder for a TABLE_MAP event's body (without header and checksum).
@@ -255,5 +297,11 @@ class TableDecoders:
     def _add(self, body: bytes) -> TableDecoder:
         if len(self._by_body) >= TABLES_MAX:
             self._by_body.clear()
-        decoder = self._by_body[body[6:]] = TableDecoder(parse_table_map(body, self._collations))
+        if self._dialect is None:
+            raise RowUnreadableError(
+                "rows come before the event that describes the binlog's format"
+            )
+        decoder = self._by_body[body[6:]] = TableDecoder(
+            parse_table_map(body, self._collations, self._dialect)
+        )
         return decoder

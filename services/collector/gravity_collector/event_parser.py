@@ -60,17 +60,25 @@ _ROW_EVENTS: Final = {
 }
 # These can be made up by the server for one connection, and then stand nowhere in the file.
 _RARE: Final = frozenset((_ROTATE, _FORMAT, _HEARTBEAT, _HEARTBEAT_2, _MARIADB_GTID_LIST))
-_STATEMENT_REMEDY: Final = "SET GLOBAL binlog_format=ROW, reconnect the writers, and snapshot the table again"
+_STATEMENT_REMEDY: Final = (
+    "SET GLOBAL binlog_format=ROW, reconnect the writers, and snapshot the table again"
+)
 _UNREADABLE: Final = {
     6: ("LOAD DATA was logged as a statement", _STATEMENT_REMEDY),
     17: ("LOAD DATA was logged as a statement", _STATEMENT_REMEDY),
     18: ("LOAD DATA was logged as a statement", _STATEMENT_REMEDY),
     26: ("the source lost events (incident)", "snapshot its tables again"),
-    38: ("an XA transaction was prepared", "end XA transactions in one phase, or exclude the source"),
+    38: (
+        "an XA transaction was prepared",
+        "end XA transactions in one phase, or exclude the source",
+    ),
     39: ("a JSON column was updated in part", "SET GLOBAL binlog_row_value_options=''"),
     40: ("a transaction is compressed", "SET GLOBAL binlog_transaction_compression=OFF"),
     42: ("a GTID has a tag", "SET GTID_NEXT without a tag in the writers"),
-    **{kind: ("an event is compressed", "SET GLOBAL log_bin_compress=OFF") for kind in range(165, 172)},
+    **{
+        kind: ("an event is compressed", "SET GLOBAL log_bin_compress=OFF")
+        for kind in range(165, 172)
+    },
 }
 _MARIADB_GTID_FORM: Final = struct.Struct("<QIB")
 _MARIADB_STANDALONE, _MARIADB_PREPARED_XA, _MARIADB_COMPLETED_XA = 0x01, 0x40, 0x80
@@ -100,7 +108,9 @@ class EventParser:
     `source` names the source in errors. With `verify_checksums`, each event's CRC32 is checked.
     """
 
-    def __init__(self, source: str, decoders: TableDecoders, *, verify_checksums: bool = True) -> None:
+    def __init__(
+        self, source: str, decoders: TableDecoders, *, verify_checksums: bool = True
+    ) -> None:
         self.file_name = ""
         self.file_index = 0
         self.next_offset = 0
@@ -206,7 +216,11 @@ class EventParser:
     def _split(self, data: bytes) -> int:
         """Handles all whole packets in `data`; gives where the first incomplete one starts."""
         view, at, end = memoryview(data), 0, len(data)
-        unpack, checksum_at, plain = _HEAD.unpack_from, _CHECKSUM.unpack_from, self._plain_handlers.get
+        unpack, checksum_at, plain = (
+            _HEAD.unpack_from,
+            _CHECKSUM.unpack_from,
+            self._plain_handlers.get,
+        )
         checksum_bytes, offset = self._checksum_bytes or 0, self.next_offset
         verify, is_long = self._verify and checksum_bytes, bool(self._long)
         while end - at >= _HEAD_BYTES:
@@ -218,7 +232,11 @@ class EventParser:
             if handler is None or status or stop - size - 5 != at or is_long:
                 self._on_packet(data[at + _PACKET_HEADER_BYTES : stop])
                 plain, checksum_bytes = self._plain_handlers.get, self._checksum_bytes or 0
-                offset, verify, is_long = self.next_offset, self._verify and checksum_bytes, bool(self._long)
+                offset, verify, is_long = (
+                    self.next_offset,
+                    self._verify and checksum_bytes,
+                    bool(self._long),
+                )
                 at = stop
                 continue
             body_end = stop - checksum_bytes
@@ -253,7 +271,9 @@ class EventParser:
         status = payload[0]
         if status == _ERROR:
             code = int.from_bytes(payload[1:3], "little")
-            raise ServerMessageError(code, payload[3:].decode(errors="replace").partition("#")[2][5:])
+            raise ServerMessageError(
+                code, payload[3:].decode(errors="replace").partition("#")[2][5:]
+            )
         if status == _EOF and len(payload) < 9:  # noqa: PLR2004 - longer ones are data in the MySQL protocol
             self.is_at_end = True
             return
@@ -264,10 +284,14 @@ class EventParser:
     def _on_event(self, event: bytes) -> None:
         seconds, kind, server_id, size, log_pos, flags = _EVENT_HEAD.unpack_from(event)
         if size != len(event):
-            raise self._unreadable(f"an event of type {kind} says {size} bytes and has {len(event)}")
+            raise self._unreadable(
+                f"an event of type {kind} says {size} bytes and has {len(event)}"
+            )
         if self._checksum_bytes is None and kind == _ROTATE:
             # The made-up ROTATE comes before the format is known. Its own checksum tells whether there is one.
-            has = crc32(event[:-_CHECKSUM_BYTES]) == int.from_bytes(event[-_CHECKSUM_BYTES:], "little")
+            has = crc32(event[:-_CHECKSUM_BYTES]) == int.from_bytes(
+                event[-_CHECKSUM_BYTES:], "little"
+            )
             checksum_bytes = _CHECKSUM_BYTES if has else 0
         elif kind == _FORMAT:
             checksum_bytes = _CHECKSUM_BYTES
@@ -275,7 +299,9 @@ class EventParser:
             checksum_bytes = self._checksum_bytes or 0
         # A format event always has room for a checksum; the byte before tells whether it is filled in.
         if checksum_bytes and self._verify and (kind != _FORMAT or event[-1 - _CHECKSUM_BYTES]):
-            if crc32(memoryview(event)[:-_CHECKSUM_BYTES]) != int.from_bytes(event[-_CHECKSUM_BYTES:], "little"):
+            if crc32(memoryview(event)[:-_CHECKSUM_BYTES]) != int.from_bytes(
+                event[-_CHECKSUM_BYTES:], "little"
+            ):
                 raise self._wrong_checksum()
         if not flags & _ARTIFICIAL:
             self._advance(log_pos, size)
@@ -287,10 +313,14 @@ class EventParser:
             what, remedy = _UNREADABLE[kind]
             raise self._unreadable(what, remedy)
         elif kind not in _SKIPPED and not flags & _IGNORABLE:
-            raise self._unreadable(f"an event has type {kind}, which this version of gravity does not know")
+            raise self._unreadable(
+                f"an event has type {kind}, which this version of gravity does not know"
+            )
 
     def _wrong_checksum(self) -> UnreadableEventError:
-        return self._unreadable("an event's checksum is wrong", "check the source's disk and network")
+        return self._unreadable(
+            "an event's checksum is wrong", "check the source's disk and network"
+        )
 
     def _advance(self, log_pos: int, size: int) -> None:
         """Moves on to the end of an event, which the header tells modulo 4 GiB; 0 = it has none."""
@@ -308,7 +338,8 @@ class EventParser:
         return UnreadableEventError(
             what,
             where=f"source {self._source}, near {self.file_name}:{self.next_offset}",
-            remedy=remedy or "check the binlog with mysqlbinlog; else snapshot the source's tables again",
+            remedy=remedy
+            or "check the binlog with mysqlbinlog; else snapshot the source's tables again",
         )
 
     def _on_rotate(self, body: bytes, seconds: int, *_: int) -> None:
@@ -320,7 +351,9 @@ class EventParser:
         self.file_index = file_index_of(self.file_name)
         self._tables.clear()
         # Made up by the server, it has no time; one that stands in the file has.
-        self._events.append(Rotate(self.file_name, self.file_index, self.next_offset, artificial=not seconds))
+        self._events.append(
+            Rotate(self.file_name, self.file_index, self.next_offset, artificial=not seconds)
+        )
 
     def _on_format(self, body: bytes, *_: int) -> None:
         version = body[2:52].partition(b"\0")[0].decode(errors="replace")
@@ -328,8 +361,11 @@ class EventParser:
         if algorithm > 1:
             raise self._unreadable(f"the binlog's checksum algorithm {algorithm} is not known")
         self._checksum_bytes = _CHECKSUM_BYTES if algorithm else 0
-        self._plain_handlers = {kind: handle for kind, handle in self._handlers.items() if kind not in _RARE}
+        self._plain_handlers = {
+            kind: handle for kind, handle in self._handlers.items() if kind not in _RARE
+        }
         self._tables.clear()
+        self._decoders.read_from(version)
         self._events.append(FormatDescription(version, has_checksums=bool(algorithm)))
 
     def _on_heartbeat(self, *_: object) -> None:
@@ -375,13 +411,17 @@ class EventParser:
     def _on_gtid_list(self, body: bytes, *_: int) -> None:
         count = int.from_bytes(body[:4], "little") & 0x0FFFFFFF
         parts = (struct.unpack_from("<IIQ", body, 4 + 16 * i) for i in range(count))
-        self._events.append(GtidList(tuple(f"{domain}-{server}-{number}" for domain, server, number in parts)))
+        self._events.append(
+            GtidList(tuple(f"{domain}-{server}-{number}" for domain, server, number in parts))
+        )
 
     def _on_table_map(self, body: bytes, *_: int) -> None:
         try:
             self._tables[body[:6]] = self._decoders.of(body)
         except GravityError as error:
-            error.where = f"source {self._source}, {error.where}, near {self.file_name}:{self.next_offset}"
+            error.where = (
+                f"source {self._source}, {error.where}, near {self.file_name}:{self.next_offset}"
+            )
             raise
 
     def _rows_handler(self, op: int, header_bytes: int) -> _Handler:
@@ -422,7 +462,8 @@ class EventParser:
             self._events.append(Rollback(self.file_index, self.next_offset))
         elif means is Meaning.ROW_CHANGE:
             raise self._unreadable(
-                f"a change of rows was logged as a statement: {statement.sql[:200]!r}", _STATEMENT_REMEDY
+                f"a change of rows was logged as a statement: {statement.sql[:200]!r}",
+                _STATEMENT_REMEDY,
             )
         elif means is Meaning.ROLLBACK_TO_SAVEPOINT:
             raise self._unreadable(
@@ -453,5 +494,7 @@ def file_index_of(file_name: str) -> int:
     """
     number = file_name.rpartition(".")[2]
     if not number.isdecimal():
-        raise PositionLostError(f"binlog file name {file_name!r} has no number", remedy="check log_bin at the source")
+        raise PositionLostError(
+            f"binlog file name {file_name!r} has no number", remedy="check log_bin at the source"
+        )
     return int(number)

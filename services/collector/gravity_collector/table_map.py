@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final, TypeVar
 
 from gravity.batch import Column, TableSchema
@@ -61,7 +62,7 @@ _ENUM, _SET, _VECTOR, _BLOB, _VAR_STRING, _STRING, _GEOMETRY = 247, 248, 242, 25
 _YEAR = 13
 _ONE_BYTE = frozenset((_FLOAT, _DOUBLE, 17, 18, 19, _VECTOR, _JSON, _BLOB, _GEOMETRY))
 _NO_BYTES = frozenset((1, 2, 3, 8, 9, 10, _YEAR, 14))
-_NUMERIC = frozenset((1, 2, 3, 8, 9, _FLOAT, _DOUBLE, _DECIMAL))  # Not YEAR, although the stock reader says so.
+_NUMERIC = frozenset((1, 2, 3, 8, 9, _FLOAT, _DOUBLE, _DECIMAL))
 _CHARACTER = frozenset((_STRING, _VAR_STRING, _VARCHAR, _BLOB))
 _REFUSED: Final = {
     7: "old TIMESTAMP",
@@ -72,7 +73,14 @@ _REFUSED: Final = {
     141: "compressed VARCHAR",
 }
 
-_SIGNEDNESS, _DEFAULT_CHARSET, _COLUMN_CHARSET, _COLUMN_NAME, _SET_LABELS, _ENUM_LABELS = 1, 2, 3, 4, 5, 6
+_SIGNEDNESS, _DEFAULT_CHARSET, _COLUMN_CHARSET, _COLUMN_NAME, _SET_LABELS, _ENUM_LABELS = (
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+)
 _SIMPLE_KEY, _KEY_WITH_PREFIX, _LABEL_DEFAULT_CHARSET, _LABEL_COLUMN_CHARSET = 8, 9, 10, 11
 _VISIBILITY, _DIMENSIONS = 12, 13
 
@@ -113,7 +121,42 @@ class _Bytes:
         return self.take(length).decode()
 
 
-def parse_table_map(body: bytes, collations: Mapping[int, Collation]) -> TableMap:
+class YearSign(Enum):
+    """Whether the list of signs in a TABLE_MAP has one for YEAR columns: it depends on the server's version."""
+
+    THERE = "there"
+    MISSING = "missing"
+    UNKNOWN = "unknown"
+
+
+# MySQL 8.0.15 leaves it out (seen); the function that puts it in came in 2020, with 8.0.23 at the latest;
+# 8.0.29 and 9.7 write it (seen), as does MariaDB (11.4 seen).
+_LAST_WITHOUT_YEAR_SIGN: Final = (8, 0, 15)
+_FIRST_WITH_YEAR_SIGN: Final = (8, 0, 23)
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """In what servers differ when they write TABLE_MAP events."""
+
+    year_sign: YearSign
+    geometry_has_charset: bool
+    """Whether the list of character sets has one for GEOMETRY columns."""
+
+
+def dialect_of(server_version: str) -> Dialect:
+    """A server's dialect, by the version in its FORMAT_DESCRIPTION event."""
+    if "mariadb" in server_version.lower():
+        return Dialect(YearSign.THERE, geometry_has_charset=True)
+    numbers = server_version.partition("-")[0].split(".")
+    version = tuple(int(number) for number in numbers if number.isdecimal())
+    if version >= _FIRST_WITH_YEAR_SIGN:
+        return Dialect(YearSign.THERE, geometry_has_charset=False)
+    is_old = version <= _LAST_WITHOUT_YEAR_SIGN
+    return Dialect(YearSign.MISSING if is_old else YearSign.UNKNOWN, geometry_has_charset=False)
+
+
+def parse_table_map(body: bytes, collations: Mapping[int, Collation], dialect: Dialect) -> TableMap:
     """The table that `body` (a TABLE_MAP event without header and checksum) describes.
 
     `collations` is the source's own table of collations by number.
@@ -138,7 +181,14 @@ def parse_table_map(body: bytes, collations: Mapping[int, Collation]) -> TableMa
         while not reader.is_at_end:
             field = reader.take(1)[0]
             fields[field] = _Bytes(reader.take(reader.number()))
-        return _assemble(database, table, layout, nullable, fields, collations)
+        unsigned = _unsigned(fields, layout, dialect.year_sign, where)
+        has_charset = _is_character_or_geometry if dialect.geometry_has_charset else _is_character
+        text_collations = _collations(
+            fields, _DEFAULT_CHARSET, _COLUMN_CHARSET, layout, has_charset
+        )
+        return _assemble(
+            database, table, layout, nullable, unsigned, text_collations, fields, collations
+        )
     except (UnknownColumnTypeError, UnknownCharsetError) as error:
         raise TableMapUnreadableError(error.what, where=where, remedy=error.remedy) from error
     except (IndexError, KeyError, ValueError, ZeroDivisionError) as error:
@@ -206,14 +256,19 @@ def _assemble(  # noqa: PLR0913 - the parts of one event
     table: str,
     layout: Sequence[_Layout],
     nullable: Sequence[bool],
+    unsigned: Sequence[bool],
+    text_collations: Sequence[int | None],
     fields: Mapping[int, _Bytes],
     collations: Mapping[int, Collation],
 ) -> TableMap:
     names = _names(fields, len(layout), f"table {database}.{table}")
-    unsigned = _spread(layout, _is_numeric, _signedness(fields, layout), default=False)
-    text_collations = _collations(fields, _DEFAULT_CHARSET, _COLUMN_CHARSET, layout, _is_character)
-    label_collations = _collations(fields, _LABEL_DEFAULT_CHARSET, _LABEL_COLUMN_CHARSET, layout, _is_labelled)
-    enum_labels, set_labels = iter(_labels(fields.get(_ENUM_LABELS))), iter(_labels(fields.get(_SET_LABELS)))
+    label_collations = _collations(
+        fields, _LABEL_DEFAULT_CHARSET, _LABEL_COLUMN_CHARSET, layout, _is_labelled
+    )
+    enum_labels, set_labels = (
+        iter(_labels(fields.get(_ENUM_LABELS))),
+        iter(_labels(fields.get(_SET_LABELS))),
+    )
     dimensions = iter(fields[_DIMENSIONS].numbers() if _DIMENSIONS in fields else ())
     columns: list[Column] = []
     stored: list[StoredColumn] = []
@@ -224,7 +279,9 @@ def _assemble(  # noqa: PLR0913 - the parts of one event
         labels: tuple[str, ...] = ()
         if _is_labelled(item) and charset is not None:
             decode = decoder_of(charset) if charset != "binary" else bytes.decode
-            labels = tuple(decode(raw) for raw in next(enum_labels if item.type_byte == _ENUM else set_labels))
+            labels = tuple(
+                decode(raw) for raw in next(enum_labels if item.type_byte == _ENUM else set_labels)
+            )
         column_type = from_table_map(
             type_byte=item.type_byte,
             metadata=item.metadata,
@@ -246,7 +303,9 @@ def _assemble(  # noqa: PLR0913 - the parts of one event
         )
         stored.append(StoredColumn(item.type_byte, item.size, column_type, charset))
     return TableMap(
-        TableSchema(database, table, tuple(columns), _key(fields)), tuple(stored), _invisible(fields, len(layout))
+        TableSchema(database, table, tuple(columns), _key(fields)),
+        tuple(stored),
+        _invisible(fields, len(layout)),
     )
 
 
@@ -261,19 +320,44 @@ def _names(fields: Mapping[int, _Bytes], count: int, where: str) -> list[str]:
     return [reader.text(reader.number()) for _ in range(count)]
 
 
-def _signedness(fields: Mapping[int, _Bytes], layout: Sequence[_Layout]) -> list[bool]:
-    if _SIGNEDNESS not in fields:
-        return []
-    raw = fields[_SIGNEDNESS].raw
-    return _bits_from_high(raw, min(len(raw) * 8, sum(map(_is_numeric, layout))))
+def _unsigned(
+    fields: Mapping[int, _Bytes], layout: Sequence[_Layout], year_sign: YearSign, where: str
+) -> list[bool]:
+    """Whether each column is unsigned."""
+    raw = fields[_SIGNEDNESS].raw if _SIGNEDNESS in fields else b""
+    bits = _bits_from_high(raw, len(raw) * 8)
+    without = _spread(layout, _is_numeric, bits, default=False)
+    if year_sign is YearSign.MISSING:
+        return without
+    with_year = _spread(layout, _is_numeric_or_year, bits, default=False)
+    if year_sign is YearSign.UNKNOWN and any(
+        one != other
+        for one, other, item in zip(without, with_year, layout, strict=True)
+        if _is_numeric(item)
+    ):
+        raise TableMapUnreadableError(
+            "which columns are unsigned can't be told: the table has a YEAR column, and MySQL 8.0.16 to 8.0.22"
+            " differ in how they log it",
+            where=where,
+            remedy="update the source's server, or exclude the table",
+        )
+    return with_year
 
 
 def _is_numeric(item: _Layout) -> bool:
     return item.type_byte in _NUMERIC
 
 
+def _is_numeric_or_year(item: _Layout) -> bool:
+    return item.type_byte in _NUMERIC or item.type_byte == _YEAR
+
+
 def _is_character(item: _Layout) -> bool:
     return item.type_byte in _CHARACTER
+
+
+def _is_character_or_geometry(item: _Layout) -> bool:
+    return item.type_byte in _CHARACTER or item.type_byte == _GEOMETRY
 
 
 def _is_labelled(item: _Layout) -> bool:
@@ -281,7 +365,11 @@ def _is_labelled(item: _Layout) -> bool:
 
 
 def _spread(
-    layout: Sequence[_Layout], belongs: Callable[[_Layout], bool], values: Sequence[T], *, default: T
+    layout: Sequence[_Layout],
+    belongs: Callable[[_Layout], bool],
+    values: Sequence[T],
+    *,
+    default: T,
 ) -> list[T]:
     """`values`, which the event lists for some columns only, one per column."""
     remaining = iter(values)
@@ -289,7 +377,11 @@ def _spread(
 
 
 def _collations(
-    fields: Mapping[int, _Bytes], default_field: int, list_field: int, layout: Sequence[_Layout], belongs: Callable[[_Layout], bool]
+    fields: Mapping[int, _Bytes],
+    default_field: int,
+    list_field: int,
+    layout: Sequence[_Layout],
+    belongs: Callable[[_Layout], bool],
 ) -> list[int | None]:
     """The collation number of each column that `belongs`, None for the others."""
     numbers: list[int | None] = []
