@@ -211,7 +211,7 @@ def build_app(config: Config) -> faust.App:
     work = Work(resolver, gate)
     # Faust types its signals by a keyword that it never passes.
     app.on_partitions_revoked.connect(work.revoked)
-    app.on_partitions_assigned.connect(work.assigned)
+    app.on_partitions_assigned.connect(work.assigned)  # type: ignore[arg-type]
     app.on_before_shutdown.connect(work.ending)
     routed = app.topic(*resolver.routed_topics, key_serializer="raw", value_serializer="raw")
 
