@@ -58,6 +58,10 @@ class Flows:
             flow = self._by_decoder[decoder] = self._of_schema(schema) if included else None
             return flow
 
+    def forget_keys(self) -> None:
+        """Keys are looked up again: a statement has changed a table."""
+        self._by_decoder.clear()
+
     def of_schema(self, schema: TableSchema) -> Flow:
         """The flow of an included table that has this shape."""
         return self._of_schema(schema)

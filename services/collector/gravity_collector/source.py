@@ -62,6 +62,8 @@ KEEPER_S: Final = 5.0
 _IDLE_READ_S: Final = 0.25
 _SNAPSHOT_READ_S: Final = 0.01
 _RETRY_S_MAX: Final = 15.0
+_PAUSE_S: Final = 1.0
+"""Between the failure of a run that had worked and the next."""
 
 
 def connection_arguments(source: Source) -> dict[str, Any]:
@@ -79,7 +81,11 @@ def connection_arguments(source: Source) -> dict[str, Any]:
     if source.tls is not None:
         arguments["ssl_disabled"] = source.tls.mode == "disabled"
         if source.tls.mode != "disabled":
-            files = {"ssl_ca": source.tls.ca, "ssl_cert": source.tls.cert, "ssl_key": source.tls.key}
+            files = {
+                "ssl_ca": source.tls.ca,
+                "ssl_cert": source.tls.cert,
+                "ssl_key": source.tls.key,
+            }
             arguments.update({name: str(path) for name, path in files.items() if path is not None})
             arguments["ssl_verify_cert"] = source.tls.mode in ("verify-ca", "verify-identity")
             arguments["ssl_verify_identity"] = source.tls.mode == "verify-identity"
@@ -88,7 +94,10 @@ def connection_arguments(source: Source) -> dict[str, Any]:
 
 def replica_id(source: Source) -> int:
     """The id that we show to the server: configured, else made from the source's name."""
-    return source.server_id or uuid.uuid5(uuid.NAMESPACE_DNS, f"gravity.{source.name}").int % (2**31) + 2**30
+    return (
+        source.server_id
+        or uuid.uuid5(uuid.NAMESPACE_DNS, f"gravity.{source.name}").int % (2**31) + 2**30
+    )
 
 
 def identity(facts: ServerFacts) -> str:
@@ -108,7 +117,10 @@ def collect(config: Config, source: Source, stop: threading.Event) -> None:
         sleep=tenacity.sleep_using_event(stop),
         stop=tenacity.stop_when_event_set(stop),
         before_sleep=lambda state: log.warning(
-            "source_retried", source=source.name, attempt=state.attempt_number, reason=_reason(state)
+            "source_retried",
+            source=source.name,
+            attempt=state.attempt_number,
+            reason=_reason(state),
         ),
         reraise=True,
     )
@@ -116,6 +128,7 @@ def collect(config: Config, source: Source, stop: threading.Event) -> None:
         # A run that has worked begins counting anew: its failure is a new trouble.
         while not stop.is_set():
             retry(_run_once, config, source, stop)
+            stop.wait(_PAUSE_S)
     except TransientError:
         if not stop.is_set():
             raise
@@ -170,9 +183,13 @@ class _Session:
         ingest = IngestTopic(cluster, self._topics.ingest(name), f"gravity-collector-{name}")
         self._closing.append(ingest.close)
         owned = take_over(
-            control, ingest, source=name, process=uuid.uuid4().hex, server=identity(facts), plan=flows.version
+            control,
+            ingest,
+            source=name,
+            process=uuid.uuid4().hex,
+            server=identity(facts),
+            plan=flows.version,
         )
-        log.info("source_taken_over", source=name, owner=owned.owner, server=identity(facts), plan=flows.version)
         coverage = Coverage(owned.chunks_done)
         coverage.keep_only(catalog)
         binlog, start, events = self._open(connection, facts, owned)
@@ -194,7 +211,9 @@ class _Session:
             self._arguments,
             name,
             facts.flavor,
-            {table: found.schema for table, found in catalog.items()} if self._source.snapshot == "initial" else {},
+            {table: found.schema for table, found in catalog.items()}
+            if self._source.snapshot == "initial"
+            else {},
             coverage,
             touches,
             chunk_rows=self._config.snapshot.chunk_rows,
@@ -202,7 +221,19 @@ class _Session:
         )
         touches.watch(table for table in catalog if not coverage.is_complete(table))
         keeper = _Keeper(control, publisher, name, owned.owner)
-        loop = _Loop(self._config, name, binlog, stream, publisher, readers, touches, keeper, flows, start, facts)
+        loop = _Loop(
+            self._config,
+            name,
+            binlog,
+            stream,
+            publisher,
+            readers,
+            touches,
+            keeper,
+            flows,
+            start,
+            facts,
+        )
         self._closing.append(keeper.end)
         self._closing.append(readers.stop)
         keeper.start()
@@ -211,8 +242,18 @@ class _Session:
         if owned.resume is None:
             # From now on the log says where the source was begun.
             publisher.publish_marker(plan=flows.version)
-        stream.take(events)
-        loop.run(stop)
+        log.info(
+            "source_taken_over", source=name, owner=owned.owner, server=identity(facts), plan=flows.version,
+            position=str(start.next_position),
+        )  # fmt: skip
+        try:
+            stream.take(events)
+            loop.run(stop)
+        except GravityError as error:
+            # The new owner's binlog connection ends ours, whose complaint would mislead.
+            keeper.end()
+            _raise_if_fenced(control, name, owned.owner, error)
+            raise
 
     def _open(
         self, connection: SourceConnection, facts: ServerFacts, owned: Ownership
@@ -224,7 +265,13 @@ class _Session:
             _assert_readable_from(connection, facts, owned.resume, name)
             resume = owned.resume
             place = owned.unfinished.from_ if owned.unfinished is not None else resume.next_position
-            return self._open_at(StartAtFile(facts.binlog_file_name(place.file_index), place.offset), facts), resume, ()
+            return (
+                self._open_at(
+                    StartAtFile(facts.binlog_file_name(place.file_index), place.offset), facts
+                ),
+                resume,
+                (),
+            )
         if facts.flavor == "mariadb":
             view = open_view(connection, facts.flavor)
             connection.query("COMMIT")
@@ -298,15 +345,21 @@ def _first_place(binlog: BinlogStream, source: str) -> tuple[Position, Sequence[
                 return Position(1, event.file_index, event.offset), seen
             if isinstance(event, Heartbeat) or (isinstance(event, Rotate) and not event.artificial):
                 return Position(1, event.file_index, event.next_offset), seen
-    raise TransientError("the server sends neither transactions nor heartbeats", where=f"source {source}")
+    raise TransientError(
+        "the server sends neither transactions nor heartbeats", where=f"source {source}"
+    )
 
 
 def _mariadb_gtids(connection: SourceConnection, file_name: str, offset: int) -> str:
-    found = connection.query(f"SELECT BINLOG_GTID_POS({connection.literal(file_name)}, {offset})")[0][0]
+    found = connection.query(f"SELECT BINLOG_GTID_POS({connection.literal(file_name)}, {offset})")[
+        0
+    ][0]
     return "" if found is None else str(found)
 
 
-def _assert_readable_from(connection: SourceConnection, facts: ServerFacts, resume: Resume, source: str) -> None:
+def _assert_readable_from(
+    connection: SourceConnection, facts: ServerFacts, resume: Resume, source: str
+) -> None:
     """Refuses a position that this server's binlog does not have, or has with another history."""
     place = resume.next_position
     remedy = (
@@ -337,7 +390,9 @@ def _assert_readable_from(connection: SourceConnection, facts: ServerFacts, resu
 
 def _unique_keys(connection: SourceConnection) -> Callable[[str, str], tuple[str, ...]]:
     def find(database: str, table: str) -> tuple[str, ...]:
-        found = read_catalog(connection.query, lambda *_: True, connection.literal, only=(database, table))
+        found = read_catalog(
+            connection.query, lambda *_: True, connection.literal, only=(database, table)
+        )
         entry = found.get((database, table))
         return entry.schema.key_names if entry is not None else ()
 
@@ -361,10 +416,23 @@ def _included_tables(
     return catalog
 
 
+def _raise_if_fenced(control: ControlTopic, source: str, owner: int, error: GravityError) -> None:
+    try:
+        records = control.refresh()
+    except GravityError:
+        return
+    try:
+        assert_still_owner(records, source, owner)
+    except FencedError as fenced:
+        raise fenced from error
+
+
 class _Keeper(threading.Thread):
     """Writes checkpoints and looks for a new owner, beside the source's own thread: both wait for Kafka."""
 
-    def __init__(self, control: ControlTopic, publisher: Publisher, source: str, owner: int) -> None:
+    def __init__(
+        self, control: ControlTopic, publisher: Publisher, source: str, owner: int
+    ) -> None:
         super().__init__(name=f"keeper-{source}", daemon=True)
         self._control = control
         self._publisher = publisher
@@ -503,7 +571,10 @@ class _Loop:
 
     def _publish_chunk(self, read: ChunkRead) -> None:
         covered = covers(
-            read.view, file_index=self._start.file_index, offset=self._start.offset, gtids=self._start_gtids
+            read.view,
+            file_index=self._start.file_index,
+            offset=self._start.offset,
+            gtids=self._start_gtids,
         )
         touched = self._touches.touched(read.chunk.table, read.view) if covered else None
         if touched is None:
@@ -546,14 +617,18 @@ class _Loop:
             publisher.publish_marker(plan=self._stream.plan_version)
             flows = publisher.rows != due.rows_at_marker
             due.rows_at_marker = publisher.rows
-            due.marker_s = now + (MARKER_FLOWING_S if flows or self._snapshotting else MARKER_IDLE_S)
+            due.marker_s = now + (
+                MARKER_FLOWING_S if flows or self._snapshotting else MARKER_IDLE_S
+            )
         elif due.rows_at_marker != publisher.rows:
             # Rows have begun to flow: the next marker comes soon.
             due.marker_s = min(due.marker_s, now + MARKER_FLOWING_S)
         if now >= due.progress_s:
             due.progress_s = now + PROGRESS_S
             total = self._readers.total
-            left = sum(not publisher.coverage.is_complete(table) for table in self._touches.tables())
+            left = sum(
+                not publisher.coverage.is_complete(table) for table in self._touches.tables()
+            )
             publisher.publish_progress(
                 self._key,
                 {

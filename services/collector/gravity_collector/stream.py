@@ -111,7 +111,12 @@ class Stream:
         ets = self._builder.ets
         if batches:
             self._publisher.publish_span(
-                batches, to=to, gtids=str(self._gtids), ets=ets, plan=self._flows.version, skip_parts=skip_parts
+                batches,
+                to=to,
+                gtids=str(self._gtids),
+                ets=ets,
+                plan=self._flows.version,
+                skip_parts=skip_parts,
             )
         else:
             self._publisher.move_on(to=to, gtids=str(self._gtids), ets=ets)
@@ -122,7 +127,10 @@ class Stream:
 
     def _on_begin(self, event: Begin) -> None:
         resumed, self._resumed_inside = self._resumed_inside, None
-        if resumed is not None and (resumed.file_index, resumed.offset) != (event.file_index, event.offset):
+        if resumed is not None and (resumed.file_index, resumed.offset) != (
+            event.file_index,
+            event.offset,
+        ):
             raise PositionLostError(
                 f"the next transaction starts at {event.file_index}:{event.offset}, not where we stopped inside one",
                 where=f"source {self._source}, position {resumed}",
@@ -171,7 +179,14 @@ class Stream:
         )
 
     def _place(
-        self, flow: Flow, op: int, rows: Sequence[Row], before: Sequence[Row], *, ordinal: int, size: int
+        self,
+        flow: Flow,
+        op: int,
+        rows: Sequence[Row],
+        before: Sequence[Row],
+        *,
+        ordinal: int,
+        size: int,
     ) -> None:
         """Puts rows into the span; ends it wherever it is full or, finishing one, where it once ended."""
         at, count = 0, len(rows)
@@ -249,7 +264,10 @@ class Stream:
         assert begin is not None
         # Chunks that left rows out because of this transaction must be read again.
         self._touches.record_shape(
-            self._touches.tables(), gtid=begin.gtid, file_index=begin.file_index, offset=begin.offset
+            self._touches.tables(),
+            gtid=begin.gtid,
+            file_index=begin.file_index,
+            offset=begin.offset,
         )
         return self._builder.drop_open()
 
@@ -289,6 +307,7 @@ class Stream:
         self._touches.record_shape(
             self._watched(ddl), gtid=begin.gtid, file_index=begin.file_index, offset=begin.offset
         )
+        self._flows.forget_keys()
         ordinal = self._ordinal
         self._ordinal += 1
         if ordinal < self._skip:

@@ -86,7 +86,9 @@ class Installation:
 
     source = "s"
 
-    def __init__(self, stack: Stack, server: DatabaseServer, folder: Path, settings: dict[str, str]) -> None:
+    def __init__(
+        self, stack: Stack, server: DatabaseServer, folder: Path, settings: dict[str, str]
+    ) -> None:
         self.server = server
         self.database = f"c_{uuid.uuid4().hex[:8]}"
         self._folder = folder
@@ -231,7 +233,9 @@ snapshot:
 
     def wait_equal(self, table: str, timeout_s: float = 60.0) -> None:
         """Returns when the log says what the source holds."""
-        wait_until(lambda: self.replay(table) == self.truth(table), timeout_s, what=f"{table} equal")
+        wait_until(
+            lambda: self.replay(table) == self.truth(table), timeout_s, what=f"{table} equal"
+        )
 
     def assert_lawful(self) -> None:
         """Numbers without holes, spans whole and one after the other, every change once, time never back."""

@@ -1,5 +1,7 @@
 """One table a column type: values at the edges of each, as SQL."""
 
+# ruff: noqa: RUF001 - characters that are easily confused are what is tested
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -19,7 +21,9 @@ class Case:
     @property
     def statements(self) -> list[str]:
         """SQL that makes the table and writes its rows; the last row is NULL."""
-        rows = ", ".join(f"({number}, {value})" for number, value in enumerate((*self.values, "NULL"), 1))
+        rows = ", ".join(
+            f"({number}, {value})" for number, value in enumerate((*self.values, "NULL"), 1)
+        )
         return [
             f"CREATE TABLE `{self.name}` (id int PRIMARY KEY, c {self.ddl} NULL)",
             f"INSERT INTO `{self.name}` VALUES {rows}",
@@ -28,7 +32,13 @@ class Case:
 
 def _integers() -> list[Case]:
     found = []
-    for name, bits in (("tinyint", 8), ("smallint", 16), ("mediumint", 24), ("int", 32), ("bigint", 64)):
+    for name, bits in (
+        ("tinyint", 8),
+        ("smallint", 16),
+        ("mediumint", 24),
+        ("int", 32),
+        ("bigint", 64),
+    ):
         top = 1 << (bits - 1)
         signed = (-top, -top + 1, -1, 0, 1, top - 1)
         unsigned = (0, 1, top - 1, top, 2 * top - 1)
@@ -42,19 +52,51 @@ def _integers() -> list[Case]:
 
 def _decimals() -> list[Case]:
     found = []
-    for precision, scale in ((65, 30), (65, 0), (30, 30), (12, 2), (10, 0), (9, 9), (18, 9), (19, 1), (5, 5), (38, 20), (1, 0)):
+    for precision, scale in (
+        (65, 30),
+        (65, 0),
+        (30, 30),
+        (12, 2),
+        (10, 0),
+        (9, 9),
+        (18, 9),
+        (19, 1),
+        (5, 5),
+        (38, 20),
+        (1, 0),
+    ):
         whole, fraction = "9" * (precision - scale), "9" * scale
         biggest = f"{whole or 0}.{fraction}" if scale else whole
         tiny = f"0.{'0' * (scale - 1)}1" if scale else "1"
         values = ("0", "-0", biggest, f"-{biggest}", tiny, f"-{tiny}", "0.5" if scale else "7")
-        found.append(Case(f"t_decimal_{precision}_{scale}", f"decimal({precision},{scale})", values))
+        found.append(
+            Case(f"t_decimal_{precision}_{scale}", f"decimal({precision},{scale})", values)
+        )
     found.append(Case("t_decimal_unsigned", "decimal(10,3) unsigned", ("0", "1234567.891")))
     return found
 
 
 def _floats() -> list[Case]:
-    numbers = ("0", "-0e0", "0.1", "1.5", "-1e30", "3.4028234e38", "1.17549e-38", "123456.789", "16777217", "1e-5")
-    doubles = ("1.7976931348623157e308", "2.2250738585072014e-308", "5e-324", "0.30000000000000004", "1e15", "1e16")
+    numbers = (
+        "0",
+        "-0e0",
+        "0.1",
+        "1.5",
+        "-1e30",
+        "3.4028234e38",
+        "1.17549e-38",
+        "123456.789",
+        "16777217",
+        "1e-5",
+    )
+    doubles = (
+        "1.7976931348623157e308",
+        "2.2250738585072014e-308",
+        "5e-324",
+        "0.30000000000000004",
+        "1e15",
+        "1e16",
+    )
     return [
         Case("t_float", "float", numbers),
         Case("t_float_unsigned", "float unsigned", ("0", "0.3333333")),
@@ -66,14 +108,28 @@ def _floats() -> list[Case]:
 
 def _bits() -> list[Case]:
     return [
-        Case(f"t_bit_{bits}", f"bit({bits})", ("0", "1", str((1 << bits) - 1), str(1 << (bits - 1))))
+        Case(
+            f"t_bit_{bits}", f"bit({bits})", ("0", "1", str((1 << bits) - 1), str(1 << (bits - 1)))
+        )
         for bits in (1, 7, 8, 9, 12, 16, 17, 24, 31, 32, 33, 48, 63, 64)
     ]
 
 
 def _temporal() -> list[Case]:
     found = [
-        Case("t_date", "date", ("'0000-00-00'", "'1000-01-01'", "'9999-12-31'", "'2024-00-10'", "'2024-02-00'", "'2024-02-29'", "'0001-01-01'"))
+        Case(
+            "t_date",
+            "date",
+            (
+                "'0000-00-00'",
+                "'1000-01-01'",
+                "'9999-12-31'",
+                "'2024-00-10'",
+                "'2024-02-00'",
+                "'2024-02-29'",
+                "'0001-01-01'",
+            ),
+        )
     ]
     for digits in range(7):
         fraction = f".{'123456789'[:digits]}" if digits else ""
@@ -185,15 +241,39 @@ def _texts() -> list[Case]:
             Case(f"t_char_{charset}", f"char(40) {tail}", (*values, "'trailing  '"), flavors),
             Case(f"t_varchar_{charset}", f"varchar(40) {tail}", (*values, "'trailing  '"), flavors),
             Case(f"t_text_{charset}", f"text {tail}", values, flavors),
-            Case(f"t_enum_{charset}", f"enum('a', '{sample}') {tail}", ("'a'", f"'{sample}'"), flavors),
+            Case(
+                f"t_enum_{charset}",
+                f"enum('a', '{sample}') {tail}",
+                ("'a'", f"'{sample}'"),
+                flavors,
+            ),
         ]
-    for name, size in (("tinytext", 255), ("text", 65535), ("mediumtext", 70_000), ("longtext", 70_000)):
-        found.append(Case(f"t_{name}", f"{name} CHARACTER SET utf8mb4", ("''", f"repeat('x', {size})", "'ä'")))
+    for name, size in (
+        ("tinytext", 255),
+        ("text", 65535),
+        ("mediumtext", 70_000),
+        ("longtext", 70_000),
+    ):
+        found.append(
+            Case(
+                f"t_{name}", f"{name} CHARACTER SET utf8mb4", ("''", f"repeat('x', {size})", "'ä'")
+            )
+        )
     for size in (255, 256, 1000, 16383):
         found.append(
-            Case(f"t_varchar_{size}", f"varchar({size}) CHARACTER SET latin1", ("''", f"repeat('ä', {size})", "'x'"))
+            Case(
+                f"t_varchar_{size}",
+                f"varchar({size}) CHARACTER SET latin1",
+                ("''", f"repeat('ä', {size})", "'x'"),
+            )
         )
-    found.append(Case("t_char_255", "char(255) CHARACTER SET utf8mb4", ("''", "repeat('ä', 255)", "repeat('😀', 255)")))
+    found.append(
+        Case(
+            "t_char_255",
+            "char(255) CHARACTER SET utf8mb4",
+            ("''", "repeat('ä', 255)", "repeat('😀', 255)"),
+        )
+    )
     found.append(Case("t_char_63", "char(63) CHARACTER SET utf8mb4", ("''", "repeat('😀', 63)")))
     found.append(Case("t_char_64", "char(64) CHARACTER SET utf8mb4", ("''", "repeat('😀', 64)")))
     return found
@@ -201,12 +281,23 @@ def _texts() -> list[Case]:
 
 def _binaries() -> list[Case]:
     found = [
-        Case("t_binary", "binary(8)", ("''", "x'00'", "x'0100'", "x'ff00000000000000'", "x'0102030405060708'")),
+        Case(
+            "t_binary",
+            "binary(8)",
+            ("''", "x'00'", "x'0100'", "x'ff00000000000000'", "x'0102030405060708'"),
+        ),
         Case("t_binary_255", "binary(255)", ("''", "x'01'", "repeat(x'ff', 255)")),
         Case("t_varbinary", "varbinary(300)", ("''", "x'00'", "x'010000'", "repeat(x'fe', 300)")),
     ]
-    for name, size in (("tinyblob", 255), ("blob", 65535), ("mediumblob", 70_000), ("longblob", 70_000)):
-        found.append(Case(f"t_{name}", name, ("''", "x'00'", "x'00ff80'", f"repeat(x'81', {size})")))
+    for name, size in (
+        ("tinyblob", 255),
+        ("blob", 65535),
+        ("mediumblob", 70_000),
+        ("longblob", 70_000),
+    ):
+        found.append(
+            Case(f"t_{name}", name, ("''", "x'00'", "x'00ff80'", f"repeat(x'81', {size})"))
+        )
     return found
 
 
@@ -214,12 +305,20 @@ def _labels() -> list[Case]:
     many = ",".join(f"'v{number}'" for number in range(300))
     sixty_four = ",".join(f"'s{number}'" for number in range(64))
     return [
-        Case("t_enum", "enum('a','it''s','x,y','(z)',' spaced','ü') CHARACTER SET utf8mb4", ("'a'", "\"it's\"", "'x,y'", "'(z)'", "'ü'", "''")),
+        Case(
+            "t_enum",
+            "enum('a','it''s','x,y','(z)',' spaced','ü') CHARACTER SET utf8mb4",
+            ("'a'", '"it\'s"', "'x,y'", "'(z)'", "'ü'", "''"),
+        ),
         Case("t_enum_backslash", r"enum('a\\b','c')", (r"'a\\b'", "'c'")),
         Case("t_enum_300", f"enum({many})", ("'v0'", "'v255'", "'v256'", "'v299'")),
         Case("t_set", "set('a','b','c''d')", ("''", "'a'", "'a,c''d'", "'a,b,c''d'")),
         *(
-            Case(f"t_set_{count}", f"set({','.join(sixty_four.split(',')[:count])})", ("''", "'s0'", "'s0,s6'", str((1 << count) - 1)))
+            Case(
+                f"t_set_{count}",
+                f"set({','.join(sixty_four.split(',')[:count])})",
+                ("''", "'s0'", "'s0,s6'", str((1 << count) - 1)),
+            )
             for count in (8, 9, 16, 17, 24, 25, 32, 33, 40, 64)
         ),
     ]
@@ -261,7 +360,7 @@ JSON_DOCUMENTS = (
     r'"quote \" back \\ slash / newline \n tab \t bell \u0001 \u001f é 😀 \u007f \b\f\r"',
     '{"b": 1, "a": 2, "aa": [1, 2, {"x": null}], "": "empty", "Ä": "ü"}',
     "[" * 60 + "]" * 60,
-    "[1, -1, 100000, 3000000000, 1.5, true, null, \"x\", [], {}]",
+    '[1, -1, 100000, 3000000000, 1.5, true, null, "x", [], {}]',
 )
 
 
@@ -278,7 +377,12 @@ def _json() -> list[Case]:
     return [
         Case("t_json", "json", quoted + built, ("mysql",)),
         # MariaDB keeps the text as it was written, and takes only 32 levels for JSON.
-        Case("t_json_text", "json", tuple(text for text in quoted if "[" * 33 not in text), ("mariadb",)),
+        Case(
+            "t_json_text",
+            "json",
+            tuple(text for text in quoted if "[" * 33 not in text),
+            ("mariadb",),
+        ),
     ]
 
 
@@ -287,12 +391,29 @@ def _others() -> list[Case]:
         Case(
             "t_geometry",
             "geometry",
-            ("ST_GeomFromText('POINT(1 2)')", "ST_GeomFromText('LINESTRING(0 0,1 1)', 0)", "ST_GeomFromText('POLYGON((0 0,1 0,1 1,0 0))')"),
+            (
+                "ST_GeomFromText('POINT(1 2)')",
+                "ST_GeomFromText('LINESTRING(0 0,1 1)', 0)",
+                "ST_GeomFromText('POLYGON((0 0,1 0,1 1,0 0))')",
+            ),
         ),
-        Case("t_point", "point", ("ST_GeomFromText('POINT(1 2)')", "ST_GeomFromText('POINT(-1.5 1e10)')")),
+        Case(
+            "t_point",
+            "point",
+            ("ST_GeomFromText('POINT(1 2)')", "ST_GeomFromText('POINT(-1.5 1e10)')"),
+        ),
         Case("t_inet6", "inet6", ("'::1'", "'2001:db8::ff00:42:8329'", "'::'"), ("mariadb",)),
         Case("t_inet4", "inet4", ("'127.0.0.1'", "'255.255.255.0'", "'0.0.0.0'"), ("mariadb",)),
-        Case("t_uuid", "uuid", ("'123e4567-e89b-12d3-a456-426655440000'", "'00000000-0000-0000-0000-000000000000'", "'9a3c8f66-7b1e-4c0a-9d5e-0123456789ab'"), ("mariadb",)),
+        Case(
+            "t_uuid",
+            "uuid",
+            (
+                "'123e4567-e89b-12d3-a456-426655440000'",
+                "'00000000-0000-0000-0000-000000000000'",
+                "'9a3c8f66-7b1e-4c0a-9d5e-0123456789ab'",
+            ),
+            ("mariadb",),
+        ),
     ]
 
 

@@ -31,4 +31,3 @@ def database(source: Source, request: pytest.FixtureRequest) -> Iterator[str]:
         cursor.execute(f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4")
         yield name
         cursor.execute(f"DROP DATABASE `{name}`")
-

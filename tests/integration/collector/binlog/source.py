@@ -31,8 +31,16 @@ class Source:
         return read_server_facts(self.connection, self.flavor)
 
     def stream(self, facts: ServerFacts, **more: Any) -> BinlogStream:
-        options = {"source": self.flavor, "server_id": 4_100_001, "heartbeat_s": 10, "until_end": True, **more}
-        return open_stream(self.connection, StartAtFile(facts.file_name, facts.next_offset), facts, **options)
+        options = {
+            "source": self.flavor,
+            "server_id": 4_100_001,
+            "heartbeat_s": 10,
+            "until_end": True,
+            **more,
+        }
+        return open_stream(
+            self.connection, StartAtFile(facts.file_name, facts.next_offset), facts, **options
+        )
 
     def events_since(self, facts: ServerFacts, **more: Any) -> list[Event]:
         """Everything in the binlog from where it ended at `facts` to its present end."""

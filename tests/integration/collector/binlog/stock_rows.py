@@ -5,7 +5,7 @@ It shares no code with the product. What the stock reader gets wrong is listed i
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import decimal
 import json
 from collections.abc import Mapping
@@ -15,7 +15,20 @@ from pymysqlreplication import BinLogStreamReader
 from pymysqlreplication.row_event import WriteRowsEvent
 
 NO_CODEC = frozenset(
-    ("armscii8", "dec8", "hp8", "keybcs2", "geostd8", "macce", "swe7", "eucjpms", "ucs2", "utf16", "utf16le", "utf32")
+    (
+        "armscii8",
+        "dec8",
+        "hp8",
+        "keybcs2",
+        "geostd8",
+        "macce",
+        "swe7",
+        "eucjpms",
+        "ucs2",
+        "utf16",
+        "utf16le",
+        "utf32",
+    )
 )
 """Character sets that the stock reader gives as bytes, with the wrong byte order, or empty."""
 UTF8 = frozenset(("ascii", "utf8", "utf8mb3", "utf8mb4"))
@@ -27,20 +40,27 @@ def loss(cell: Any, type_text: str, charset: str | None) -> str | None:
     reasons = {
         "trailing zero bytes are missing, and no bytes at all come as text": isinstance(cell, bytes)
         and (not cell or (name == "binary" and cell.endswith(b"\0"))),
-        "zero and partial dates come as None": name in ("date", "datetime") and ("-00" in cell or "0000-" in cell),
+        "zero and partial dates come as None": name in ("date", "datetime")
+        and ("-00" in cell or "0000-" in cell),
         "the zero timestamp comes as 1970": name == "timestamp" and cell.startswith("0000"),
-        "the fraction of a negative time has the wrong sign": name == "time" and cell.startswith("-") and "." in cell,
+        "the fraction of a negative time has the wrong sign": name == "time"
+        and cell.startswith("-")
+        and "." in cell,
         "year 0 comes as 1900": name == "year" and cell == 0,
         "the empty set comes as None": name == "set" and not cell,
         "the character set comes as bytes": charset in NO_CODEC,
-        "labels that are not UTF-8 come empty": name == "enum" and charset not in UTF8 and not str(cell).isascii(),
+        "labels that are not UTF-8 come empty": name == "enum"
+        and charset not in UTF8
+        and not str(cell).isascii(),
         "decimals, dates and opaque values lose their form": name == "json"
         and any(mark in cell for mark in ("1.50", "2024-02-29", "base64:", "1.10")),
     }
     return next((reason for reason, applies in reasons.items() if applies), None)
 
 
-def rows_since(connection: Mapping[str, Any], file_name: str, offset: int, database: str) -> dict[str, list[Any]]:
+def rows_since(
+    connection: Mapping[str, Any], file_name: str, offset: int, database: str
+) -> dict[str, list[Any]]:
     """The written rows of `database` after a position, by table, as dicts of the stock reader."""
     stream = BinLogStreamReader(
         connection_settings=dict(connection),
@@ -74,11 +94,11 @@ def as_cell(value: Any, type_text: str) -> Any:
         return f"{value:f}"
     if isinstance(value, set):
         return frozenset(value)
-    if isinstance(value, datetime.datetime):
+    if isinstance(value, dt.datetime):
         return value.isoformat(" ", "seconds") + _fraction(value.microsecond, type_text)
-    if isinstance(value, datetime.date):
+    if isinstance(value, dt.date):
         return value.isoformat()
-    if isinstance(value, datetime.timedelta):
+    if isinstance(value, dt.timedelta):
         return _time_text(value, type_text)
     if name == "json" and not isinstance(value, str):
         return _plain(value)
@@ -100,8 +120,8 @@ def _fraction(microsecond: int, type_text: str) -> str:
     return f".{microsecond:06d}"[: digits + 1] if digits else ""
 
 
-def _time_text(value: datetime.timedelta, type_text: str) -> str:
-    sign = "-" if value < datetime.timedelta(0) else ""
+def _time_text(value: dt.timedelta, type_text: str) -> str:
+    sign = "-" if value < dt.timedelta(0) else ""
     value = abs(value)
     hours, rest = divmod(value.days * 86400 + value.seconds, 3600)
     return f"{sign}{hours:02d}:{rest // 60:02d}:{rest % 60:02d}{_fraction(value.microseconds, type_text)}"

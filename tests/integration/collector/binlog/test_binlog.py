@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -37,7 +38,7 @@ def rows_of(events: list[Event]) -> list[tuple[int, Any]]:
     return found
 
 
-def names(events: list[Event]) -> list[str]:
+def names(events: Sequence[Event]) -> list[str]:
     return [type(event).__name__ for event in events if not isinstance(event, Rotate | Heartbeat)]
 
 
@@ -60,7 +61,19 @@ def test_a_transaction_is_begin_rows_commit(source: Source, database: str) -> No
         "TRUNCATE t",
     )
     changes = [event for event in events if not isinstance(event, Rotate)]
-    assert names(changes)[1:] == ["Begin", "Query", "Commit", "Begin", "Rows", "Rows", "Rows", "Commit", "Begin", "Query", "Commit"]
+    assert names(changes)[1:] == [
+        "Begin",
+        "Query",
+        "Commit",
+        "Begin",
+        "Rows",
+        "Rows",
+        "Rows",
+        "Commit",
+        "Begin",
+        "Query",
+        "Commit",
+    ]
     assert rows_of(events) == [
         (INSERT, (1, 1)),
         (INSERT, (2, 2)),
@@ -106,7 +119,13 @@ def test_positions_join_without_gaps_and_can_be_resumed_from(source: Source, dat
 def test_a_gtid_set_starts_after_its_transactions(source: Source, database: str) -> None:
     run(source, database, "CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t VALUES (1)")
     facts = source.facts()
-    run(source, database, "INSERT INTO t VALUES (2)", "FLUSH BINARY LOGS", "INSERT INTO t VALUES (3)")
+    run(
+        source,
+        database,
+        "INSERT INTO t VALUES (2)",
+        "FLUSH BINARY LOGS",
+        "INSERT INTO t VALUES (3)",
+    )
     stream = open_stream(
         source.connection,
         StartAfterGtids(facts.gtid_set),
@@ -123,9 +142,9 @@ def test_a_gtid_set_starts_after_its_transactions(source: Source, database: str)
     assert [row for _, row in rows_of(events)] == [(2,), (3,)]
     first = next(event for event in events if isinstance(event, Begin))
     assert (first.file_index, first.offset) == (facts.file_index, facts.next_offset)
-    assert [event.file_index for event in events if isinstance(event, Rotate) and not event.artificial] == [
-        facts.file_index + 1
-    ]
+    assert [
+        event.file_index for event in events if isinstance(event, Rotate) and not event.artificial
+    ] == [facts.file_index + 1]
 
 
 def test_reading_ends_with_nothing_when_nothing_is_there(source: Source, database: str) -> None:
@@ -168,12 +187,16 @@ def test_create_table_select_carries_its_rows(source: Source, database: str) -> 
 
 def test_wide_tables_with_many_patterns_of_nulls(source: Source, database: str) -> None:
     count = 180
-    columns = ", ".join(f"c{number} {'varchar(9)' if number % 3 else 'int'} NULL" for number in range(count))
+    columns = ", ".join(
+        f"c{number} {'varchar(9)' if number % 3 else 'int'} NULL" for number in range(count)
+    )
     rows: list[tuple[Value, ...]] = []
     for row in range(40):
         cells: list[Value] = [row]
         cells += [
-            None if (number * 7 + row) % (row % 5 + 2) == 0 else (f"v{number}" if number % 3 else number)
+            None
+            if (number * 7 + row) % (row % 5 + 2) == 0
+            else (f"v{number}" if number % 3 else number)
             for number in range(count)
         ]
         rows.append(tuple(cells))
@@ -189,7 +212,9 @@ def test_wide_tables_with_many_patterns_of_nulls(source: Source, database: str) 
     assert after == (*rows[3][:2], "new", None, *rows[3][4:])
 
 
-def test_mixed_columns_keep_their_signs_character_sets_and_labels(source: Source, database: str) -> None:
+def test_mixed_columns_keep_their_signs_character_sets_and_labels(
+    source: Source, database: str
+) -> None:
     events = run(
         source,
         database,
@@ -225,10 +250,15 @@ def test_keys_by_prefix_name_their_columns(source: Source, database: str) -> Non
         "CREATE TABLE n (a int)",
         "INSERT INTO n VALUES (1)",
     )
-    assert [event.table.schema.key for event in events if isinstance(event, Rows)] == [(2, 1, 0), ()]
+    assert [event.table.schema.key for event in events if isinstance(event, Rows)] == [
+        (2, 1, 0),
+        (),
+    ]
 
 
-def test_generated_columns_are_read_where_the_server_logs_them(source: Source, database: str) -> None:
+def test_generated_columns_are_read_where_the_server_logs_them(
+    source: Source, database: str
+) -> None:
     stored = "STORED" if source.flavor == "mysql" else "PERSISTENT"
     events = run(
         source,
@@ -263,13 +293,15 @@ def test_files_with_and_without_checksums(source: Source, database: str, algorit
     with source.connect(database=database) as client, client.cursor() as cursor:
         cursor.execute("CREATE TABLE t (id int PRIMARY KEY)")
         cursor.execute("SELECT @@global.binlog_checksum")
-        before = cursor.fetchone()[0]  # type: ignore[index]
+        before = cursor.fetchone()[0]
         try:
             cursor.execute(f"SET GLOBAL binlog_checksum = {algorithm}")
             facts = source.facts()
             cursor.execute("INSERT INTO t VALUES (1)")
             # The file before has the other kind; the server's present setting must not matter.
-            cursor.execute("SET GLOBAL binlog_checksum = " + ("CRC32" if algorithm == "NONE" else "NONE"))
+            cursor.execute(
+                "SET GLOBAL binlog_checksum = " + ("CRC32" if algorithm == "NONE" else "NONE")
+            )
             cursor.execute("INSERT INTO t VALUES (2)")
             assert [row for _, row in rows_of(source.events_since(facts))] == [(1,), (2,)]
         finally:
@@ -283,7 +315,9 @@ def test_statement_format_halts(source: Source, database: str) -> None:
         cursor.execute("SET SESSION binlog_format = STATEMENT")
         cursor.execute("INSERT INTO t VALUES (1)")
     stream = source.stream(facts)
-    with pytest.raises(UnreadableEventError, match=r"logged as a statement.*INSERT INTO t.*binlog_format=ROW"):
+    with pytest.raises(
+        UnreadableEventError, match=r"logged as a statement.*INSERT INTO t.*binlog_format=ROW"
+    ):
         while not stream.is_at_end:
             stream.read(10)
     stream.close()
@@ -301,7 +335,8 @@ def test_partial_images_halt_unless_asked_for(source: Source, database: str) -> 
     update = [event for event in events if isinstance(event, Rows)][-1]
     with pytest.raises(PartialImageError, match="binlog_row_image=FULL"):
         update.table.updates(update.body, update.at)
-    assert update.table.updates(update.body, update.at, partial=True) == [((1, ABSENT, ABSENT), (ABSENT, 3, ABSENT))]
+    images: list[Any] = list(update.table.updates(update.body, update.at, partial=True))
+    assert images == [((1, ABSENT, ABSENT), (ABSENT, 3, ABSENT))]
 
 
 def test_metadata_that_is_not_full_halts(source: Source, database: str) -> None:
@@ -396,7 +431,11 @@ def test_connections_that_fail_are_named(
 @pytest.mark.parametrize("start", ["missing file", "past the end"])
 def test_positions_that_are_not_there_are_lost(source: Source, start: str) -> None:
     facts = source.facts()
-    at = StartAtFile(facts.binlog_file_name(999_999)) if start == "missing file" else StartAtFile(facts.file_name, 1 << 30)
+    at = (
+        StartAtFile(facts.binlog_file_name(999_999))
+        if start == "missing file"
+        else StartAtFile(facts.file_name, 1 << 30)
+    )
     stream = open_stream(
         source.connection, at, facts, source="s", server_id=4_100_006, heartbeat_s=5, until_end=True
     )

@@ -19,7 +19,9 @@ pytestmark = pytest.mark.stack
 
 DATABASE = "types"
 # information_schema prints characters beyond the basic plane as `?`.
-MANGLED_LABELS = {f"t_enum_{charset}" for charset in ("utf8mb4", "utf16", "utf16le", "utf32", "gb18030")}
+MANGLED_LABELS = {
+    f"t_enum_{charset}" for charset in ("utf8mb4", "utf16", "utf16le", "utf32", "gb18030")
+}
 
 
 @dataclass
@@ -51,7 +53,9 @@ def written(source: Source) -> Iterator[Written]:
                 schema = event.table.schema
                 schemas[schema.table] = schema
                 rows.setdefault(schema.table, []).extend(event.table.rows(event.body, event.at))
-        stock = stock_rows.rows_since(source.connection, facts.file_name, facts.next_offset, DATABASE)
+        stock = stock_rows.rows_since(
+            source.connection, facts.file_name, facts.next_offset, DATABASE
+        )
         yield Written(source, cases, rows, schemas, stock)
         cursor.execute(f"DROP DATABASE {DATABASE}")
 
@@ -79,7 +83,7 @@ def described(written: Written, table: str) -> tuple[ColumnType, str | None, str
 
 
 def test_table_map_and_information_schema_give_the_same_column(written: Written) -> None:
-    differences = []
+    differences: list[tuple[str | None, ...]] = []
     for case in written.cases:
         column = written.schemas[case.name].columns[1]
         column_type, charset, collation = described(written, case.name)
@@ -98,11 +102,20 @@ def test_stream_and_snapshot_give_the_same_cells(written: Written) -> None:
         for case in written.cases:
             column_type, _, _ = described(written, case.name)
             read = column_type.cell_reader()
-            cursor.execute(f"SELECT id, {column_type.select_expression('c')} FROM `{case.name}` ORDER BY id")
-            selected = [(int(row[0]), row[1] if row[1] is None or read is None else read(row[1])) for row in cursor.fetchall()]
+            cursor.execute(
+                f"SELECT id, {column_type.select_expression('c')} FROM `{case.name}` ORDER BY id"
+            )
+            selected = [
+                (int(row[0]), row[1] if row[1] is None or read is None else read(row[1]))
+                for row in cursor.fetchall()
+            ]
             assert len(selected) == len(case.values) + 1
             ours = written.rows[case.name]
-            differences += [(case.name, one, other) for one, other in zip(ours, selected, strict=True) if repr(one) != repr(other)]
+            differences += [
+                (case.name, one, other)
+                for one, other in zip(ours, selected, strict=True)
+                if repr(one) != repr(other)
+            ]
     assert differences == []
 
 

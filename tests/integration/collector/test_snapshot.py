@@ -1,0 +1,260 @@
+"""Existing rows and changes meet: nothing lost, nothing going back in time, whatever dies in between."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Any
+
+import pytest
+from gravity_collector.chunk import Chunk, Coverage
+from gravity_devstack.database import DatabaseServer
+
+from gravity.batch import READ
+from gravity.header import IngestKind
+from tests.integration.collector.conftest import Install
+from tests.integration.collector.installation import Installation, wait_until
+from tests.integration.collector.test_stream import load
+
+
+def _finished(made: Installation, *tables: str) -> None:
+    def done() -> bool:
+        coverage = Coverage(h.chunk for h, _ in made.valid() if h.kind is IngestKind.CHUNK_DONE)
+        return all(coverage.is_complete((made.database, table)) for table in tables)
+
+    wait_until(done, what="snapshot")
+
+
+def _fill(made: Installation, table: str, rows: range) -> None:
+    made.sql(
+        f"INSERT INTO {table} (id, v) VALUES {','.join(f'({i}, {chr(39)}old{i}{chr(39)})' for i in rows)}"
+    )
+
+
+def test_rows_written_while_the_snapshot_runs_end_as_the_source_has_them(
+    install: Install, server: DatabaseServer
+) -> None:
+    made = install(server, source="max-workers: 3", chunk_rows="50")
+    made.sql("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20))")
+    _fill(made, "t", range(100_000, 104_000))
+    made.sql("UPDATE t SET id = id - 100000 + 20000 WHERE id % 2")
+    with load(made):
+        made.start_and_wait()
+        client = made.server.connect(made.database)
+        with client.cursor() as cursor:
+            for number in range(600):
+                cursor.execute(f"UPDATE t SET v = 'new{number}' WHERE id = {20_001 + number * 6}")
+                cursor.execute(f"DELETE FROM t WHERE id = {100_000 + number * 6}")
+                cursor.execute(
+                    f"UPDATE t SET id = {200_000 + number} WHERE id = {100_002 + number * 6}"
+                )
+        client.close()
+        _finished(made, "t")
+    made.wait_equal("t")
+    made.assert_lawful()
+
+
+def test_a_snapshot_killed_between_chunks_reads_no_finished_chunk_again(
+    install: Install, server: DatabaseServer
+) -> None:
+    made = install(server, chunk_rows="100")
+    made.sql(
+        "CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20))",
+        "CREATE TABLE w (id INT PRIMARY KEY, v VARCHAR(20))",
+    )
+    _fill(made, "t", range(1000))
+    _fill(made, "w", range(250))
+    process = made.start("collector.chunk_not_done:5:kill")
+    assert process.wait() == -signal.SIGKILL
+    done = {h.chunk for h, _ in made.valid() if h.kind is IngestKind.CHUNK_DONE}
+    assert len(done) == 4
+    cut = {h.chunk for h, _ in made.valid() if h.kind is IngestKind.CHUNK} - done
+    assert len(cut) == 1, "the fifth chunk's rows are there, its end is not"
+    written = len(made.messages())
+    made.start_and_wait()
+    _finished(made, "t", "w")
+    later = [h.chunk for _, h, _ in made.messages()[written:] if h.kind is IngestKind.CHUNK]
+    assert not done & set(later)
+    assert cut <= set(later), "a chunk that was cut off is read again whole"
+    made.wait_equal("t")
+    made.wait_equal("w")
+    made.assert_lawful()
+
+
+def test_a_finished_snapshot_is_not_repeated_and_a_new_table_is_added(install: Install) -> None:
+    made = install(exclude="later")
+    made.sql(
+        *(f"CREATE TABLE {table} (id INT PRIMARY KEY, v VARCHAR(20))" for table in ("t", "later"))
+    )
+    _fill(made, "t", range(10))
+    _fill(made, "later", range(10))
+    process = made.start_and_wait()
+    _finished(made, "t")
+    assert process.stop() == 0
+    written = len(made.messages())
+    made.configure()
+    made.activate()
+    made.start_and_wait()
+    _finished(made, "later")
+    tables = {h.table for _, h, _ in made.messages()[written:] if h.kind is IngestKind.CHUNK}
+    assert tables == {f"{made.database}.later"}
+    made.wait_equal("later")
+
+
+def test_a_transaction_in_the_binlog_that_is_not_yet_visible_does_not_go_back_in_time(
+    install: Install, stack: Any
+) -> None:
+    """Semi-synchronous waiting holds a commit between the binlog and its visibility for seconds.
+
+    Whoever takes the binlog's end for what a SELECT sees publishes the old row behind the new one.
+    """
+    server = stack.mariadb("waiting")
+    made = install(server)
+    made.sql("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20))")
+    _fill(made, "t", range(10))
+    made.sql(
+        "SET GLOBAL rpl_semi_sync_master_wait_point = AFTER_SYNC",
+        "SET GLOBAL rpl_semi_sync_master_wait_no_slave = ON",
+        "SET GLOBAL rpl_semi_sync_master_timeout = 12000",
+        "SET GLOBAL rpl_semi_sync_master_enabled = ON",
+    )
+    writer = server.connect(made.database)
+    end = made.rows("SHOW MASTER STATUS")[0][:2]
+
+    def change() -> None:
+        with writer.cursor() as cursor:
+            cursor.execute("UPDATE t SET v = 'new' WHERE id = 5")
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        wait_until(
+            lambda: made.rows("SHOW MASTER STATUS")[0][:2] != end, what="the change in the binlog"
+        )
+        assert made.rows("SELECT v FROM t WHERE id = 5") == [("old5",)], (
+            "it is visible already: nothing is tested"
+        )
+        made.start_and_wait()
+        _finished(made, "t")
+        assert thread.is_alive(), "the commit was over before the snapshot was: nothing is tested"
+    finally:
+        thread.join()
+        made.sql("SET GLOBAL rpl_semi_sync_master_enabled = OFF")
+        writer.close()
+    assert made.rows("SELECT v FROM t WHERE id = 5") == [("new",)]
+    made.wait_equal("t")
+
+
+KEYS = {
+    "composite": (
+        "a INT, b VARCHAR(10), v INT, PRIMARY KEY (b, a)",
+        [(i % 7, f"k{i % 13}", i) for i in range(91)],
+    ),
+    "collated": (
+        "a VARCHAR(10) PRIMARY KEY, v INT",
+        [(f"{c}{i}", i) for i in range(20) for c in "aBzÖ_'\\"],
+    ),
+    "bytes": (
+        "a VARBINARY(4) PRIMARY KEY, v INT",
+        [(bytes([i, 255 - i, 0, 39]), i) for i in range(100)],
+    ),
+    "decimal": (
+        "a DECIMAL(30,10) PRIMARY KEY, v INT",
+        [(f"{i}234567890123456.{abs(i):010d}", i) for i in range(-40, 40)],
+    ),
+    "enum": (
+        "a ENUM('z','m','a'), b INT, v INT, PRIMARY KEY (a, b)",
+        [(c, i, i) for i in range(30) for c in "zma"],
+    ),
+    "moment": (
+        "a DATETIME(3) PRIMARY KEY, v INT",
+        [(f"2024-01-02 03:04:05.{i:03d}", i) for i in range(90)],
+    ),
+    "unsigned": ("a BIGINT UNSIGNED PRIMARY KEY, v INT", [(2**64 - 1 - i, i) for i in range(90)]),
+}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_every_kind_of_key_can_be_walked(
+    install: Install, server: DatabaseServer, kind: str
+) -> None:
+    columns, rows = KEYS[kind]
+    made = install(server, chunk_rows="10", source="max-workers: 2")
+    made.sql(f"CREATE TABLE t ({columns})")
+    with made.client.cursor() as cursor:
+        cursor.executemany(f"INSERT INTO t VALUES ({','.join(['%s'] * len(rows[0]))})", rows)
+    made.start_and_wait()
+    _finished(made, "t")
+    read = [
+        row[-1] for _, batch in made.batches() for row in batch.rows() if set(batch.ops) == {READ}
+    ]
+    assert sorted(read) == sorted(row[-1] for row in rows), "each row once"
+    chunks = [Chunk.parse(h.chunk) for h, _ in made.valid() if h.kind is IngestKind.CHUNK_DONE]
+    assert len(chunks) > 5
+
+
+TYPES = """
+    id INT PRIMARY KEY, t1 TINYINT, u1 TINYINT UNSIGNED, m MEDIUMINT, b BIGINT UNSIGNED, d DECIMAL(30,10), f FLOAT,
+    db DOUBLE, bt BIT(40), c CHAR(5), v VARCHAR(50) CHARACTER SET latin1, tx TEXT, bi BINARY(4), vb VARBINARY(9),
+    bl BLOB, e ENUM('a','b''c'), s SET('x','y','z'), dt DATE, tm TIME(3), d6 DATETIME(6), ts TIMESTAMP(2) NULL,
+    y YEAR, j JSON, g GEOMETRY NULL
+"""
+VALUES = (
+    "1, -128, 255, -8388608, 18446744073709551615, -12345678901234567890.0123456789, 0.1, 1e300, b'1010', 'ab', 'é ü',"
+    " 'long ☃', x'0100', x'00ff', x'deadbeef00', 'b''c', 'x,z', '2024-02-29', '-838:59:58.123',"
+    " '9999-12-31 23:59:59.999999', '2038-01-19 03:14:07.25', 2155, '{\"a\": [1, 2.5, \"x\"]}',"
+    " ST_GeomFromText('POINT(1 2)')",
+    "2" + ", NULL" * 23,
+    "3, 0, 0, 0, 0, 0, -1.5, 0, b'0', '', '', '', x'', x'', x'', 'a', '', '1000-01-01', '00:00:00.5',"
+    " '1970-01-01 00:00:00', '1970-01-01 00:00:01', 1901, '[]', NULL",
+)
+
+
+def test_a_value_is_the_same_from_the_snapshot_and_from_the_stream(
+    install: Install, server: DatabaseServer
+) -> None:
+    made = install(server)
+    made.sql(f"CREATE TABLE t ({TYPES})", *(f"INSERT INTO t VALUES ({row})" for row in VALUES))
+    made.start_and_wait()
+    _finished(made, "t")
+    made.sql("DELETE FROM t", *(f"INSERT INTO t VALUES ({row})" for row in VALUES))
+
+    def images(op: str) -> list[Any]:
+        return [
+            row
+            for _, batch in made.batches()
+            for o, row in zip(batch.ops, batch.rows(), strict=True)
+            if chr(o) == op
+        ]
+
+    wait_until(lambda: len(images("I")) == len(VALUES), what="the stream's rows")
+    assert list(map(repr, images("R"))) == list(map(repr, images("I")))
+    schemas = {batch.schema for _, batch in made.batches()}
+    assert len(schemas) == 1, [column for schema in schemas for column in schema.columns]
+
+
+def test_a_table_altered_or_truncated_while_it_is_read_ends_right(
+    install: Install, server: DatabaseServer
+) -> None:
+    made = install(server, chunk_rows="20", source="max-workers: 2")
+    made.sql(
+        "CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20))",
+        "CREATE TABLE x (id INT PRIMARY KEY, v VARCHAR(20))",
+    )
+    _fill(made, "t", range(3000))
+    _fill(made, "x", range(3000))
+    made.start_and_wait()
+    made.sql(
+        "ALTER TABLE t ADD COLUMN w INT NOT NULL DEFAULT 7",
+        "UPDATE t SET w = id WHERE id % 100 = 0",
+    )
+    made.sql("DROP TABLE x")
+    _finished(made, "t")
+    wait_until(
+        lambda: (
+            {row[0]: row[2:] for row in made.replay("t") if len(row) == 3 and row[0] % 100 == 0}
+            == {row[0]: row[2:] for row in made.truth("t") if row[0] % 100 == 0}
+        ),
+        what="rows in the new shape",
+    )
+    made.assert_lawful()
