@@ -1,0 +1,155 @@
+"""`python -m deploy.demo`: starts real servers, copies between them under load, judges every target."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from gravity_devstack import Stack
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from deploy.demo.judge import Judge
+from deploy.demo.progress import ProgressReader
+from deploy.demo.servers import Servers, start_servers, write_configuration
+from deploy.demo.workload import LiveLoad, fill
+from gravity.activation import activate
+from gravity.config import load_config
+from gravity.supervisor import Supervisor
+from tests.oracle.server import executed
+
+CATCH_UP_S = 300.0
+"""Longest wait for the targets after the last write."""
+_VIEW_S = 0.5
+
+console = Console()
+
+
+def _say(text: str, since: float) -> None:
+    console.print(f"[dim]{time.monotonic() - since:6.1f} s[/]  {text}")
+
+
+def _view(reader: ProgressReader, before: dict[str, int], seconds: float) -> Table:
+    table = Table(
+        "target", "rows applied", "rows/s", "dead letters", "lag by source (ms)", title="pipeline"
+    )
+    for target in reader.targets():
+        rate = (target.applied - before.get(target.name, 0)) / seconds if seconds else 0.0
+        lag = "  ".join(f"{source} {ms}" for source, ms in target.lag_ms.items())
+        table.add_row(target.name, f"{target.applied:,}", f"{rate:,.0f}", str(target.dead), lag)
+        before[target.name] = target.applied
+    return table
+
+
+@contextlib.contextmanager
+def _screen() -> Iterator[Live | None]:
+    if not console.is_terminal:
+        yield None
+        return
+    with Live(console=console, refresh_per_second=4, transient=True) as live:
+        yield live
+
+
+def _watch_first_row(reader: ProgressReader, supervisor: Supervisor, began: float) -> None:
+    while not any(target.applied for target in reader.targets()):
+        supervisor.poll()
+        time.sleep(0.1)
+        reader.refresh()
+    _say("first row at a target", began)
+
+
+def _run_load(reader: ProgressReader, supervisor: Supervisor, load: LiveLoad, began: float) -> None:
+    before: dict[str, int] = {}
+    last = time.monotonic()
+    with _screen() as live:
+        load.start()
+        while load.running:
+            supervisor.poll()
+            time.sleep(_VIEW_S)
+            reader.refresh()
+            now = time.monotonic()
+            view = _view(reader, before, now - last)
+            last = now
+            if live is not None:
+                live.update(view)
+    if load.failures:
+        raise load.failures[0]
+    if not console.is_terminal:
+        console.print(_view(reader, before, 0.0))
+    _say(f"{load.transactions:,} transactions written while the copy ran", began)
+
+
+def _wait_until_passed(reader: ProgressReader, supervisor: Supervisor, servers: Servers) -> None:
+    finals = {}
+    for name, address in servers.sources.items():
+        file_name, offset = executed(address)
+        finals[name] = (int(file_name.rpartition(".")[2]), offset)
+    deadline = time.monotonic() + CATCH_UP_S
+    while late := reader.behind(finals):
+        supervisor.poll()
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"still behind after {CATCH_UP_S:.0f} s: {', '.join(late)}")
+        time.sleep(0.1)
+        reader.refresh()
+
+
+def run_demo(rows: int, seconds: float) -> bool:
+    """The whole demo; whether every target equals the oracle."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="gravity-demo-") as folder, Stack() as stack:
+        _say("starting Kafka, three MariaDB, MySQL and ClickHouse", began)
+        servers = start_servers(stack)
+        _say("servers are up; filling the sources", began)
+        fill(servers, rows)
+        start = {name: executed(address) for name, address in servers.sources.items()}
+        judge = Judge(servers, start)
+        path = write_configuration(servers, Path(folder))
+        loaded = load_config(path)
+        for notice in loaded.notices:
+            console.print(f"[yellow]{notice}[/]")
+        activate(loaded.config)
+        with Supervisor(path) as supervisor:
+            _say("six stages started", began)
+            reader = ProgressReader(loaded.config)
+            _watch_first_row(reader, supervisor, began)
+            while not all(reader.has_begun(name) for name in servers.sources):
+                supervisor.poll()
+                time.sleep(0.1)
+                reader.refresh()
+            load = LiveLoad(servers, rows, seconds=seconds)
+            try:
+                _run_load(reader, supervisor, load, began)
+            finally:
+                load.stop()
+            _wait_until_passed(reader, supervisor, servers)
+            _say("every target has passed the sources' last change", began)
+        equal = True
+        console.print("\n[bold]target table rows checksum verdict[/]")
+        for comparison in judge.comparisons():
+            console.print(str(comparison), highlight=False)
+            for example in comparison.examples:
+                console.print(f"    {example}", highlight=False)
+            equal &= comparison.equal
+    _say("all equal" if equal else "[red]DIFFERENT[/]", began)
+    return equal
+
+
+def main(
+    rows: Annotated[
+        int, typer.Option(help="Rows in each of the larger tables at the start.")
+    ] = 3000,
+    seconds: Annotated[float, typer.Option(help="How long the applications go on writing.")] = 20.0,
+) -> None:
+    """Copies between real servers on this machine and compares every target with the sources."""
+    sys.exit(0 if run_demo(rows, seconds) else 1)
+
+
+if __name__ == "__main__":
+    typer.run(main)

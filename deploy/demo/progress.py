@@ -1,0 +1,80 @@
+"""How far the pipeline is, from what its stages publish on gravity.progress."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from gravity.clock import now_us
+from gravity.config import Config
+from gravity.kafka.control import ControlTopic
+from gravity.position import Position
+from gravity.topic import Topics
+
+
+@dataclass(frozen=True)
+class TargetView:
+    """A target at one moment."""
+
+    name: str
+    applied: int
+    dead: int
+    lag_ms: dict[str, int]
+    """Source → age of the last marker that every partition has passed."""
+
+
+class ProgressReader:
+    """Reads the progress topic; for showing and waiting only."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        topics = Topics(config.kafka.topic_prefix)
+        self._topic = ControlTopic(config.kafka, topics.progress, "gravity-demo")
+        self._records: dict[str, Any] = {}
+
+    def refresh(self) -> None:
+        """Takes in what was published since the last call."""
+        self._records = self._topic.refresh()
+
+    def collected(self, source: str) -> int:
+        """Rows that the collector has published since it started."""
+        return int(self._records.get(f"collector/{source}", {}).get("rows", 0))
+
+    def has_begun(self, source: str) -> bool:
+        """Whether the source's collector is at work."""
+        return f"collector/{source}" in self._records
+
+    def targets(self) -> list[TargetView]:
+        """Every target."""
+        return [self._target(target.name) for target in self._config.targets]
+
+    def _partitions(self, target: str) -> list[dict[str, Any]]:
+        count = self._config.kafka.partitions
+        return [self._records.get(f"sink/{target}/{q}", {}) for q in range(count)]
+
+    def _target(self, name: str) -> TargetView:
+        partitions = self._partitions(name)
+        lag: dict[str, int] = {}
+        for source in (source.name for source in self._config.sources):
+            times = [p.get("frontier", {}).get(source, {}).get("time_us", 0) for p in partitions]
+            if min(times) > 0:
+                lag[source] = (now_us() - min(times)) // 1000
+        return TargetView(
+            name,
+            sum(p.get("applied", 0) for p in partitions),
+            sum(p.get("dead", 0) for p in partitions),
+            lag,
+        )
+
+    def behind(self, finals: dict[str, tuple[int, int]]) -> list[str]:
+        """Which (target, source) pairs have not passed the source's final (file number, offset)."""
+        late = []
+        for target in (target.name for target in self._config.targets):
+            for source, final in finals.items():
+                for partition in self._partitions(target):
+                    point = partition.get("frontier", {}).get(source)
+                    position = Position.parse(point["position"]) if point else None
+                    if position is None or (position.file_index, position.offset) < final:
+                        late.append(f"{target} <- {source}")
+                        break
+        return late

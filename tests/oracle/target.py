@@ -1,0 +1,69 @@
+"""What targets hold, by their ordinary clients."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import clickhouse_connect
+from confluent_kafka import Consumer, TopicPartition
+
+from tests.oracle.cell import Row
+from tests.oracle.server import Address, Table, row_of
+
+
+def clickhouse_rows(address: Address, database: str, table: str, shape: Table) -> dict[Row, Row]:
+    """Current rows of a ClickHouse table by key, as ClickHouse prints them."""
+    client = clickhouse_connect.get_client(
+        host=address.host, port=address.port, username=address.user, password=address.password
+    )
+    names = ", ".join(
+        f"hex(`{name}`)" if "blob" in kind or "binary" in kind else f"toString(`{name}`)"
+        for name, kind in zip(shape.columns, shape.types, strict=True)
+    )
+    found = client.query(
+        f"SELECT {names} FROM `{database}`.`{table}` FINAL WHERE _deleted = 0"
+    ).result_rows
+    client.close()
+    rows = [row_of(dict(zip(shape.columns, row, strict=True)), shape) for row in found]
+    return {shape.key_of(row): row for row in rows}
+
+
+def kafka_messages(brokers: str, topic: str) -> list[tuple[bytes, bytes | None]]:
+    """(key, value) of every committed message, in order per partition."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": brokers,
+            "group.id": "oracle",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "isolation.level": "read_committed",
+        }
+    )
+    metadata = consumer.list_topics(topic, timeout=20).topics[topic]
+    if metadata.error is not None:
+        consumer.close()
+        return []
+    consumer.assign([TopicPartition(topic, number, 0) for number in metadata.partitions])
+    left, found = len(metadata.partitions), []
+    while left:
+        for message in consumer.consume(1000, 1.0):
+            if message.error() is not None:
+                left -= 1  # The only error that is asked for is the end of a partition.
+            else:
+                found.append((message.key(), message.value()))
+    consumer.close()
+    return found
+
+
+def fold_messages(messages: Sequence[tuple[bytes, bytes | None]], shape: Table) -> dict[Row, Row]:
+    """The table that a reader of a Kafka target's topic ends up with."""
+    rows: dict[bytes, Row] = {}
+    for key, value in messages:
+        record: dict[str, Any] | None = None if value is None else json.loads(value)
+        if record is None or record.get("_gravity", {}).get("op") == "delete":
+            rows.pop(key, None)
+        else:
+            rows[key] = row_of(record, shape)
+    return {shape.key_of(row): row for row in rows.values()}
