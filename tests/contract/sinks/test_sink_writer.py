@@ -3,73 +3,23 @@
 from __future__ import annotations
 
 import random
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import TypeVar
 
 import pytest
 
 from gravity.batch import TableSchema
 from gravity.errors import FatalError, FencedError, HoleError, TransientError
-from gravity.sink import Lane, Refusal, Write
+from gravity.sink import Lane, Refusal
 from gravity.testing.target_log import Change, Message, TargetLog, table
+from tests.sink_lane import Refused, cut, drain, insist, offer, take_over
 from tests.target_server import TargetServer
 
 pytestmark = pytest.mark.stack
-Result = TypeVar("Result")
-
-
-class Refused:
-    """Stands for the dead-letter topic."""
-
-    def __init__(self) -> None:
-        self.letters: list[Refusal] = []
-
-    def __call__(self, refusals: Sequence[Refusal]) -> None:
-        self.letters += refusals
 
 
 def orders(server: TargetServer) -> TableSchema:
     return table(f"{server.database}.orders", [("id", "int"), ("name", "varchar(20)")], ["id"])
-
-
-def insist(step: Callable[[], Result]) -> Result:
-    """Calls again while the target says so, as the loop does."""
-    for _ in range(100):
-        try:
-            return step()
-        except TransientError:
-            time.sleep(0.1)
-    return step()
-
-
-def take_over(server: TargetServer, *, adopt: bool = False, partition: int = 0) -> Lane:
-    writer = server.writer(adopt=adopt)
-    insist(writer.open)
-    lane_writer, stored = insist(lambda: writer.take_over(partition))
-    return Lane(server.name, partition, lane_writer, stored, writer.pace)
-
-
-def offer(lane: Lane, topic: Sequence[Message]) -> None:
-    """Reads the topic from where the lane continues."""
-    start = lane.stored.progress.next_offset
-    for offset in range(start, len(topic)):
-        lane.offer(*topic[offset], offset, 0.0)
-
-
-def cut(lane: Lane) -> Write:
-    write = lane.cut(0.0)
-    assert write is not None
-    return write
-
-
-def drain(lane: Lane, topic: Sequence[Message], refused: Refused | None = None) -> Lane:
-    offer(lane, topic)
-    set_aside = refused or Refused()
-    while (write := lane.cut(0.0)) is not None:
-        lane.done(insist(partial(lane.writer.write, write, set_aside)), 0.0)
-    return lane
 
 
 def test_rows_arrive_and_progress_moves_with_them(server: TargetServer) -> None:

@@ -1,0 +1,64 @@
+"""Driving a SinkWriter by hand: what the loop does, without Kafka in front."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+from gravity.errors import TransientError
+from gravity.sink import Lane, Refusal, Write
+from gravity.testing.target_log import Message
+from tests.target_server import TargetServer
+
+Result = TypeVar("Result")
+
+
+class Refused:
+    """Stands for the dead-letter topic."""
+
+    def __init__(self) -> None:
+        self.letters: list[Refusal] = []
+
+    def __call__(self, refusals: Sequence[Refusal]) -> None:
+        self.letters += refusals
+
+
+def insist(step: Callable[[], Result]) -> Result:
+    """Calls again while the target says so, as the loop does."""
+    for _ in range(100):
+        try:
+            return step()
+        except TransientError:
+            time.sleep(0.1)
+    return step()
+
+
+def take_over(server: TargetServer, *, adopt: bool = False, partition: int = 0) -> Lane:
+    writer = server.writer(adopt=adopt)
+    insist(writer.open)
+    lane_writer, stored = insist(lambda: writer.take_over(partition))
+    return Lane(server.name, partition, lane_writer, stored, writer.pace)
+
+
+def offer(lane: Lane, topic: Sequence[Message]) -> None:
+    """Reads the topic from where the lane continues."""
+    start = lane.stored.progress.next_offset
+    for offset in range(start, len(topic)):
+        lane.offer(*topic[offset], offset, 0.0)
+
+
+def cut(lane: Lane) -> Write:
+    write = lane.cut(0.0)
+    assert write is not None
+    return write
+
+
+def drain(lane: Lane, topic: Sequence[Message], refused: Refused | None = None) -> Lane:
+    """Applies the whole topic."""
+    offer(lane, topic)
+    set_aside = refused or Refused()
+    while (write := lane.cut(0.0)) is not None:
+        lane.done(insist(partial(lane.writer.write, write, set_aside)), 0.0)
+    return lane
