@@ -44,7 +44,7 @@ INACTIVE: tuple[InactivePart, ...] = (
     InactivePart(("routing-rules", "*"), "its tables go where routing and targets say"),
     InactivePart(
         ("routing", "*", "strategy"),
-        "rows go to every target of the route, as with broadcast",
+        "no rows flow by this route",
         _one_of(*BALANCING),
     ),
     InactivePart(("failover",), "primary and backup targets are all fed alike"),
@@ -58,7 +58,14 @@ INACTIVE: tuple[InactivePart, ...] = (
     InactivePart((*_RULE, "constraint"), "a row the target refuses is dead-lettered"),
     InactivePart((*_RULE, "tombstone-retention"), "deleted keys are remembered for ever"),
     InactivePart(("sources", "*", "rate-limit"), "the source is read at full speed"),
-    InactivePart(("sources", "*", "hosts"), "only the first is used"),
+    InactivePart(
+        ("sources", "*", "hosts"), "only the first is used", lambda tree: len(tree.items) > 1
+    ),
+    InactivePart(
+        ("sources", "*", "priority"),
+        "it ranks the source in conflicts; under backlog all sources are served alike",
+        _other_than(1),
+    ),
 )
 
 

@@ -206,13 +206,8 @@ def _shard_target(value: Any) -> Any:
     return {"target": value} if isinstance(value, str) else value
 
 
-ShardTargetForm = Annotated[
-    ShardTarget,
-    BeforeValidator(_shard_target),
-    WithJsonSchema(
-        {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/ShardTarget"}]}, mode="validation"
-    ),
-]
+ShardTargetForm = Annotated[ShardTarget, BeforeValidator(_shard_target)]
+"""A target of a sharded table, or its name alone."""
 
 
 def _one_or_many(value: object) -> object:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, PositiveInt, SecretStr
+from pydantic import Field, PositiveInt, SecretStr, model_validator
 
 from gravity.config.connection import Tls
 from gravity.config.model import (
@@ -14,6 +14,7 @@ from gravity.config.model import (
     Name,
     Patterns,
     Port,
+    at,
     missing,
     require,
 )
@@ -70,6 +71,12 @@ class Source(Model):
     )
     rate_limit: RateLimit | None = Field(None, description="Upper bound on reading; unset = none.")
     tls: Tls | None = Field(None, description="Encryption; unset = as the server offers.")
+
+    @model_validator(mode="after")
+    def _one_way_to_name_the_server(self) -> Self:
+        if self.host is not None and self.hosts:
+            raise at("hosts", "give either host or hosts")
+        return self
 
     @property
     def address(self) -> str | None:
