@@ -27,6 +27,14 @@ class Position:
     def __str__(self) -> str:
         return f"{self.epoch}:{self.file_index}:{self.offset}:{self.ordinal}"
 
+    def of_read(self, number: int) -> Position:
+        """Where row `number` of a snapshot chunk stands that is published at next_position `self`.
+
+        Older than every change that is still to come, newer than every one that has been: one byte
+        before the next transaction, where none can start, since each is longer than a byte.
+        """
+        return Position(self.epoch, self.file_index, self.offset - 1, number)
+
     @classmethod
     def parse(cls, text: str) -> Self:
         """The position that `str` gave `text` for."""

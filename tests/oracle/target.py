@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import clickhouse_connect
@@ -65,5 +66,14 @@ def fold_messages(messages: Sequence[tuple[bytes, bytes | None]], shape: Table) 
         if record is None or record.get("_gravity", {}).get("op") == "delete":
             rows.pop(key, None)
         else:
-            rows[key] = row_of(record, shape)
+            rows[key] = row_of(_decoded(record, shape), shape)
     return {shape.key_of(row): row for row in rows.values()}
+
+
+def _decoded(record: Mapping[str, Any], shape: Table) -> dict[str, Any]:
+    """The record with its base64 columns as bytes."""
+    decoded = dict(record)
+    for name, kind in zip(shape.columns, shape.types, strict=True):
+        if ("blob" in kind or "binary" in kind) and decoded.get(name) is not None:
+            decoded[name] = base64.b64decode(decoded[name])
+    return decoded

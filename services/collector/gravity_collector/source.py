@@ -594,7 +594,7 @@ class _Loop:
                     source=self._source,
                     epoch=place.epoch,
                     schema=flow.schema,
-                    transactions=[Transaction("", place.file_index, place.offset, 0, 0)],
+                    transactions=[Transaction("", place.file_index, place.of_read(0).offset, 0, 0)],
                     ops=bytes((READ,)) * len(part),
                     tx=[0] * len(part),
                     ordinal=range(at, at + len(part)),
