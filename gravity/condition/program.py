@@ -48,6 +48,9 @@ Evaluator = Callable[[Mapping[str, Sequence[Value]], int], list[bool | None]]
 CODE_LENGTH_MAX = 1_000_000
 """Characters of Python for one condition; only XOR within XOR within XOR comes near it."""
 
+TABLES_MAX = 1024
+"""Table shapes for which one condition is kept compiled; more are compiled again."""
+
 _PYTHON_OPERATORS: Mapping[CompareOperator, str] = {
     "=": "==",
     "<>": "!=",
@@ -354,6 +357,8 @@ class Condition:
                 ) from error
             except (RecursionError, MemoryError):
                 raise ConditionError("nested too deeply", where=self.text) from None
+            if len(self._evaluators) >= TABLES_MAX:
+                self._evaluators.clear()
             self._evaluators[key] = evaluator
         return evaluator
 

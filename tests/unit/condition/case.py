@@ -1,0 +1,296 @@
+"""Conditions and what MySQL decides about one cell `c`, each held to real servers by
+tests/integration/condition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gravity.batch import Value
+
+GENERAL = "utf8mb4_general_ci"
+UNICODE = "utf8mb4_unicode_ci"
+AI_CI = "utf8mb4_0900_ai_ci"
+AS_CI = "utf8mb4_0900_as_ci"
+AS_CS = "utf8mb4_0900_as_cs"
+BIN = "utf8mb4_bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A column type, a cell of it as gravity carries it, a condition on `c`, and the verdict."""
+
+    type: str
+    cell: Value
+    condition: str
+    verdict: bool | None
+    collation: str | None = None
+
+    def __str__(self) -> str:
+        where = f" {self.collation}" if self.collation else ""
+        return f"{self.type}{where} {self.cell!r}: {self.condition}"
+
+
+def _text(collation: str, *rows: tuple[str | None, str, bool | None]) -> list[Case]:
+    return [Case("varchar(40)", cell, text, verdict, collation) for cell, text, verdict in rows]
+
+
+def _of(type_text: str, *rows: tuple[Value, str, bool | None]) -> list[Case]:
+    return [Case(type_text, cell, text, verdict) for cell, text, verdict in rows]
+
+
+COLLATION = [
+    *_text(
+        GENERAL,
+        ("Vip", "c = 'vIP'", True),
+        ("vip  ", "c = 'vip'", True),
+        ("vip", "c = 'vip   '", True),
+        ("vip", "c = ' vip'", False),
+        ("café", "c = 'CAFE'", True),
+        ("straße", "c = 'STRASE'", True),
+        ("straße", "c = 'STRASSE'", False),
+        ("", "c = '   '", True),
+        ("b", "c > 'A'", True),
+        ("B", "c BETWEEN 'a' AND 'c'", True),
+        ("US", "c IN ('us', 'eu')", True),
+        ("us ", "c IN ('US')", True),
+        ("vip", "c <> 'VIP'", False),
+        ("_", "c > 'a'", True),  # Compared in upper case, so that _ comes after letters.
+        ("張三", "c = '張三'", True),
+        ("é", "c < 'f'", True),
+        (None, "c = 'x'", None),
+        (None, "c <=> NULL", True),
+        ("x", "c <=> NULL", False),
+        ("X", "c <=> 'x'", True),
+    ),
+    *_text(
+        UNICODE,
+        ("straße", "c = 'STRASSE'", True),
+        ("vip  ", "c = 'VIP'", True),
+        ("Ångström", "c = 'angstrom'", True),
+        ("_", "c < 'a'", True),
+    ),
+    *_text(
+        AI_CI,
+        ("vip ", "c = 'vip'", False),
+        ("VIP", "c = 'vip'", True),
+        ("café", "c = 'cafe'", True),
+        ("straße", "c = 'strasse'", True),
+        ("_", "c < 'a'", True),
+        ("-", "c < '0'", True),
+        ("a", "c < 'B'", True),
+    ),
+    *_text(
+        AS_CI,
+        ("café", "c = 'cafe'", False),
+        ("CAFÉ", "c = 'café'", True),
+    ),
+    *_text(
+        AS_CS,
+        ("VIP", "c = 'vip'", False),
+        ("VIP", "c = 'VIP'", True),
+    ),
+    *_text(
+        BIN,
+        ("Vip", "c = 'vip'", False),
+        ("vip ", "c = 'vip'", True),  # utf8mb4_bin pads; only 0900 and NO PAD don't.
+        ("café", "c = 'cafe'", False),
+        ("b", "c > 'A'", True),
+        ("B", "c > 'a'", False),
+    ),
+]
+
+PATTERN = [
+    *_text(
+        GENERAL,
+        ("temp_users", "c LIKE 'temp\\\\_%'", True),
+        ("tempXusers", "c LIKE 'temp\\\\_%'", False),
+        ("tempXusers", "c LIKE 'TEMP_U%'", True),
+        ("10%", "c LIKE '10|%' ESCAPE '|'", True),
+        ("100", "c LIKE '10|%' ESCAPE '|'", False),
+        ("vip ", "c LIKE 'vip'", False),  # In LIKE the spaces at the end count.
+        ("café", "c LIKE 'CAFE'", True),
+        ("a\nb", "c LIKE 'a_b'", True),
+        ("", "c LIKE '%'", True),
+        ("", "c LIKE '_'", False),
+        ("abc", "c NOT LIKE '%B%'", False),
+        (None, "c LIKE '%'", None),
+        (None, "c NOT LIKE '%'", None),
+        ("ERROR 42", "c REGEXP '^error [0-9]+$'", True),
+        ("x ERROR", "c REGEXP '^error'", False),
+        ("x ERROR", "c RLIKE 'error'", True),
+        ("abc", "c NOT REGEXP 'b'", False),
+        (None, "c REGEXP 'b'", None),
+    ),
+    *_text(
+        BIN,
+        ("abc", "c LIKE 'A%'", False),
+        ("abc", "c LIKE 'a%'", True),
+        ("ERROR", "c REGEXP 'error'", False),
+    ),
+    *_of("int", (12, "c LIKE '1%'", True), (12, "c LIKE '2%'", False)),
+]
+
+COERCION = [
+    *_text(
+        GENERAL,
+        ("12abc", "c = 12", True),
+        ("abc", "c = 0", True),
+        ("", "c = 0", True),
+        (" 7", "c = 7", True),
+        ("1e2", "c = 100", True),
+        ("1.50", "c = 1.5", True),
+        ("0x10", "c = 16", False),
+        ("-3", "c < 0", True),
+        ("abc", "c + 1 = 1", True),
+        ("5", "c * 2 = 10", True),
+        ("5 apples", "c", True),
+        ("apples", "c", False),
+        ("apples", "NOT c", True),
+        ("1", "c = TRUE", True),
+        ("9007199254740993", "c = 9007199254740992", True),  # Both become floats.
+        ("10", "c > '9'", False),  # Two texts compare as texts.
+        ("10", "c > 9", True),
+    ),
+    *_of(
+        "int",
+        (12, "c = '12'", True),
+        (12, "c = ' 12 '", True),
+        (12, "c > '9'", True),
+        (12, "c = 12.0", True),
+        (12, "c = '12.0'", True),
+        (12, "c IN ('11', '12')", True),
+        (2, "c IS TRUE", True),
+        (0, "c IS FALSE", True),
+        (None, "c IS FALSE", False),
+        (None, "c IS NULL", True),
+        (None, "NOT c", None),
+        (None, "c AND 0", False),
+        (None, "c AND 1", None),
+        (None, "c OR 1", True),
+        (None, "c OR 0", None),
+        (None, "c XOR 1", None),
+        (2, "c XOR 1", False),
+        (2, "c XOR 0", True),
+        (1, "c NOT IN (2, NULL)", None),
+        (2, "c NOT IN (2, NULL)", False),
+        (1, "c IN (2, NULL)", None),
+        (None, "c BETWEEN 1 AND 2", None),
+        (3, "c BETWEEN NULL AND 2", False),
+        (1, "c BETWEEN NULL AND 2", None),
+        (1, "NOT c = 2 AND c = 1", True),
+        (0, "!c = 1", True),
+        (1, "1 OR c XOR 1", True),
+    ),
+    *_of(
+        "bigint unsigned",
+        (18446744073709551615, "c = 18446744073709551615", True),
+        (18446744073709551615, "c > 18446744073709551614", True),
+        (18446744073709551615, "c = '18446744073709551615'", True),
+        (9223372036854775808, "c > 9223372036854775807", True),
+        (18446744073709551615, "c > -1", True),
+        (18446744073709551615, "c % 10 = 5", True),
+    ),
+    *_of("bigint", (9007199254740993, "c = 9007199254740992", False)),
+]
+
+NUMBER = [
+    *_of(
+        "int",
+        (5, "c / 0", None),
+        (5, "c DIV 0", None),
+        (5, "c % 0", None),
+        (5, "c / 0 IS NULL", True),
+        (5, "c / 2 = 2.5", True),
+        (5, "c DIV 2 = 2", True),
+        (-5, "c DIV 2 = -2", True),
+        (-5, "c % 3 = -2", True),
+        (5, "c % -3 = 2", True),
+        (5, "c MOD 3 = 2", True),
+        (5, "-c = -5", True),
+        (5, "c - 3 - 1 = 1", True),
+        (1, "c / 3 = 0.3333", False),  # More digits are kept than are shown.
+        (1, "c / 3 > 0.333333333", False),
+        (2, "c / 3 * 3 = 2", False),
+        (8, "c DIV 3 * 3 = 6", True),
+    ),
+    *_of(
+        "decimal(30,10)",
+        ("0.1000000000", "c + 0.2 = 0.3", True),  # Exact, unlike floats.
+        ("12345678901234567890.1234567890", "c = 12345678901234567890.123456789", True),
+        ("12345678901234567890.1234567891", "c = 12345678901234567890.123456789", False),
+        ("10000.0000000000", "c > 10000", False),
+        ("10000.0100000000", "c > 10000", True),
+        ("1.5000000000", "c = '1.5'", True),
+        ("0.0000000000", "c", False),
+        ("0.5000000000", "c", True),
+        ("2.5000000000", "c % 1 = 0.5", True),
+        ("2.9000000000", "c DIV 1 = 2", True),
+        ("-0.5000000000", "-c = 0.5", True),
+        (None, "c > 1", None),
+    ),
+    *_of(
+        "double",
+        (0.1, "c + 0.2 = 0.3", False),
+        (0.1, "c = 0.1", True),
+        (1e100, "c > 1e99", True),
+        (2.5, "c % 1 = 0.5", True),
+        (0.0, "1 / c", None),
+    ),
+    *_of("float", (0.5, "c = 0.5", True), (0.10000000149011612, "c = 0.1", False)),
+    *_of("year", (2024, "c = 2024", True), (2024, "c >= '2020'", True)),
+    *_of("bit(8)", (5, "c = 5", True), (5, "c + 1 = 6", True)),
+    *_of("tinyint", (1, "c = TRUE", True), (2, "c = TRUE", False), (2, "c", True)),
+]
+
+MOMENT = [
+    *_of(
+        "date",
+        ("2024-03-01", "c = '2024-03-01'", True),
+        ("2024-03-01", "c >= '2024-3-1'", True),
+        ("2024-03-01", "c < '2024-03-01 00:00:01'", True),
+        ("2024-03-01", "c BETWEEN '2024-01-01' AND '2024-12-31'", True),
+        ("0000-00-00", "c < '1970-01-01'", True),
+        (None, "c > '2000-01-01'", None),
+    ),
+    *_of(
+        "datetime",
+        ("2024-03-01 00:00:00", "c = '2024-03-01'", True),
+        ("2024-03-01 00:00:01", "c > '2024-03-01'", True),
+        ("2024-03-01 10:00:00", "c = '2024-03-01T10:00:00'", True),
+        ("2024-03-01 10:00:00", "c < '2024-03-01 10:00:00.5'", True),
+        ("2024-03-01 10:00:00", "c IN ('2024-03-01 10:00')", True),
+    ),
+    *_of(
+        "datetime(3)",
+        ("2024-03-01 10:00:00.500", "c = '2024-03-01 10:00:00.5'", True),
+        ("2024-03-01 10:00:00.500", "c > '2024-03-01 10:00:00'", True),
+    ),
+    *_of("timestamp", ("2024-03-01 10:00:00", "c >= '2024-03-01 10:00:00'", True)),
+    *_of(
+        "time",
+        ("-01:00:00", "c < '00:00:00'", True),
+        ("100:00:00", "c > '99:00:00'", True),
+    ),
+]
+
+LABEL = [
+    Case("enum('low','high')", "high", "c = 'HIGH'", True, GENERAL),
+    Case("enum('low','high')", "high", "c > 'low'", False, GENERAL),  # By label, not by number.
+    Case("enum('low','high')", "high", "c IN ('low', 'high')", True, GENERAL),
+    Case("enum('low','high')", None, "c = 'low'", None, GENERAL),
+    Case("set('a','b')", "a,b", "c = 'A,B'", True, GENERAL),
+    Case("set('a','b')", "a,b", "c LIKE '%b%'", True, GENERAL),
+]
+
+BYTES = [
+    *_of(
+        "varbinary(20)",
+        (b"vip", "c = 'vip'", True),
+        (b"vip", "c = 'VIP'", False),
+        (b"vip ", "c = 'vip'", False),
+        (b"vip", "c LIKE 'v%'", True),
+        (b"vip", "c LIKE 'V%'", False),
+    ),
+]
+
+CASES = (*COLLATION, *PATTERN, *COERCION, *NUMBER, *MOMENT, *LABEL, *BYTES)
