@@ -65,6 +65,25 @@ class _Child:
     """It has halted, and is not started again."""
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A stage that can't go on, and why."""
+
+    stage: str
+    what: str
+    """`halted`, or how often it failed."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended."""
+
+    exit_code: int
+    """0: as asked; EXIT_HALTED: a stage halted by name; EXIT_RESTART: one failed again and again."""
+    failures: tuple[Failure, ...]
+
+
 class Supervisor:
     """Runs stages until it is told to stop or one of them can't go on."""
 
@@ -88,25 +107,25 @@ class Supervisor:
         ]
         self._selector = selectors.DefaultSelector()
         self._wake, self._woken = socket.socketpair()
-        self._stop_asked = False
+        self._stops_asked = 0
         self._exit_code = 0
+        self._failures: list[Failure] = []
 
-    def run(self) -> int:
-        """Starts all stages and looks after them; returns the exit code of the whole.
+    def run(self) -> Outcome:
+        """Starts all stages and looks after them until SIGINT, SIGTERM, or one can't go on.
 
-        0: stopped by SIGINT or SIGTERM; EXIT_HALTED: a stage halted by name; EXIT_RESTART: a stage
-        failed again and again. Call it from the main thread.
+        A second signal kills what has not ended yet. Call it from the main thread.
         """
         before = self._take_signals()
         try:
-            while not self._stop_asked and not all(child.is_finished for child in self._children):
+            while not self._stops_asked and not all(child.is_finished for child in self._children):
                 self._start_due()
                 self._wait(self._next_due_s())
                 self._reap()
         finally:
             self._end_all()
             self._give_signals_back(before)
-        return self._exit_code
+        return Outcome(self._exit_code, tuple(self._failures))
 
     def _take_signals(self) -> dict[int, Any]:
         for end in (self._wake, self._woken):
@@ -129,7 +148,7 @@ class Supervisor:
         self._woken.close()
 
     def _stop_was_asked(self, *_: object) -> None:
-        self._stop_asked = True
+        self._stops_asked += 1
 
     def _start_due(self) -> None:
         now = monotonic_s()
@@ -217,23 +236,8 @@ class Supervisor:
 
     def _judge(self, child: _Child, exit_code: int, ran_s: float) -> None:
         verdict = child.restarts.ended(exit_code, ran_s=ran_s)
-        name, ending = child.command.name, child.output.ending
+        name, reason = child.command.name, _reason(child.output.ending, exit_code)
         match verdict:
-            case Halted():
-                child.is_finished = True
-                self._exit_code = EXIT_HALTED
-                self._stop_asked = self._stop_asked or not self._keep_going
-                log.error("stage_halted", halted=name, reason=_reason(ending, exit_code))
-            case GivenUp():
-                child.is_finished = True
-                self._exit_code = self._exit_code or EXIT_RESTART
-                self._stop_asked = self._stop_asked or not self._keep_going
-                log.error(
-                    "stage_given_up",
-                    failed=name,
-                    failures=verdict.failures,
-                    reason=_reason(ending, exit_code),
-                )
             case Again():
                 child.start_at_s = monotonic_s() + verdict.wait_s
                 log.warning(
@@ -241,8 +245,22 @@ class Supervisor:
                     failed=name,
                     failures=verdict.failures,
                     in_s=verdict.wait_s,
-                    reason=_reason(ending, exit_code),
+                    reason=reason,
                 )
+            case Halted():
+                self._finish(child, EXIT_HALTED, Failure(name, "halted", reason))
+            case GivenUp():
+                what = f"failed {verdict.failures} times in a row"
+                self._finish(child, EXIT_RESTART, Failure(name, what, reason))
+
+    def _finish(self, child: _Child, exit_code: int, failure: Failure) -> None:
+        """Leaves a stage down, and with it all others unless they are to go on."""
+        child.is_finished = True
+        self._exit_code = max(self._exit_code, exit_code)
+        self._failures.append(failure)
+        log.error("stage_given_up", failed=failure.stage, what=failure.what, reason=failure.reason)
+        if not self._keep_going:
+            self._stops_asked += 1
 
     def _end_all(self) -> None:
         """Ends every child: asked first, then killed. Waits until none is left."""
@@ -250,12 +268,14 @@ class Supervisor:
         for child in living:
             assert child.process is not None
             child.process.terminate()
-        deadline = monotonic_s() + self._stop_s
+        deadline, asked = monotonic_s() + self._stop_s, self._stops_asked
         while (living := self._still_living(living)) and monotonic_s() < deadline:
+            if self._stops_asked > asked:
+                break
             self._wait(min(_STEP_S, max(0.0, deadline - monotonic_s())))
         for child in living:
             assert child.process is not None
-            log.warning("stage_killed", killed=child.command.name, after_s=self._stop_s)
+            log.warning("stage_killed", killed=child.command.name)
             child.process.kill()
         for child in living:
             assert child.process is not None

@@ -1,1 +1,1 @@
-"""The `gravity` command: one module per group of commands, `main` puts them together."""
+"""The `gravity` command."""

@@ -1,56 +1,93 @@
-"""The `gravity` command."""
+"""Entry point of `gravity`: the commands, and what becomes of an error."""
 
 from __future__ import annotations
 
+import inspect
+import os
 import sys
-from typing import Final
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
-from gravity.cli import run
-from gravity.cli.console import EXIT_CODES, exit_code_of, print_error
-from gravity.errors import GravityError
+from gravity.cli.option import EXIT_BAD_CONFIG, EXIT_FAILED
+from gravity.cli.run import run
+from gravity.config import ConfigError
+from gravity.errors import EXIT_HALTED, FatalError, GravityError
 
-_HELP: Final = """
-Copy row changes from many MySQL and MariaDB servers into MySQL, ClickHouse and Kafka.
+EPILOG = """\
+[bold]Exit codes[/]
 
-A first run: write a configuration file, then `gravity validate FILE` (is the file right?),
-`gravity check FILE` (are the servers?), `gravity plan FILE` (what goes where?) and `gravity run FILE`.
+ 0  done, or stopped as asked\n
+ 1  it could not be done now, or a check did not pass; the reason is on standard error\n
+ 2  the configuration or the command line is wrong\n
+70  a stage failed again and again (run)\n
+78  refused or halted by name: an operator must act
 """
-EXIT_CODE_HELP: Final = "Exit codes: " + "  ".join(
-    f"{code} {text}" for code, text in EXIT_CODES.items()
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EPILOG,
 )
 
 
-def build_app() -> typer.Typer:
-    """The command line with all commands."""
-    app = typer.Typer(
-        name="gravity",
-        help=_HELP,
-        epilog="\n\n".join(
-            ["Exit codes:", *(f"{code}  {text}" for code, text in EXIT_CODES.items())]
-        ),
-        no_args_is_help=True,
-        pretty_exceptions_enable=False,
-        rich_markup_mode="markdown",
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    app.command()(run.run)
-    app.callback()(_callback)
-    return app
+def _print_version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"gravity {version('gravity')}\n")
+        raise typer.Exit
 
 
-def _callback() -> None:
-    """Keeps `gravity` a group of commands, however few there are."""
+@app.callback()
+def gravity(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Copies row changes from MySQL and MariaDB servers to MySQL, ClickHouse and Kafka, through Kafka.
+
+    A first time:  gravity validate CONFIG,  gravity check CONFIG,  gravity run CONFIG,  and in
+    another window  gravity status CONFIG --follow.
+    """
+
+
+def _add(command: Callable[..., None]) -> None:
+    """Adds a command named like its function. Its help is the docstring, paragraphs unwrapped."""
+    text = inspect.cleandoc(command.__doc__ or "")
+    paragraphs = [" ".join(part.split()) for part in text.split("\n\n")]
+    app.command(command.__name__, help="\n\n".join(paragraphs))(command)
+
+
+for _command in (run,):
+    _add(_command)
+
+
+def exit_code_of(error: GravityError) -> int:
+    """The exit code of a command that ended with `error`."""
+    if isinstance(error, ConfigError):
+        return EXIT_BAD_CONFIG
+    return EXIT_HALTED if isinstance(error, FatalError) else EXIT_FAILED
 
 
 def main() -> None:
-    """Entry point of `gravity`."""
+    """Runs the command line. Errors of ours are told in a sentence, without a trace."""
     try:
-        build_app()()
-    except GravityError as error:
-        print_error(error)
+        app(prog_name="gravity")
+    except ConfigError as error:
+        for problem in error.problems:
+            sys.stderr.write(f"error: {problem}\n")
         sys.exit(exit_code_of(error))
+    except GravityError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(exit_code_of(error))
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough. What is still buffered can't be told anyone.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
 
 
 if __name__ == "__main__":

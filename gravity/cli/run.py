@@ -1,48 +1,53 @@
-"""`gravity run`: the whole pipeline on this machine, or one stage of it."""
+"""`gravity run`: all stages on this machine, or one of them."""
 
 from __future__ import annotations
 
 import os
-import signal
-import threading
+import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gravity.activation import activate
-from gravity.cli.console import ConfigFile, err, load
-from gravity.errors import EXIT_HALTED
-from gravity.supervisor import (
-    STAGES,
-    RestartPolicy,
-    StageEnd,
-    Supervisor,
-    needed_stages,
-    run_until,
-    stage_command,
-)
+from gravity.cli.option import ConfigFile, Offline, WaitSeconds, plural, read_config, remarks
+from gravity.config import Config
+from gravity.errors import FatalError
+from gravity.supervisor import StageCommand, Supervisor, stage_command
 from gravity.telemetry.log import configure_logging
 
 
+class Stage(StrEnum):
+    """The stages, in the order in which rows pass them."""
+
+    COLLECTOR = "collector"
+    ROUTER = "router"
+    RESOLVER = "resolver"
+    SINK_MYSQL = "sink-mysql"
+    SINK_CLICKHOUSE = "sink-clickhouse"
+    SINK_KAFKA = "sink-kafka"
+
+
+class LogFormat(StrEnum):
+    """How the stages' logs are shown."""
+
+    AUTO = "auto"
+    TEXT = "text"
+    JSON = "json"
+
+
 def run(
-    file: ConfigFile,
+    config: ConfigFile,
     stage: Annotated[
-        str | None,
-        typer.Argument(
-            help=f"Run only this stage, as this process: {', '.join(STAGES)}. "
-            "Left out: all that the configuration needs.",
-            show_default=False,
-        ),
+        Stage | None, typer.Argument(help="Run just this stage; left out: all of them.")
     ] = None,
-    *,
     source: Annotated[
         list[str] | None,
-        typer.Option(help="Collect only this source. May be repeated.", show_default=False),
+        typer.Option(help="Collect only this source; may be repeated.", metavar="NAME"),
     ] = None,
     target: Annotated[
         list[str] | None,
-        typer.Option(help="Write only this target. May be repeated.", show_default=False),
+        typer.Option(help="Write only this target; may be repeated.", metavar="NAME"),
     ] = None,
     adopt: Annotated[
         bool,
@@ -52,51 +57,97 @@ def run(
         bool,
         typer.Option("--keep-going", help="When a stage halts, leave the others running."),
     ] = False,
-    timeout_s: Annotated[
-        float, typer.Option(help="How long to wait for Kafka and the sources at the start.", min=0)
-    ] = 60.0,
+    failures_max: Annotated[
+        int,
+        typer.Option(
+            "--failures-max", min=0, help="Failures of a stage in a row before all stop; 0 = no end."
+        ),
+    ] = 20,
+    stop_s: Annotated[
+        float,
+        typer.Option("--stop-wait", min=0.0, help="Seconds a stage has to end before it is killed."),
+    ] = 20.0,
+    log_format: Annotated[
+        LogFormat,
+        typer.Option(help="Logs as text or as JSON lines; auto: text on a terminal."),
+    ] = LogFormat.AUTO,
+    offline: Offline = False,
+    wait_s: WaitSeconds = 60.0,
 ) -> None:
-    """Run the pipeline: copy rows from the sources to the targets until Ctrl-C.
+    """Run the pipeline: all stages on this machine, until Ctrl-C.
 
-    Makes the topics, works out the routing plan, then starts every stage as a process of its own. A
-    stage that crashes is started again; one that halts (bad settings, lost data) stops everything
-    and says what to do. Stopping and starting loses nothing and repeats nothing.
+    Makes the topics, puts the routing plan in force and starts each stage as a process of its own.
+    A stage that crashes is started again; one that halts by name, because an operator must act,
+    ends the whole and its reason is printed.
 
-    With a STAGE, only that stage runs and nothing is activated: for machines that share the work,
-    after `gravity topics`.
+    With STAGE, becomes that one stage: for machines of its own, after `gravity topics` has been run
+    once.
     """
+    path = config.absolute()
+    loaded = read_config(config, quiet=stage is not None)
     sources, targets = source or [], target or []
+    _require_known(loaded.config, sources, targets)
     if stage is not None:
-        command = stage_command(stage, file, sources=sources, targets=targets, adopt=adopt)
+        command = _command(stage, path, sources=sources, targets=targets, adopt=adopt)
         os.execv(command.arguments[0], command.arguments)  # noqa: S606 - becomes the stage
-    config = load(file)
-    configure_logging("gravity")
-    commands = needed_stages(config, file, sources=sources, targets=targets, adopt=adopt)
-    activate(config, timeout_s=timeout_s)
-    supervisor = Supervisor(file, commands, keep_going=keep_going, policy=RestartPolicy())
-    _supervise(supervisor, file)
+    as_json = log_format is LogFormat.JSON or (
+        log_format is LogFormat.AUTO and not sys.stderr.isatty()
+    )
+    configure_logging("gravity", as_json=as_json)
+    loaded.config.require_runnable()
+    from gravity.activation import activate
+
+    plan = activate(loaded.config, offline=offline, timeout_s=wait_s)
+    stages = needed_stages(loaded.config, targets)
+    if not as_json:
+        remarks.print(
+            f"plan {plan.version}: {plural(len(loaded.config.sources), 'source')} → "
+            f"{plural(len(loaded.config.targets), 'target')}; starting {', '.join(stages)}. "
+            f"Ctrl-C stops; `gravity status {config}` shows how it goes."
+        )
+    outcome = Supervisor(
+        [_command(s, path, sources=sources, targets=targets, adopt=adopt) for s in stages],
+        lambda line: remarks.file.write(line + "\n") and None,
+        as_json=as_json,
+        failures_max=failures_max,
+        keep_going=keep_going,
+        stop_s=stop_s,
+    ).run()
+    for failure in outcome.failures:
+        sys.stderr.write(f"error: {failure.stage} {failure.what}: {failure.reason}\n")
+    raise typer.Exit(outcome.exit_code)
 
 
-def _supervise(supervisor: Supervisor, file: Path) -> None:
-    stop = threading.Event()
-
-    def asked_to_stop(number: int, _frame: object) -> None:
-        if stop.is_set():
-            # The second Ctrl-C: whoever presses it will not wait. No stage loses anything by it.
-            supervisor.kill()
-            os._exit(128 + number)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, asked_to_stop)
-    with supervisor:
-        run_until(supervisor, stop, _report)
-    if supervisor.halts:
-        err().print(f"see what is wrong with: gravity check {file}", style="yellow", markup=False)
-        raise typer.Exit(EXIT_HALTED)
+def needed_stages(config: Config, targets: list[str]) -> list[Stage]:
+    """The stages that this configuration needs; sinks only for the named targets (none named: all)."""
+    types = {t.type for t in config.targets if not targets or t.name in targets}
+    sinks = {f"sink-{kind}" for kind in types}
+    return [stage for stage in Stage if not stage.startswith("sink-") or stage in sinks]
 
 
-def _report(end: StageEnd) -> None:
-    if end.restart_in_s is None:
-        err().print("[bold red]halted[/bold red]", end=" ")
-        err().print(str(end), markup=False)
+def _command(
+    stage: Stage, config: Path, *, sources: list[str], targets: list[str], adopt: bool
+) -> StageCommand:
+    options: list[str] = []
+    if stage is Stage.COLLECTOR:
+        options += [word for name in sources for word in ("--source", name)]
+    if stage.startswith("sink-"):
+        from gravity.config import load_config
+
+        kind = stage.removeprefix("sink-")
+        of_kind = {t.name for t in load_config(config).config.targets if t.type == kind}
+        options += [word for name in targets if name in of_kind for word in ("--target", name)]
+        options += ["--adopt"] if adopt else []
+    return stage_command(stage, config, options)
+
+
+def _require_known(config: Config, sources: list[str], targets: list[str]) -> None:
+    for kind, asked, known in (
+        ("source", sources, [s.name for s in config.sources]),
+        ("target", targets, [t.name for t in config.targets]),
+    ):
+        unknown = [name for name in asked if name not in known]
+        if unknown:
+            raise FatalError(
+                f"no such {kind}: {', '.join(unknown)}", remedy=f"known are: {', '.join(known)}"
+            )
