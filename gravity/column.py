@@ -29,15 +29,38 @@ _FRACTIONAL = frozenset(("datetime", "timestamp", "time"))
 _SIZED = frozenset(("char", "varchar", "binary", "varbinary", "bit", "vector"))
 _LABELLED = frozenset(("enum", "set"))
 _PLAIN = frozenset(
-    (*TEXT_BY_LENGTH_BYTES, *BLOB_BY_LENGTH_BYTES, "date", "year", "json", "geometry", "float", "double")
+    (
+        *TEXT_BY_LENGTH_BYTES,
+        *BLOB_BY_LENGTH_BYTES,
+        "date",
+        "year",
+        "json",
+        "geometry",
+        "float",
+        "double",
+    )
 )
 _KIND_BY_NAME: Final[Mapping[str, Kind]] = MappingProxyType(
     {
         **dict.fromkeys((*INTEGER_BYTES, "bit", "year"), "long"),
         **dict.fromkeys(("float", "double"), "double"),
-        **dict.fromkeys(("binary", "varbinary", *BLOB_BY_LENGTH_BYTES, "geometry", "vector"), "bytes"),
         **dict.fromkeys(
-            ("decimal", "date", "datetime", "timestamp", "time", "char", "varchar", "enum", "set", "json"), "string"
+            ("binary", "varbinary", *BLOB_BY_LENGTH_BYTES, "geometry", "vector"), "bytes"
+        ),
+        **dict.fromkeys(
+            (
+                "decimal",
+                "date",
+                "datetime",
+                "timestamp",
+                "time",
+                "char",
+                "varchar",
+                "enum",
+                "set",
+                "json",
+            ),
+            "string",
         ),
         **dict.fromkeys(TEXT_BY_LENGTH_BYTES, "string"),
     }
@@ -57,14 +80,26 @@ _GEOMETRY_NAMES = frozenset(
     )
 )
 # MariaDB writes these to the binlog as plain BINARY(n): a reader of the binlog can't tell them from it.
-_MARIADB_FIXED_BYTES: Final[Mapping[str, int]] = MappingProxyType({"uuid": 16, "inet6": 16, "inet4": 4})
-_SYNONYMS: Final[Mapping[str, str]] = MappingProxyType(
-    {"integer": "int", "numeric": "decimal", "real": "double", "bool": "tinyint", "boolean": "tinyint"}
+_MARIADB_FIXED_BYTES: Final[Mapping[str, int]] = MappingProxyType(
+    {"uuid": 16, "inet6": 16, "inet4": 4}
 )
-_TEXT_PATTERN = re.compile(r"(?P<name>[a-z0-9]+)(?:\((?P<body>.*)\))?(?P<unsigned> unsigned)?", re.DOTALL)
+_SYNONYMS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "integer": "int",
+        "numeric": "decimal",
+        "real": "double",
+        "bool": "tinyint",
+        "boolean": "tinyint",
+    }
+)
+_TEXT_PATTERN = re.compile(
+    r"(?P<name>[a-z0-9]+)(?:\((?P<body>.*)\))?(?P<unsigned> unsigned)?", re.DOTALL
+)
 _LABEL_PATTERN = re.compile(r"'((?:[^']|'')*)'(,|$)", re.DOTALL)
 _INFORMATION_SCHEMA_LABEL = re.compile(r"'((?:[^'\\]|''|\\.)*)'(?:,|\))", re.DOTALL)
-_ESCAPES: Final[Mapping[str, str]] = MappingProxyType({"0": "\0", "n": "\n", "r": "\r", "t": "\t", "Z": "\x1a"})
+_ESCAPES: Final[Mapping[str, str]] = MappingProxyType(
+    {"0": "\0", "n": "\n", "r": "\r", "t": "\t", "Z": "\x1a"}
+)
 
 
 class UnknownColumnTypeError(FatalError):
@@ -175,7 +210,7 @@ class ColumnType:
         return None
 
 
-def from_information_schema(  # noqa: PLR0913 - one argument per column of information_schema.COLUMNS
+def from_information_schema(
     *,
     data_type: str,
     column_type: str,
@@ -190,7 +225,9 @@ def from_information_schema(  # noqa: PLR0913 - one argument per column of infor
         UnknownColumnTypeError: a type this table does not know.
     """
     name = _SYNONYMS.get(data_type.lower(), data_type.lower())
-    unsigned = " unsigned" in column_type.lower().partition(")")[2] or " unsigned" in column_type.lower()
+    unsigned = (
+        " unsigned" in column_type.lower().partition(")")[2] or " unsigned" in column_type.lower()
+    )
     if name in _LABELLED:
         labels = tuple(_unescape(label) for label in _INFORMATION_SCHEMA_LABEL.findall(column_type))
         return ColumnType(name, labels=labels)
@@ -233,13 +270,17 @@ _SIMPLE_BY_TYPE_BYTE: Final[Mapping[int, str]] = MappingProxyType(
         255: "geometry",
     }
 )
-_FRACTIONAL_BY_TYPE_BYTE: Final[Mapping[int, str]] = MappingProxyType({17: "timestamp", 18: "datetime", 19: "time"})
-_OLD_TEMPORAL_BY_TYPE_BYTE: Final[Mapping[int, str]] = MappingProxyType({7: "timestamp", 11: "time", 12: "datetime"})
+_FRACTIONAL_BY_TYPE_BYTE: Final[Mapping[int, str]] = MappingProxyType(
+    {17: "timestamp", 18: "datetime", 19: "time"}
+)
+_OLD_TEMPORAL_BY_TYPE_BYTE: Final[Mapping[int, str]] = MappingProxyType(
+    {7: "timestamp", 11: "time", 12: "datetime"}
+)
 _VARCHAR_BYTES = frozenset((15, 253))
 _BLOB, _VECTOR, _STRING, _BIT, _DECIMAL, _ENUM, _SET = 252, 242, 254, 16, 246, 247, 248
 
 
-def from_table_map(  # noqa: PLR0913 - one argument per field that TABLE_MAP has for a column
+def from_table_map(
     *,
     type_byte: int,
     metadata: int,
@@ -263,11 +304,15 @@ def from_table_map(  # noqa: PLR0913 - one argument per field that TABLE_MAP has
         name = _SIMPLE_BY_TYPE_BYTE[type_byte]
         return ColumnType(name, unsigned and name in _UNSIGNED_ALLOWED)
     if type_byte in _VARCHAR_BYTES:
-        return ColumnType("varbinary" if is_bytes else "varchar", length=metadata // bytes_per_character)
+        return ColumnType(
+            "varbinary" if is_bytes else "varchar", length=metadata // bytes_per_character
+        )
     if type_byte == _STRING:
         return ColumnType("binary" if is_bytes else "char", length=metadata // bytes_per_character)
     if type_byte == _BLOB:
-        return ColumnType((BLOB_BY_LENGTH_BYTES if is_bytes else TEXT_BY_LENGTH_BYTES)[metadata - 1])
+        return ColumnType(
+            (BLOB_BY_LENGTH_BYTES if is_bytes else TEXT_BY_LENGTH_BYTES)[metadata - 1]
+        )
     if type_byte == _DECIMAL:
         return ColumnType("decimal", unsigned, precision=metadata >> 8, scale=metadata & 0xFF)
     if type_byte in _FRACTIONAL_BY_TYPE_BYTE:
@@ -308,4 +353,6 @@ def _parse_labels(body: str, text: str) -> tuple[str, ...]:
 
 def _unescape(label: str) -> str:
     """A label as information_schema.COLUMN_TYPE writes it: quotes doubled, backslash escapes."""
-    return re.sub(r"''|\\(.)", lambda m: _ESCAPES.get(m[1], m[1]) if m[1] else "'", label, flags=re.DOTALL)
+    return re.sub(
+        r"''|\\(.)", lambda m: _ESCAPES.get(m[1], m[1]) if m[1] else "'", label, flags=re.DOTALL
+    )

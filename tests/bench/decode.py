@@ -78,13 +78,15 @@ def write_case(connection: Connection, kind: str, size: int, rows: int) -> tuple
         cursor.execute(CREATE)
         holder = ", ".join(["%s"] * 12)
         if kind == "update":
-            cursor.executemany(f"INSERT INTO orders VALUES ({holder})", [order(n) for n in range(1, rows + 1)])  # noqa: S608
+            cursor.executemany(
+                f"INSERT INTO orders VALUES ({holder})", [order(n) for n in range(1, rows + 1)]
+            )
             client.commit()
         cursor.execute("FLUSH BINARY LOGS")
         for first in range(1, rows + 1, size):
             for number in range(first, first + size):
                 if kind == "insert":
-                    cursor.execute(f"INSERT INTO orders VALUES ({holder})", order(number))  # noqa: S608
+                    cursor.execute(f"INSERT INTO orders VALUES ({holder})", order(number))
                 else:
                     cursor.execute(
                         "UPDATE orders SET status = 'done', amount = amount + 1.25, updated = '2024-07-01 10:00:00'"
@@ -97,7 +99,9 @@ def write_case(connection: Connection, kind: str, size: int, rows: int) -> tuple
         return file_name, 4
 
 
-def open_ours(connection: Connection, file_name: str, facts: ServerFacts, *, verify_checksums: bool) -> Reading:
+def open_ours(
+    connection: Connection, file_name: str, facts: ServerFacts, *, verify_checksums: bool
+) -> Reading:
     """A reading of the file by gravity that is connected already."""
     stream = open_stream(
         connection,
@@ -134,8 +138,8 @@ def open_stock(connection: Connection, file_name: str, _: ServerFacts) -> Readin
         blocking=False,
         only_events=[WriteRowsEvent, UpdateRowsEvent, DeleteRowsEvent],
     )
-    stream._BinLogStreamReader__connect_to_ctl()  # noqa: SLF001 - it would connect while time is taken
-    stream._BinLogStreamReader__connect_to_stream()  # noqa: SLF001
+    stream._BinLogStreamReader__connect_to_ctl()
+    stream._BinLogStreamReader__connect_to_stream()
 
     def read() -> int:
         count = sum(len(event.rows) for event in stream)
@@ -199,7 +203,7 @@ def server(arguments: argparse.Namespace) -> Iterator[Connection]:
             "charset": "utf8mb4",
         }
         return
-    from gravity_devstack import Stack  # noqa: PLC0415 - not needed with a server of one's own
+    from gravity_devstack import Stack
 
     with Stack() as stack:
         database = stack.mariadb("decode-bench")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import pymysql
-from pymysqlreplication import BinLogStreamReader  # type: ignore[import-untyped]
+from pymysqlreplication import BinLogStreamReader
 
 from gravity.errors import (
     FatalError,
@@ -36,7 +36,25 @@ _NOTHING_EXECUTED: Final = "00000000-0000-0000-0000-000000000001:1"
 _PRIVATE_CONNECT: Final = "_BinLogStreamReader__connect_to_stream"
 
 _RETRIED: Final = frozenset(
-    (1040, 1053, 1152, 1158, 1159, 1160, 1161, 1203, 1205, 1226, 1317, 1927, 2002, 2003, 2006, 2013, 2055)
+    (
+        1040,
+        1053,
+        1152,
+        1158,
+        1159,
+        1160,
+        1161,
+        1203,
+        1205,
+        1226,
+        1317,
+        1927,
+        2002,
+        2003,
+        2006,
+        2013,
+        2055,
+    )
 )
 _LOST: Final = frozenset((1220, 1236, 1789, 1945, 1955, 1373))
 _SETTINGS: Final[Mapping[int, str]] = {
@@ -186,7 +204,7 @@ class BinlogStream:
         return TransientError(f"the binlog connection broke: {what}", where=self._where)
 
 
-def open_stream(  # noqa: PLR0913 - all options that matter, each by its name
+def open_stream(
     connection: Mapping[str, Any],
     start: Start,
     facts: ServerFacts,
@@ -222,18 +240,20 @@ def open_stream(  # noqa: PLR0913 - all options that matter, each by its name
     except pymysql.err.MySQLError as error:
         reader.close()
         raise error_of(error, source) from error
-    client: socket.socket = reader._stream_connection._sock  # noqa: SLF001 - read past the library
+    client: socket.socket = reader._stream_connection._sock
     return BinlogStream(
         client,
-        EventParser(source, decoders or TableDecoders(facts.collations), verify_checksums=verify_checksums),
+        EventParser(
+            source, decoders or TableDecoders(facts.collations), verify_checksums=verify_checksums
+        ),
         source=source,
         silence_s_max=heartbeat_s * _SILENT_HEARTBEATS_MAX,
-        on_close=reader._stream_connection._force_close,  # noqa: SLF001 - COM_QUIT has no place in a stream
+        on_close=reader._stream_connection._force_close,
         monotonic=monotonic,
     )
 
 
-def _connect(**settings: Any) -> pymysql.Connection[Any]:  # noqa: ANN401 - PyMySQL's own arguments
+def _connect(**settings: Any) -> pymysql.Connection[Any]:
     client = pymysql.connect(**settings)
     with client.cursor() as cursor:
         # The library says so only while checksums are on now; older files may have them all the same.
@@ -266,13 +286,19 @@ def _by_code(code: int, message: str, where: str) -> GravityError:
         return TransientError(what, where=where)
     if code in _SETTINGS:
         return SourceSettingError(what, where=where, remedy=_SETTINGS[code])
-    return FatalError(what, where=where, remedy="look the number up in the server's error reference")
+    return FatalError(
+        what, where=where, remedy="look the number up in the server's error reference"
+    )
 
 
 def _position_error(what: str, message: str, where: str) -> GravityError:
     # Number 1236 covers everything that ends a dump; only its text tells these apart.
     if "same server_uuid/server_id" in message or "same server_id" in message:
-        return SourceSettingError(what, where=where, remedy="give each reader of the source a server-id of its own")
+        return SourceSettingError(
+            what, where=where, remedy="give each reader of the source a server-id of its own"
+        )
     if "max_allowed_packet" in message:
-        return SourceSettingError(what, where=where, remedy="SET GLOBAL max_allowed_packet=1073741824 at the source")
+        return SourceSettingError(
+            what, where=where, remedy="SET GLOBAL max_allowed_packet=1073741824 at the source"
+        )
     return PositionLostError(what, where=where, remedy=_POSITION_REMEDY)

@@ -116,7 +116,9 @@ def packed_datetime_text(packed: int) -> str:
     whole = packed >> 24
     hours = whole & 0x1FFFF
     text = f"{YEAR_MONTH[whole >> 22]}{whole >> 17 & 31:02d}"
-    return f"{text} {hours >> 12:02d}:{hours >> 6 & 63:02d}:{hours & 63:02d}.{packed & 0xFFFFFF:06d}"
+    return (
+        f"{text} {hours >> 12:02d}:{hours >> 6 & 63:02d}:{hours & 63:02d}.{packed & 0xFFFFFF:06d}"
+    )
 
 
 def packed_time_text(packed: int) -> str:
@@ -131,7 +133,9 @@ _DIGITS_IN_GROUP: Final = 9
 _BYTES_OF_DIGITS: Final = (0, 1, 1, 2, 2, 3, 3, 4, 4, 4)
 
 
-def decimal_groups(precision: int, scale: int) -> tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]:
+def decimal_groups(
+    precision: int, scale: int
+) -> tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]:
     """How DECIMAL(precision, scale) is stored: (digits, bytes) of the groups before and after the point."""
     whole, fraction = precision - scale, scale
     first, last = whole % _DIGITS_IN_GROUP, fraction % _DIGITS_IN_GROUP

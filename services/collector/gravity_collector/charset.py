@@ -126,10 +126,21 @@ _MULTI_BYTE_DIFFERENCES: Final[Mapping[str, tuple[str, Mapping[bytes, str]]]] = 
             "big5",
             {
                 **dict.fromkeys(
-                    (b"\xa1\x5a", b"\xa1\xc3", b"\xa1\xc5", b"\xa1\xfe", b"\xa2\x40", b"\xa2\xcc", b"\xa2\xce"),
+                    (
+                        b"\xa1\x5a",
+                        b"\xa1\xc3",
+                        b"\xa1\xc5",
+                        b"\xa1\xfe",
+                        b"\xa2\x40",
+                        b"\xa2\xcc",
+                        b"\xa2\xce",
+                    ),
                     "\ufffd",
                 ),
-                **{bytes((0xF9, 0xD6 + i)): c for i, c in enumerate("\u7881\u92b9\u88cf\u58bb\u6052\u7ca7\u5afa")},
+                **{
+                    bytes((0xF9, 0xD6 + i)): c
+                    for i, c in enumerate("\u7881\u92b9\u88cf\u58bb\u6052\u7ca7\u5afa")
+                },
             },
         ),
         "gb18030": ("gb18030", {b"\xa8\xbc": "\u1e3f"}),
@@ -171,7 +182,11 @@ def decoder_of(charset: str) -> Decode:
     if charset in _CODECS:
         return codec_decoder(_CODECS[charset])
     if charset in _SINGLE_BYTE_CODECS:
-        table = list(bytes(range(256)).decode(_SINGLE_BYTE_CODECS[charset], "replace").replace("\ufffd", UNDEFINED))
+        table = list(
+            bytes(range(256))
+            .decode(_SINGLE_BYTE_CODECS[charset], "replace")
+            .replace("\ufffd", UNDEFINED)
+        )
         for byte, character in _SINGLE_BYTE_DIFFERENCES.get(charset, {}).items():
             table[byte] = character
         return _table_decoder("".join(table))
@@ -209,7 +224,9 @@ def _table_decoder(table: str) -> Decode:
     return lambda raw: decode(raw, "strict", table)[0]
 
 
-def _corrected_decoder(codec: str, differences: Mapping[bytes, str], character: re.Pattern[bytes]) -> Decode:
+def _corrected_decoder(
+    codec: str, differences: Mapping[bytes, str], character: re.Pattern[bytes]
+) -> Decode:
     """A decoder by `codec`, but for the characters of `differences`."""
     plain = codec_decoder(codec)
     suspicious = re.compile(b"|".join(re.escape(raw) for raw in differences))
@@ -236,38 +253,48 @@ def _euc_decoder(charset: str) -> Decode:
     def decode(raw: bytes) -> str:
         if raw.isascii():
             return raw.decode("ascii")
-        return "".join(_euc_character(part, is_microsoft=is_microsoft) for part in _cut(raw, _EUC_CHARACTER))
+        return "".join(
+            _euc_character(part, is_microsoft=is_microsoft) for part in _cut(raw, _EUC_CHARACTER)
+        )
 
     return decode
 
 
-_EUC_ROW = 94
-_FIRST_USER_ROW = 84
+# EUC-JP: rows and cells count from 0xA1; single shifts announce half-width katakana and the third plane.
+_EUC_FIRST, _EUC_ROW, _FIRST_USER_ROW = 0xA1, 94, 84
+_KATAKANA_SHIFT, _THIRD_PLANE_SHIFT = 0x8E, 0x8F
 _PRIVATE_USE = 0xE000
+_IBM_EXTENSION_START = (0xF3 - _EUC_FIRST) * _EUC_ROW + 0xF3 - _EUC_FIRST
+_MICROSOFT_DIFFERENCES: Final = {b"\x8f\xa2\xb7": "\uff5e", b"\x8f\xa2\xc3": "\uffe4"}
 
 
 def _euc_character(part: bytes, *, is_microsoft: bool) -> str:
     """One character of EUC-JP as MySQL maps it: user-defined rows to the private use area."""
-    if len(part) == 1 or part[0] == 0x8E:
+    if len(part) == 1 or part[0] == _KATAKANA_SHIFT:
         return part.decode("ascii" if len(part) == 1 else "euc_jp")
-    row, cell = part[-2] - 0xA1, part[-1] - 0xA1
-    is_third_plane = part[0] == 0x8F
+    row, cell = part[-2] - _EUC_FIRST, part[-1] - _EUC_FIRST
+    is_third_plane = part[0] == _THIRD_PLANE_SHIFT
     if is_microsoft and is_third_plane:
-        if part in (b"\x8f\xa2\xb7", b"\x8f\xa2\xc3"):
-            return "\uff5e" if part[-1] == 0xB7 else "\uffe4"
-        extension = row * _EUC_ROW + cell - (0xF3 - 0xA1) * _EUC_ROW - (0xF3 - 0xA1)
+        if part in _MICROSOFT_DIFFERENCES:
+            return _MICROSOFT_DIFFERENCES[part]
+        extension = row * _EUC_ROW + cell - _IBM_EXTENSION_START
         if 0 <= extension < len(_IBM_EXTENSION):
             return _IBM_EXTENSION[extension]
     if row >= _FIRST_USER_ROW and 0 <= cell < _EUC_ROW:
         user_rows = _EUC_ROW * 10 if is_third_plane else 0
         return chr(_PRIVATE_USE + user_rows + (row - _FIRST_USER_ROW) * _EUC_ROW + cell)
     if is_microsoft and not is_third_plane and row >= 0 and cell >= 0:
-        lead = (row >> 1) + 0x81
-        trail = cell + 0x9F if row & 1 else cell + 0x40 + (cell >= 0x3F)
-        return bytes((lead + 0x40 if lead > 0x9F else lead, trail)).decode("cp932")
+        return _as_shift_jis(row, cell).decode("cp932")
     if part == b"\xa1\xc0":
         return "\\"
     return part.decode("euc_jp")
+
+
+def _as_shift_jis(row: int, cell: int) -> bytes:
+    """The same place of JIS X 0208 in Shift JIS: two rows share a lead byte, 0x7F is left out."""
+    lead = (row >> 1) + 0x81
+    lead += 0x40 * (lead > 0x9F)  # noqa: PLR2004 - katakana stand between the two ranges of lead bytes
+    return bytes((lead, cell + 0x9F if row & 1 else cell + 0x40 + (cell >= 0x3F)))  # noqa: PLR2004
 
 
 _UPPER_HALVES: Final[Mapping[str, str]] = MappingProxyType(

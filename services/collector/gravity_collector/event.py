@@ -95,4 +95,15 @@ class Statement(NamedTuple):
     sql: str
 
 
-Event = Begin | Rows | Query | Commit | Rollback | Rotate | FormatDescription | Heartbeat | GtidList | Statement
+Event = (
+    Begin
+    | Rows
+    | Query
+    | Commit
+    | Rollback
+    | Rotate
+    | FormatDescription
+    | Heartbeat
+    | GtidList
+    | Statement
+)

@@ -75,10 +75,7 @@ _UNREADABLE: Final = {
     39: ("a JSON column was updated in part", "SET GLOBAL binlog_row_value_options=''"),
     40: ("a transaction is compressed", "SET GLOBAL binlog_transaction_compression=OFF"),
     42: ("a GTID has a tag", "SET GTID_NEXT without a tag in the writers"),
-    **{
-        kind: ("an event is compressed", "SET GLOBAL log_bin_compress=OFF")
-        for kind in range(165, 172)
-    },
+    **dict.fromkeys(range(165, 172), ("an event is compressed", "SET GLOBAL log_bin_compress=OFF")),
 }
 _MARIADB_GTID_FORM: Final = struct.Struct("<QIB")
 _MARIADB_STANDALONE, _MARIADB_PREPARED_XA, _MARIADB_COMPLETED_XA = 0x01, 0x40, 0x80
@@ -298,10 +295,10 @@ class EventParser:
         else:
             checksum_bytes = self._checksum_bytes or 0
         # A format event always has room for a checksum; the byte before tells whether it is filled in.
-        if checksum_bytes and self._verify and (kind != _FORMAT or event[-1 - _CHECKSUM_BYTES]):
-            if crc32(memoryview(event)[:-_CHECKSUM_BYTES]) != int.from_bytes(
-                event[-_CHECKSUM_BYTES:], "little"
-            ):
+        is_summed = checksum_bytes and (kind != _FORMAT or event[-1 - _CHECKSUM_BYTES])
+        if is_summed and self._verify:
+            written = int.from_bytes(event[-_CHECKSUM_BYTES:], "little")
+            if crc32(memoryview(event)[:-_CHECKSUM_BYTES]) != written:
                 raise self._wrong_checksum()
         if not flags & _ARTIFICIAL:
             self._advance(log_pos, size)

@@ -13,7 +13,16 @@ from typing import Final
 from gravity_collector.cell import decimal_text, packed_datetime_text, packed_time_text
 
 _SMALL_OBJECT, _LARGE_OBJECT, _SMALL_ARRAY, _LARGE_ARRAY = 0x00, 0x01, 0x02, 0x03
-_LITERAL, _INT16, _UINT16, _INT32, _UINT32, _INT64, _UINT64, _DOUBLE = 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0A, 0x0B
+_LITERAL, _INT16, _UINT16, _INT32, _UINT32, _INT64, _UINT64, _DOUBLE = (
+    0x04,
+    0x05,
+    0x06,
+    0x07,
+    0x08,
+    0x09,
+    0x0A,
+    0x0B,
+)
 _STRING, _OPAQUE = 0x0C, 0x0F
 _LITERALS: Final = {0: "null", 1: "true", 2: "false"}
 _NUMBERS: Final = {
@@ -31,7 +40,12 @@ _INLINE_SMALL: Final = frozenset((_LITERAL, _INT16, _UINT16))
 # types whose value stands in its entry.
 _LAYOUTS: Final = (
     (struct.Struct("<HH"), struct.Struct("<HH"), struct.Struct("<BH"), _INLINE_SMALL),
-    (struct.Struct("<II"), struct.Struct("<IH"), struct.Struct("<BI"), _INLINE_SMALL | {_INT32, _UINT32}),
+    (
+        struct.Struct("<II"),
+        struct.Struct("<IH"),
+        struct.Struct("<BI"),
+        _INLINE_SMALL | {_INT32, _UINT32},
+    ),
 )
 _DEPTH_MAX: Final = 100
 """MySQL refuses deeper documents."""
@@ -65,7 +79,9 @@ def json_text(raw: bytes) -> str:
 def double_text(value: float) -> str:
     """A double as MySQL prints it in JSON: shortest digits that give it back, `.0` added to whole numbers."""
     shortest = repr(value)
-    if "e" not in shortest and (-_PLAIN_BELOW < value < _PLAIN_BELOW or not shortest.endswith(".0")):
+    if "e" not in shortest and (
+        -_PLAIN_BELOW < value < _PLAIN_BELOW or not shortest.endswith(".0")
+    ):
         return shortest
     digits, _, exponent_text = shortest.partition("e")
     sign = "-" if digits.startswith("-") else ""

@@ -7,12 +7,16 @@ import struct
 from enum import Enum
 from typing import Final, NamedTuple
 
-_HEADER: Final = struct.Struct("<IIBHH")  # thread, seconds, length of database, error code, length of variables
+_HEADER: Final = struct.Struct(
+    "<IIBHH"
+)  # thread, seconds, length of database, error code, length of variables
 # Bytes of the status variables that can stand before the sql mode; MySQL writes them in the order of their codes.
 _FLAGS, _SQL_MODE = 0, 1
 _FLAGS_BYTES, _SQL_MODE_BYTES = 4, 8
 
-_SPACE_AND_COMMENTS = re.compile(r"(?:\s+|/\*(?![!M]).*?\*/|--[ \t\n][^\n]*\n?|#[^\n]*\n?|/\*(?:!|M!)\d*)*", re.DOTALL)
+_SPACE_AND_COMMENTS = re.compile(
+    r"(?:\s+|/\*(?![!M]).*?\*/|--[ \t\n][^\n]*\n?|#[^\n]*\n?|/\*(?:!|M!)\d*)*", re.DOTALL
+)
 _WORDS = re.compile(r"[A-Za-z_]+")
 
 
@@ -57,11 +61,13 @@ class Statement(NamedTuple):
 
 def is_begin(body: bytes) -> bool:
     """Whether a QUERY event is just `BEGIN`, as in every transaction of MySQL: told without parsing it."""
-    return body.endswith(b"\0BEGIN") and _HEADER.size + body[8] + (body[11] | body[12] << 8) + 6 == len(body)
+    return body.endswith(b"\0BEGIN") and _HEADER.size + body[8] + (
+        body[11] | body[12] << 8
+    ) + 6 == len(body)
 
 
 def parse_query(body: bytes) -> Statement:
-    """The statement of a QUERY event's body (without header and checksum).
+    r"""The statement of a QUERY event's body (without header and checksum).
 
     Text that is not UTF-8 is kept with the bytes escaped as `\\xNN`: it is never taken for row data.
 

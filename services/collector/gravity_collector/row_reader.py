@@ -75,7 +75,9 @@ class _Absent:
 ABSENT: Final = _Absent()
 
 
-def build_reader(columns: Sequence[StoredColumn], here: Sequence[bool], null: Sequence[bool]) -> ReadImage:
+def build_reader(
+    columns: Sequence[StoredColumn], here: Sequence[bool], null: Sequence[bool]
+) -> ReadImage:
     """The reader of row images in which just the columns `here` appear and those `null` are NULL.
 
     All three sequences are per column of the table; the tuples it reads have a cell for each column, with
@@ -124,7 +126,9 @@ class _Source:
         if self._run or length_bytes not in (1, 2):
             # The length is read along with the fixed-width columns before it.
             code = _UNSIGNED_CODES.get(length_bytes)
-            self._run.append((code or f"{length_bytes}s", "n", [] if code else ["n = from_bytes(n, 'little')"]))
+            self._run.append(
+                (code or f"{length_bytes}s", "n", [] if code else ["n = from_bytes(n, 'little')"])
+            )
             self.flush()
             length, start = "n", self._at(0)
         else:
@@ -153,7 +157,7 @@ class _Source:
         returned = f"({', '.join(cells)}{',' if len(cells) == 1 else ''})"
         text = "\n ".join(("def read(b, p0):", *self._lines, f"return {returned}, {self._at(0)}"))
         found: dict[str, ReadImage] = {}
-        exec(compile(text, "<row reader>", "exec"), self._globals, found)  # type: ignore[arg-type]  # noqa: S102
+        exec(compile(text, "<row reader>", "exec"), self._globals, found)  # noqa: S102
         return found["read"]
 
     def _at(self, more: int) -> str:
@@ -242,7 +246,9 @@ def _read_timestamp(source: _Source, name: str, column: StoredColumn) -> None:
     fraction = _fraction("u", digits)
     # Second 0 is not a time but MySQL's zero timestamp: the earliest time is one second later.
     zero = f"f'0000-00-00 00:00:00{fraction}'"
-    lines.append(f"{name} = f'{{DAY[t // 86400]}}{{SECOND_OF_DAY[t % 86400]}}{fraction}' if t else {zero}")
+    lines.append(
+        f"{name} = f'{{DAY[t // 86400]}}{{SECOND_OF_DAY[t % 86400]}}{fraction}' if t else {zero}"
+    )
     source.fixed(f"{4 + size}s", name, lines)
 
 

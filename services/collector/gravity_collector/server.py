@@ -83,15 +83,22 @@ class ServerFacts:
 def server_facts(query: Query) -> ServerFacts:
     """Asks a server for its facts. Needs REPLICATION CLIENT (MariaDB: BINLOG MONITOR)."""
     names = ", ".join(f"'{name}'" for name in _VARIABLES)
-    variables = {str(row[0]).lower(): str(row[1] or "") for row in query(f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names})")}  # noqa: S608, E501
+    variables = {
+        str(row[0]).lower(): str(row[1] or "")
+        for row in query(f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names})")
+    }
     version = variables.get("version", "")
     flavor: Flavor = "mariadb" if "mariadb" in version.lower() else "mysql"
     log_bin = variables.get("log_bin", "OFF") == "ON"
-    file_name, next_offset, executed = _binlog_status(query, flavor, version) if log_bin else ("", 0, "")
+    file_name, next_offset, executed = (
+        _binlog_status(query, flavor, version) if log_bin else ("", 0, "")
+    )
     if flavor == "mariadb":
         executed = variables.get("gtid_binlog_pos", "")
     compression = [
-        name for name in ("binlog_transaction_compression", "log_bin_compress") if variables.get(name, "OFF") == "ON"
+        name
+        for name in ("binlog_transaction_compression", "log_bin_compress")
+        if variables.get(name, "OFF") == "ON"
     ]
     return ServerFacts(
         flavor=flavor,
@@ -131,9 +138,13 @@ def read_collations(query: Query, flavor: Flavor) -> dict[int, Collation]:
     """All collations of a server by the numbers that its TABLE_MAP events use."""
     sizes = {
         str(name): int(str(size))
-        for name, size in query("SELECT character_set_name, maxlen FROM information_schema.character_sets")
+        for name, size in query(
+            "SELECT character_set_name, maxlen FROM information_schema.character_sets"
+        )
     }
-    rows = query("SELECT id, collation_name, character_set_name FROM information_schema.collations WHERE id IS NOT NULL")
+    rows = query(
+        "SELECT id, collation_name, character_set_name FROM information_schema.collations WHERE id IS NOT NULL"
+    )
     has_full_names = flavor == "mariadb" and query(
         "SELECT 1 FROM information_schema.columns WHERE table_schema = 'information_schema'"
         " AND table_name = 'COLLATION_CHARACTER_SET_APPLICABILITY' AND column_name = 'FULL_COLLATION_NAME'"
@@ -164,21 +175,32 @@ def assert_readable(facts: ServerFacts, source: str) -> None:
     if facts.binlog_format != "ROW":
         problems.append((f"binlog_format={facts.binlog_format}", "SET GLOBAL binlog_format=ROW"))
     if facts.binlog_row_image != "FULL":
-        problems.append((f"binlog_row_image={facts.binlog_row_image}", "SET GLOBAL binlog_row_image=FULL"))
+        problems.append(
+            (f"binlog_row_image={facts.binlog_row_image}", "SET GLOBAL binlog_row_image=FULL")
+        )
     if facts.binlog_row_metadata != "FULL":
         value = facts.binlog_row_metadata or "not there: older than MySQL 8.0.1 or MariaDB 10.5"
         problems.append((f"binlog_row_metadata={value}", "SET GLOBAL binlog_row_metadata=FULL"))
     if facts.binlog_row_value_options:
         problems.append(
-            (f"binlog_row_value_options={facts.binlog_row_value_options}", "SET GLOBAL binlog_row_value_options=''")
+            (
+                f"binlog_row_value_options={facts.binlog_row_value_options}",
+                "SET GLOBAL binlog_row_value_options=''",
+            )
         )
     if facts.compression:
         problems.append((f"{facts.compression}=ON", f"SET GLOBAL {facts.compression}=OFF"))
     if facts.flavor == "mysql" and facts.gtid_mode != "ON":
-        problems.append((f"gtid_mode={facts.gtid_mode}", "switch gtid_mode to ON, with enforce_gtid_consistency=ON"))
+        problems.append(
+            (
+                f"gtid_mode={facts.gtid_mode}",
+                "switch gtid_mode to ON, with enforce_gtid_consistency=ON",
+            )
+        )
     if problems:
         raise SourceSettingError(
             "the server can't be read truthfully: " + "; ".join(what for what, _ in problems),
             where=f"source {source}, {facts.flavor} {facts.version}",
-            remedy="; ".join(remedy for _, remedy in problems) + "; also in my.cnf, then reconnect the writers",
+            remedy="; ".join(remedy for _, remedy in problems)
+            + "; also in my.cnf, then reconnect the writers",
         )

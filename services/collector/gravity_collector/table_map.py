@@ -64,6 +64,20 @@ _ONE_BYTE = frozenset((_FLOAT, _DOUBLE, 17, 18, 19, _VECTOR, _JSON, _BLOB, _GEOM
 _NO_BYTES = frozenset((1, 2, 3, 8, 9, 10, _YEAR, 14))
 _NUMERIC = frozenset((1, 2, 3, 8, 9, _FLOAT, _DOUBLE, _DECIMAL))
 _CHARACTER = frozenset((_STRING, _VAR_STRING, _VARCHAR, _BLOB))
+_DECIMAL_DIGITS_MAX, _DECIMAL_SCALE_MAX = 65, 30
+_LENGTH_BYTES, _FRACTION_DIGITS = range(1, 5), range(7)
+_POSSIBLE_METADATA: Final = {
+    17: _FRACTION_DIGITS,
+    18: _FRACTION_DIGITS,
+    19: _FRACTION_DIGITS,
+    _BIT: range(1, 65),
+    _ENUM: range(1, 3),
+    _SET: range(1, 9),
+    _BLOB: _LENGTH_BYTES,
+    _JSON: _LENGTH_BYTES,
+    _GEOMETRY: _LENGTH_BYTES,
+    _VECTOR: _LENGTH_BYTES,
+}
 _REFUSED: Final = {
     7: "old TIMESTAMP",
     11: "old TIME",
@@ -186,9 +200,8 @@ def parse_table_map(body: bytes, collations: Mapping[int, Collation], dialect: D
         text_collations = _collations(
             fields, _DEFAULT_CHARSET, _COLUMN_CHARSET, layout, has_charset
         )
-        return _assemble(
-            database, table, layout, nullable, unsigned, text_collations, fields, collations
-        )
+        parts = _Parts(layout, nullable, unsigned, text_collations, fields)
+        return _assemble(database, table, parts, collations)
     except (UnknownColumnTypeError, UnknownCharsetError) as error:
         raise TableMapUnreadableError(error.what, where=where, remedy=error.remedy) from error
     except (IndexError, KeyError, ValueError, ZeroDivisionError) as error:
@@ -216,8 +229,22 @@ def _layouts(types: bytes, metadata: _Bytes, where: str) -> list[_Layout]:
                 where=where,
                 remedy="rebuild the table: ALTER TABLE … FORCE with mysql56_temporal_format=ON, columns not COMPRESSED",
             )
-        found.append(_layout(type_byte, metadata))
+        item = _layout(type_byte, metadata)
+        if not _is_possible(item):
+            raise ValueError(
+                f"a column of binlog type {item.type_byte} has metadata {item.metadata}"
+            )
+        found.append(item)
     return found
+
+
+def _is_possible(item: _Layout) -> bool:
+    """Whether a server can write such metadata; code is generated from it, so nothing else may pass."""
+    if item.type_byte == _DECIMAL:
+        precision, scale = item.metadata >> 8, item.metadata & 0xFF
+        return 1 <= precision <= _DECIMAL_DIGITS_MAX and scale <= min(precision, _DECIMAL_SCALE_MAX)
+    possible = _POSSIBLE_METADATA.get(item.type_byte)
+    return possible is None or item.metadata in possible
 
 
 def _layout(type_byte: int, metadata: _Bytes) -> _Layout:
@@ -251,16 +278,21 @@ def _bits_from_high(raw: bytes, count: int) -> list[bool]:
     return [bool(raw[i >> 3] << (i & 7) & 0x80) for i in range(count)]
 
 
-def _assemble(  # noqa: PLR0913 - the parts of one event
-    database: str,
-    table: str,
-    layout: Sequence[_Layout],
-    nullable: Sequence[bool],
-    unsigned: Sequence[bool],
-    text_collations: Sequence[int | None],
-    fields: Mapping[int, _Bytes],
-    collations: Mapping[int, Collation],
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a TABLE_MAP says, with one item a column in each sequence."""
+
+    layout: Sequence[_Layout]
+    nullable: Sequence[bool]
+    unsigned: Sequence[bool]
+    text_collations: Sequence[int | None]
+    fields: Mapping[int, _Bytes]
+
+
+def _assemble(
+    database: str, table: str, parts: _Parts, collations: Mapping[int, Collation]
 ) -> TableMap:
+    layout, fields, unsigned = parts.layout, parts.fields, parts.unsigned
     names = _names(fields, len(layout), f"table {database}.{table}")
     label_collations = _collations(
         fields, _LABEL_DEFAULT_CHARSET, _LABEL_COLUMN_CHARSET, layout, _is_labelled
@@ -273,15 +305,16 @@ def _assemble(  # noqa: PLR0913 - the parts of one event
     columns: list[Column] = []
     stored: list[StoredColumn] = []
     for index, item in enumerate(layout):
-        number = label_collations[index] if _is_labelled(item) else text_collations[index]
+        number = label_collations[index] if _is_labelled(item) else parts.text_collations[index]
         collation = collations[number] if number is not None else None
         charset = collation.charset if collation else None
         labels: tuple[str, ...] = ()
         if _is_labelled(item) and charset is not None:
+            raw_labels = next(enum_labels if item.type_byte == _ENUM else set_labels, None)
+            if raw_labels is None:
+                raise ValueError("a column's labels are missing")
             decode = decoder_of(charset) if charset != "binary" else bytes.decode
-            labels = tuple(
-                decode(raw) for raw in next(enum_labels if item.type_byte == _ENUM else set_labels)
-            )
+            labels = tuple(decode(raw) for raw in raw_labels)
         column_type = from_table_map(
             type_byte=item.type_byte,
             metadata=item.metadata,
@@ -296,7 +329,7 @@ def _assemble(  # noqa: PLR0913 - the parts of one event
             Column(
                 names[index],
                 column_type.text,
-                nullable=nullable[index],
+                nullable=parts.nullable[index],
                 charset=shown.charset if shown else None,
                 collation=shown.name if shown else None,
             )
