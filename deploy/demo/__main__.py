@@ -17,12 +17,11 @@ from rich.live import Live
 from rich.table import Table
 
 from deploy.demo.judge import Judge
+from deploy.demo.pipeline import Pipeline, wait_for
 from deploy.demo.progress import ProgressReader
 from deploy.demo.servers import Servers, start_servers, write_configuration
 from deploy.demo.workload import LiveLoad, fill
-from gravity.activation import activate
-from gravity.config import load_config
-from gravity.supervisor import Supervisor
+from gravity.config import Config, load_config
 from tests.oracle.server import executed
 
 CATCH_UP_S = 300.0
@@ -57,21 +56,13 @@ def _screen() -> Iterator[Live | None]:
         yield live
 
 
-def _watch_first_row(reader: ProgressReader, supervisor: Supervisor, began: float) -> None:
-    while not any(target.applied for target in reader.targets()):
-        supervisor.poll()
-        time.sleep(0.1)
-        reader.refresh()
-    _say("first row at a target", began)
-
-
-def _run_load(reader: ProgressReader, supervisor: Supervisor, load: LiveLoad, began: float) -> None:
+def _run_load(reader: ProgressReader, pipeline: Pipeline, load: LiveLoad, began: float) -> None:
     before: dict[str, int] = {}
     last = time.monotonic()
     with _screen() as live:
         load.start()
         while load.running:
-            supervisor.poll()
+            pipeline.check()
             time.sleep(_VIEW_S)
             reader.refresh()
             now = time.monotonic()
@@ -86,18 +77,44 @@ def _run_load(reader: ProgressReader, supervisor: Supervisor, load: LiveLoad, be
     _say(f"{load.transactions:,} transactions written while the copy ran", began)
 
 
-def _wait_until_passed(reader: ProgressReader, supervisor: Supervisor, servers: Servers) -> None:
+def final_positions(servers: Servers) -> dict[str, tuple[int, int]]:
+    """(file number, offset) of everything that the sources have committed."""
     finals = {}
     for name, address in servers.sources.items():
         file_name, offset = executed(address)
         finals[name] = (int(file_name.rpartition(".")[2]), offset)
-    deadline = time.monotonic() + CATCH_UP_S
-    while late := reader.behind(finals):
-        supervisor.poll()
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"still behind after {CATCH_UP_S:.0f} s: {', '.join(late)}")
-        time.sleep(0.1)
-        reader.refresh()
+    return finals
+
+
+def _copy_under_load(
+    servers: Servers, config: Config, pipeline: Pipeline, load: LiveLoad, began: float
+) -> None:
+    reader = ProgressReader(config)
+    wait_for(
+        lambda: any(target.applied for target in reader.refresh().targets()),
+        pipeline,
+        timeout_s=CATCH_UP_S,
+        what="the first row at a target",
+    )
+    _say("first row at a target", began)
+    wait_for(
+        lambda: all(reader.refresh().has_begun(name) for name in servers.sources),
+        pipeline,
+        timeout_s=CATCH_UP_S,
+        what="every source is being read",
+    )
+    try:
+        _run_load(reader, pipeline, load, began)
+    finally:
+        load.stop()
+    finals = final_positions(servers)
+    wait_for(
+        lambda: not reader.refresh().behind(finals),
+        pipeline,
+        timeout_s=CATCH_UP_S,
+        what="every target passes the sources' last change",
+    )
+    _say("every target has passed the sources' last change", began)
 
 
 def run_demo(rows: int, seconds: float) -> bool:
@@ -114,22 +131,10 @@ def run_demo(rows: int, seconds: float) -> bool:
         loaded = load_config(path)
         for notice in loaded.notices:
             console.print(f"[yellow]{notice}[/]")
-        activate(loaded.config)
-        with Supervisor(path) as supervisor:
-            _say("six stages started", began)
-            reader = ProgressReader(loaded.config)
-            _watch_first_row(reader, supervisor, began)
-            while not all(reader.has_begun(name) for name in servers.sources):
-                supervisor.poll()
-                time.sleep(0.1)
-                reader.refresh()
+        with Pipeline(path) as pipeline:
+            _say("gravity run started", began)
             load = LiveLoad(servers, rows, seconds=seconds)
-            try:
-                _run_load(reader, supervisor, load, began)
-            finally:
-                load.stop()
-            _wait_until_passed(reader, supervisor, servers)
-            _say("every target has passed the sources' last change", began)
+            _copy_under_load(servers, loaded.config, pipeline, load, began)
         equal = True
         console.print("\n[bold]target table rows checksum verdict[/]")
         for comparison in judge.comparisons():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from gravity.clock import now_us
 from gravity.config import Config
+from gravity.kafka.admin import TopicAdmin
 from gravity.kafka.control import ControlTopic
 from gravity.position import Position
 from gravity.topic import Topics
@@ -29,12 +30,20 @@ class ProgressReader:
     def __init__(self, config: Config) -> None:
         self._config = config
         topics = Topics(config.kafka.topic_prefix)
-        self._topic = ControlTopic(config.kafka, topics.progress, "gravity-demo")
+        self._name = topics.progress
+        self._is_there = False
+        """Whether the topic has been made: `gravity run` makes it."""
+        self._topic = ControlTopic(config.kafka, self._name, "gravity-demo")
         self._records: dict[str, Any] = {}
 
-    def refresh(self) -> None:
+    def refresh(self) -> Self:
         """Takes in what was published since the last call."""
-        self._records = self._topic.refresh()
+        if not self._is_there:
+            counts = TopicAdmin(self._config.kafka).partition_counts()
+            self._is_there = self._name in counts
+        if self._is_there:
+            self._records = self._topic.refresh()
+        return self
 
     def collected(self, source: str) -> int:
         """Rows that the collector has published since it started."""

@@ -70,7 +70,7 @@ def kafka_error(error: KafkaError | KafkaException, where: str) -> GravityError:
 
 
 def security_settings(security: KafkaSecurity) -> Settings:
-    """librdkafka settings of a protocol, a login and certificates."""
+    """Librdkafka settings of a protocol, a login and certificates."""
     settings: Settings = {"security.protocol": security.protocol}
     if security.sasl is not None:
         settings["sasl.mechanism"] = security.sasl.mechanism
@@ -94,7 +94,7 @@ def security_settings(security: KafkaSecurity) -> Settings:
 
 
 def client_settings(cluster: Cluster, client_id: str) -> Settings:
-    """librdkafka settings that every client of `cluster` shares."""
+    """Librdkafka settings that every client of `cluster` shares."""
     return {
         "bootstrap.servers": ",".join(cluster.brokers),
         "client.id": client_id,

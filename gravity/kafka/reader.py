@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
 from gravity.errors import OffsetLostError, TransientError
 from gravity.kafka.client import consumer_settings, kafka_error
@@ -63,13 +64,22 @@ class LogReader:
         self._consumer = Consumer(settings)
 
     def bounds(self, topic: str, partition: int, timeout_s: float = 20.0) -> tuple[int, int]:
-        """(first offset there is, offset of the next message to be written)."""
-        try:
-            low, high = self._consumer.get_watermark_offsets(
-                TopicPartition(topic, partition), timeout=timeout_s
-            )
-        except KafkaException as error:
-            raise kafka_error(error, f"{topic}/{partition}") from error
+        """(first offset there is, offset of the next message to be written).
+
+        A partition that is just being made, or changes its leader, is asked again until `timeout_s`.
+        """
+        asked = TopicPartition(topic, partition)
+        for attempt in Retrying(
+            retry=retry_if_exception_type(TransientError),
+            stop=stop_after_delay(timeout_s),
+            wait=wait_exponential_jitter(initial=0.05, max=1.0, jitter=0.05),
+            reraise=True,
+        ):
+            with attempt:
+                try:
+                    low, high = self._consumer.get_watermark_offsets(asked, timeout=timeout_s)
+                except KafkaException as error:
+                    raise kafka_error(error, f"{topic}/{partition}") from error
         return low, high
 
     def partitions(self, topic: str, timeout_s: float = 20.0) -> int:
