@@ -50,8 +50,13 @@ def _broker_credentials(cluster: Cluster) -> Any:
     return faust.SSLCredentials(context) if context is not None else None
 
 
-def build_faust_app(cluster: Cluster, group: str, *, data_folder: Path) -> faust.App:
-    """An app whose id, and so consumer group, is `group`. Reads raw bytes, has no tables, makes no topics."""
+def build_faust_app(
+    cluster: Cluster, group: str, *, data_folder: Path, session_timeout_s: float = 10.0
+) -> faust.App:
+    """An app whose id, and so consumer group, is `group`. Reads raw bytes, has no tables, makes no topics.
+
+    After `session_timeout_s` of silence its partitions go to another process.
+    """
     data_folder.mkdir(parents=True, exist_ok=True)  # Faust makes only the last folder.
     return faust.App(
         group,
@@ -68,8 +73,8 @@ def build_faust_app(cluster: Cluster, group: str, *, data_folder: Path) -> faust
         topic_disable_leader=True,
         topic_allow_declare=False,
         consumer_auto_offset_reset="earliest",
-        broker_session_timeout=10.0,
-        broker_heartbeat_interval=1.0,
+        broker_session_timeout=session_timeout_s,
+        broker_heartbeat_interval=min(1.0, session_timeout_s / 5),
         broker_rebalance_timeout=30.0,
         broker_request_timeout=40.0,
         broker_max_poll_interval=600.0,

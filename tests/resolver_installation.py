@@ -13,7 +13,7 @@ from gravity_resolver.replica import META_KEY, PartitionState
 from gravity_resolver.store import PartitionStore
 
 from gravity.config import load_config
-from gravity.header import RoutedHeader, TargetHeader
+from gravity.header import RoutedHeader, RoutedKind, TargetHeader
 from gravity.kafka.admin import TopicAdmin
 from gravity.kafka.control import ControlTopic
 from gravity.kafka.producer import LogProducer
@@ -92,12 +92,18 @@ gravity:
         """Appends anything at all."""
         self._producer.send(self.topics.routed(TARGET), partition, value, headers)
 
+    def send_output(self, header: TargetHeader, value: bytes) -> None:
+        """Appends to the target topic, as another resolver would."""
+        self._producer.send(self.topics.target(TARGET), 0, value, header.to_kafka())
+        self._producer.flush()
+
     def flush(self) -> None:
         self._producer.flush()
 
-    def start(self, *, fault: str = "", config: Path | None = None) -> SinkProcess:
+    def start(self, *, fault: str = "") -> SinkProcess:
         """A new resolver; `fault` as gravity.fault reads it."""
-        argv = [sys.executable, "-m", "gravity_resolver", str(config or self.path)]
+        timeout = ("--session-timeout-ms", "2000")  # A test can't wait ten seconds for an eviction.
+        argv = [sys.executable, "-m", "gravity_resolver", str(self.path), *timeout]
         log = self.folder / f"resolver-{len(self._processes)}.log"
         process = SinkProcess(argv, log, {"GRAVITY_FAULT": fault})
         self._processes.append(process)
@@ -134,9 +140,17 @@ gravity:
             what=f"{count} outputs",
         )
 
-    def await_committed(self, offset: int, partition: int = 0, timeout_s: float = 60.0) -> None:
+    def await_saved(self, partition: int = 0, timeout_s: float = 60.0) -> None:
+        """Returns once the state of everything that carries rows is saved and committed."""
+        ends = [
+            offset + 1
+            for offset, (header, _) in enumerate(self.inputs[partition])
+            if header.kind is not RoutedKind.MARKER
+        ]
         wait_until(
-            lambda: self.committed(partition) >= offset, timeout_s, what=f"commit of {offset}"
+            lambda: self.committed(partition) >= ends[-1],
+            timeout_s,
+            what=f"commit of {ends[-1]}",
         )
 
     def close(self) -> None:

@@ -16,10 +16,17 @@ def main() -> None:
     """Runs the stage with the configuration file that the command line names."""
     parser = argparse.ArgumentParser(prog="gravity-resolver", description="Merges sources.")
     parser.add_argument("config", type=Path, help="configuration file")
-    path = parser.parse_args().config
+    parser.add_argument(
+        "--session-timeout-ms",
+        type=int,
+        default=10000,
+        help="silence after which Kafka gives this process's partitions to another",
+    )
+    arguments = parser.parse_args()
 
     def body(_stop: threading.Event) -> None:
-        run_faust(build_app(load_config(path).config))
+        config = load_config(arguments.config).config
+        run_faust(build_app(config, session_timeout_s=arguments.session_timeout_ms / 1000))
 
     run_stage("resolver", body)
 

@@ -202,11 +202,13 @@ def _end_with(task: asyncio.Task[None]) -> None:
         die(task.exception() or RuntimeError("a task that never ends has ended"))
 
 
-def build_app(config: Config) -> faust.App:
+def build_app(config: Config, *, session_timeout_s: float = 10.0) -> faust.App:
     """Wires the resolver onto Kafka. Starts nothing; reads the newest plan."""
     resolver = Resolver(config)
     folder = Path(config.state.folder) / "resolver"
-    app = build_faust_app(config.kafka, resolver.group, data_folder=folder)
+    app = build_faust_app(
+        config.kafka, resolver.group, data_folder=folder, session_timeout_s=session_timeout_s
+    )
     gate = AssignmentGate(app)
     work = Work(resolver, gate)
     # Faust types its signals by a keyword that it never passes.
