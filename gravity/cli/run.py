@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gravity.cli.option import ConfigFile, Offline, WaitSeconds, plural, read_config, remarks
-from gravity.config import Config
-from gravity.errors import FatalError
-from gravity.supervisor import StageCommand, Supervisor, stage_command
+from gravity.supervisor import Supervisor, needed_stages, stage_command
 from gravity.telemetry.log import configure_logging
 
 
@@ -41,6 +38,7 @@ def run(
     stage: Annotated[
         Stage | None, typer.Argument(help="Run just this stage; left out: all of them.")
     ] = None,
+    *,
     source: Annotated[
         list[str] | None,
         typer.Option(help="Collect only this source; may be repeated.", metavar="NAME"),
@@ -60,12 +58,16 @@ def run(
     failures_max: Annotated[
         int,
         typer.Option(
-            "--failures-max", min=0, help="Failures of a stage in a row before all stop; 0 = no end."
+            "--failures-max",
+            min=0,
+            help="Failures of a stage in a row before all stop; 0 = no end.",
         ),
     ] = 20,
     stop_s: Annotated[
         float,
-        typer.Option("--stop-wait", min=0.0, help="Seconds a stage has to end before it is killed."),
+        typer.Option(
+            "--stop-wait", min=0.0, help="Seconds a stage has to end before it is killed."
+        ),
     ] = 20.0,
     log_format: Annotated[
         LogFormat,
@@ -86,28 +88,26 @@ def run(
     path = config.absolute()
     loaded = read_config(config, quiet=stage is not None)
     sources, targets = source or [], target or []
-    _require_known(loaded.config, sources, targets)
     if stage is not None:
-        command = _command(stage, path, sources=sources, targets=targets, adopt=adopt)
+        command = stage_command(stage, path, sources=sources, targets=targets, adopt=adopt)
         os.execv(command.arguments[0], command.arguments)  # noqa: S606 - becomes the stage
     as_json = log_format is LogFormat.JSON or (
         log_format is LogFormat.AUTO and not sys.stderr.isatty()
     )
     configure_logging("gravity", as_json=as_json)
-    loaded.config.require_runnable()
+    stages = needed_stages(loaded.config, path, sources=sources, targets=targets, adopt=adopt)
     from gravity.activation import activate
 
     plan = activate(loaded.config, offline=offline, timeout_s=wait_s)
-    stages = needed_stages(loaded.config, targets)
     if not as_json:
         remarks.print(
             f"plan {plan.version}: {plural(len(loaded.config.sources), 'source')} → "
-            f"{plural(len(loaded.config.targets), 'target')}; starting {', '.join(stages)}. "
+            f"{plural(len(loaded.config.targets), 'target')}; starting {', '.join(stage.name for stage in stages)}. "
             f"Ctrl-C stops; `gravity status {config}` shows how it goes."
         )
     outcome = Supervisor(
-        [_command(s, path, sources=sources, targets=targets, adopt=adopt) for s in stages],
-        lambda line: remarks.file.write(line + "\n") and None,
+        path,
+        stages,
         as_json=as_json,
         failures_max=failures_max,
         keep_going=keep_going,
@@ -116,38 +116,3 @@ def run(
     for failure in outcome.failures:
         sys.stderr.write(f"error: {failure.stage} {failure.what}: {failure.reason}\n")
     raise typer.Exit(outcome.exit_code)
-
-
-def needed_stages(config: Config, targets: list[str]) -> list[Stage]:
-    """The stages that this configuration needs; sinks only for the named targets (none named: all)."""
-    types = {t.type for t in config.targets if not targets or t.name in targets}
-    sinks = {f"sink-{kind}" for kind in types}
-    return [stage for stage in Stage if not stage.startswith("sink-") or stage in sinks]
-
-
-def _command(
-    stage: Stage, config: Path, *, sources: list[str], targets: list[str], adopt: bool
-) -> StageCommand:
-    options: list[str] = []
-    if stage is Stage.COLLECTOR:
-        options += [word for name in sources for word in ("--source", name)]
-    if stage.startswith("sink-"):
-        from gravity.config import load_config
-
-        kind = stage.removeprefix("sink-")
-        of_kind = {t.name for t in load_config(config).config.targets if t.type == kind}
-        options += [word for name in targets if name in of_kind for word in ("--target", name)]
-        options += ["--adopt"] if adopt else []
-    return stage_command(stage, config, options)
-
-
-def _require_known(config: Config, sources: list[str], targets: list[str]) -> None:
-    for kind, asked, known in (
-        ("source", sources, [s.name for s in config.sources]),
-        ("target", targets, [t.name for t in config.targets]),
-    ):
-        unknown = [name for name in asked if name not in known]
-        if unknown:
-            raise FatalError(
-                f"no such {kind}: {', '.join(unknown)}", remedy=f"known are: {', '.join(known)}"
-            )

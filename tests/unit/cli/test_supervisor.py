@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
@@ -15,11 +14,17 @@ from typing import Any
 
 import pytest
 
-from gravity.errors import FatalError
+from gravity import restart
+from gravity.errors import EXIT_HALTED, EXIT_RESTART, FatalError
 from gravity.stage_output import StageOutput
-from gravity.supervisor import RestartPolicy, StageCommand, StageEnd, Supervisor, stage_command
+from gravity.supervisor import StageCommand, Supervisor, stage_command
 
-QUICK = RestartPolicy(wait_s_min=0.05, wait_s_max=0.2, steady_s=60, crashes_max=4)
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses as in life, only shorter."""
+    monkeypatch.setattr(restart, "WAIT_S_MIN", 0.05)
+    monkeypatch.setattr(restart, "WAIT_S_MAX", 0.2)
 
 
 def program(name: str, code: str) -> StageCommand:
@@ -29,7 +34,7 @@ def program(name: str, code: str) -> StageCommand:
 FOREVER = "import time\nwhile True: time.sleep(1)"
 HALTS = """
 import json, sys
-print(json.dumps({"stage": "b", "event": "halted", "reason": "the binlog is gone"}), file=sys.stderr)
+print(json.dumps({"stage": "b", "event": "halted", "error": "LostError", "reason": "the binlog is gone"}), file=sys.stderr)
 sys.exit(78)
 """
 STUBBORN = """
@@ -40,26 +45,25 @@ while True: time.sleep(1)
 """
 
 
-def supervisor(*stages: StageCommand, **settings: Any) -> tuple[Supervisor, io.StringIO]:
-    text = io.StringIO()
+def supervisor(*stages: StageCommand, **settings: Any) -> tuple[Supervisor, list[str]]:
+    lines: list[str] = []
     made = Supervisor(
-        Path("unused.yaml"),
-        stages,
-        policy=settings.pop("policy", QUICK),
-        output=StageOutput(text, pretty=settings.pop("pretty", False)),
-        **settings,
+        Path("unused.yaml"), stages, write_line=lines.append, as_json=True, **settings
     )
-    return made, text
+    return made, lines
 
 
-def poll_until(runner: Supervisor, condition: Callable[[], Any]) -> list[StageEnd]:
-    ends: list[StageEnd] = []
+def poll_until(runner: Supervisor, condition: Callable[[], Any]) -> None:
     deadline = time.monotonic() + 20
     while not condition():
-        ends += runner.poll()
+        runner.poll(0.02)
         assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return ends
+
+
+def living_pid(runner: Supervisor, stage: str) -> int:
+    pid = runner.pid(stage)
+    assert pid is not None
+    return pid
 
 
 def is_alive(pid: int) -> bool:
@@ -73,67 +77,66 @@ def is_alive(pid: int) -> bool:
 def test_a_killed_stage_is_started_again_and_the_others_are_left_alone() -> None:
     runner, _ = supervisor(program("a", FOREVER), program("b", FOREVER))
     with runner:
-        first, other = runner.pid("a"), runner.pid("b")
-        assert first is not None
+        first, other = living_pid(runner, "a"), living_pid(runner, "b")
         os.kill(first, signal.SIGKILL)
-        ends = poll_until(runner, lambda: runner.pid("a") not in (None, first))
-        assert [(end.stage, end.exit_code) for end in ends] == [("a", -signal.SIGKILL)]
+        poll_until(runner, lambda: runner.pid("a") not in (None, first))
         assert runner.pid("b") == other
-        assert not runner.halts
+        assert not runner.outcome.failures
 
 
-def test_a_stage_that_asks_for_it_is_started_again_with_growing_pauses_up_to_a_limit() -> None:
-    runner, _ = supervisor(program("a", "import sys; print('boom'); sys.exit(70)"))
+def test_a_stage_that_asks_for_it_is_started_again_up_to_a_limit() -> None:
+    runner, lines = supervisor(
+        program("a", "import sys; print('boom'); sys.exit(70)"),
+        program("b", FOREVER),
+        failures_max=4,
+    )
     with runner:
-        ends = poll_until(runner, lambda: runner.is_over)
-    assert [end.restart_in_s for end in ends] == [0.05, 0.1, 0.2, None]
-    assert "4 times in a row" in runner.halts[0].reason
-    assert "boom" in runner.halts[0].reason
+        other = living_pid(runner, "b")
+        poll_until(runner, lambda: runner.is_over)
+    outcome = runner.outcome
+    assert outcome.exit_code == EXIT_RESTART
+    assert [(f.stage, f.what, f.reason) for f in outcome.failures] == [
+        ("a", "failed 4 times in a row", "boom")
+    ]
+    assert sum("boom" in line for line in lines) == 4
+    assert not is_alive(other)
 
 
-def test_a_steady_run_forgives_earlier_crashes() -> None:
-    policy = RestartPolicy(wait_s_min=0.01, wait_s_max=0.01, steady_s=0.0, crashes_max=2)
-    runner, _ = supervisor(program("a", "import sys; sys.exit(70)"), policy=policy)
-    ends: list[StageEnd] = []
-    with runner:
-        deadline = time.monotonic() + 20
-        while len(ends) < 4 and time.monotonic() < deadline:
-            ends += runner.poll()
-            time.sleep(0.01)
-    assert len(ends) >= 4
-    assert not runner.halts
+def test_pauses_double_up_to_a_bound_and_a_healthy_run_forgives() -> None:
+    restarts = restart.Restarts(failures_max=0)
+    verdicts = [restarts.ended(70, ran_s=1.0) for _ in range(5)]
+    pauses = [verdict.wait_s for verdict in verdicts if isinstance(verdict, restart.Again)]
+    assert pauses == [0.05, 0.1, 0.2, 0.2, 0.2]
+    assert restarts.ended(-9, ran_s=restart.HEALTHY_S) == restart.Again(0.05, 1)
 
 
 def test_a_halted_stage_stops_everything_with_its_own_reason() -> None:
-    runner, text = supervisor(program("a", FOREVER), program("b", HALTS))
+    runner, lines = supervisor(program("a", FOREVER), program("b", HALTS))
     runner.start()
-    pid = runner.pid("a")
-    assert pid is not None
+    pid = living_pid(runner, "a")
     poll_until(runner, lambda: runner.is_over)
-    assert [(end.stage, end.exit_code, end.reason) for end in runner.halts] == [
-        ("b", 78, "the binlog is gone")
+    assert runner.outcome.exit_code == EXIT_HALTED
+    assert [(f.stage, f.what, f.reason) for f in runner.outcome.failures] == [
+        ("b", "halted", "LostError: the binlog is gone")
     ]
     assert not is_alive(pid)
-    assert "the binlog is gone" in text.getvalue()
+    assert any("the binlog is gone" in line for line in lines)
 
 
 def test_with_keep_going_a_halt_stops_only_its_own_stage() -> None:
     runner, _ = supervisor(program("a", FOREVER), program("b", HALTS), keep_going=True)
     with runner:
-        poll_until(runner, lambda: runner.halts)
-        pid = runner.pid("a")
-        assert pid is not None
-        assert is_alive(pid)
+        poll_until(runner, lambda: runner.outcome.failures)
+        assert is_alive(living_pid(runner, "a"))
         assert runner.pid("b") is None
         assert not runner.is_over
 
 
 def test_a_stage_that_ignores_the_request_is_killed_after_a_bounded_time() -> None:
-    runner, text = supervisor(program("a", STUBBORN), stop_timeout_s=0.3)
+    runner, lines = supervisor(program("a", STUBBORN), stop_s=0.3)
     runner.start()
-    pid = runner.pid("a")
-    assert pid is not None
-    poll_until(runner, lambda: "deaf" in text.getvalue())
+    pid = living_pid(runner, "a")
+    poll_until(runner, lambda: any("deaf" in line for line in lines))
     began = time.monotonic()
     runner.stop()
     assert time.monotonic() - began < 5
@@ -141,13 +144,23 @@ def test_a_stage_that_ignores_the_request_is_killed_after_a_bounded_time() -> No
 
 
 def test_a_frozen_stage_does_not_outlive_the_stop() -> None:
-    runner, _ = supervisor(program("a", FOREVER), stop_timeout_s=0.3)
+    runner, _ = supervisor(program("a", FOREVER), stop_s=0.3)
     runner.start()
-    pid = runner.pid("a")
-    assert pid is not None
+    pid = living_pid(runner, "a")
     os.kill(pid, signal.SIGSTOP)
     runner.stop()
     assert not is_alive(pid)
+
+
+def test_a_stage_that_prints_much_between_two_polls_is_not_held_up() -> None:
+    runner, lines = supervisor(program("a", "print('x' * 400_000); import sys; sys.exit(78)"))
+    with runner:
+        deadline = time.monotonic() + 20
+        while runner.pid("a") is not None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert runner.pid("a") is None
+        poll_until(runner, lambda: runner.is_over)
+    assert any("x" * 400_000 in line for line in lines)
 
 
 PARENT = f"""
@@ -183,32 +196,52 @@ def test_no_stage_survives_the_supervisor(number: signal.Signals) -> None:
 
 def test_for_programs_every_line_is_json_and_names_its_stage() -> None:
     code = 'print(\'{"stage": "a", "event": "opened", "rows": 3}\'); print("%3|librdkafka"); print("{no json")'
-    runner, text = supervisor(program("a", code + "; import sys; sys.exit(78)"))
+    runner, lines = supervisor(program("a", code + "; import sys; sys.exit(78)"))
     with runner:
         poll_until(runner, lambda: runner.is_over)
-    events = [json.loads(line) for line in text.getvalue().splitlines()]
+    events = [json.loads(line) for line in lines]
     assert {event["stage"] for event in events} == {"a"}
     assert {"stage": "a", "event": "opened", "rows": 3} in events
-    assert [event["text"] for event in events if event["event"] == "printed"] == [
-        "%3|librdkafka",
-        "{no json",
-    ]
+    assert [e["text"] for e in events if e["event"] == "said"] == ["%3|librdkafka", "{no json"]
 
 
 def test_on_a_terminal_lines_are_short_and_prefixed() -> None:
-    text = io.StringIO()
-    output = StageOutput(text, pretty=True)
-    output.line(
-        "router",
-        '{"stage":"router","event":"write_failed","level":"warning","timestamp":"2024-05-06T07:08:09Z","n":1}',
+    output = StageOutput("router", as_json=False)
+    line = output.line(
+        b'{"stage":"router","event":"write_failed","level":"warning","timestamp":"2024-05-06T07:08:09Z","n":1}'
     )
-    output.line("router", "Traceback")
-    first, second = text.getvalue().splitlines()
-    assert first.startswith("\x1b[36mrouter")
-    assert "07:08:09" in first
-    assert "write failed" in first
-    assert "n=1" in first
-    assert second.endswith("│ Traceback")
+    assert line == "router          | 07:08:09 WARNING write_failed n=1"
+    assert output.line(b"Traceback") == "router          | Traceback"
+
+
+def test_sigterm_ends_a_run_in_order_and_a_second_one_at_once() -> None:
+    for name, signals in (("orderly", 1), ("impatient", 2)):
+        code = STUBBORN if signals == 2 else FOREVER
+        script = RUN.replace("CODE", repr(code))
+        with subprocess.Popen(
+            [sys.executable, "-c", script], stderr=subprocess.PIPE, text=True
+        ) as run:
+            assert run.stderr is not None
+            pid = int(run.stderr.readline())
+            time.sleep(0.3)
+            for _ in range(signals):
+                run.send_signal(signal.SIGTERM)
+                time.sleep(0.3)
+            assert run.wait(10) == 0, name
+            assert not is_alive(pid)
+
+
+RUN = """
+import sys, threading, time
+from pathlib import Path
+from gravity.supervisor import StageCommand, Supervisor
+runner = Supervisor(Path("unused.yaml"), [StageCommand("a", (sys.executable, "-S", "-c", CODE))], stop_s=60)
+def tell():
+    while (pid := runner.pid("a")) is None: time.sleep(0.05)
+    print(pid, file=sys.stderr, flush=True)
+threading.Thread(target=tell, daemon=True).start()
+sys.exit(runner.run().exit_code)
+"""
 
 
 def test_options_go_only_to_stages_that_have_them() -> None:
