@@ -7,6 +7,7 @@ must become durable with the rows.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -57,9 +58,9 @@ class Counts:
 class Stored:
     """What a target knows of its own past in one lane; durable with the rows it speaks of."""
 
-    progress: SinkProgress = SinkProgress()
+    progress: SinkProgress = field(default_factory=SinkProgress)
     frontier: Mapping[str, FrontierPoint] = field(default_factory=dict)
-    counts: Counts = Counts()
+    counts: Counts = field(default_factory=Counts)
 
     def to_json(self) -> dict[str, object]:
         """As JSON values; the inverse of `from_json`."""
@@ -255,9 +256,12 @@ class Lane:
         Raises:
             HoleError: a number is missing before it.
             FormatError: it can't be read, or is newer than this reader.
+            FatalError: a schema change that can't be left out.
         """
         header = TargetHeader.from_kafka(headers)
         admission, self._ahead = self._ahead.admit(header, offset=offset, where=self._where)
+        if admission is Admission.APPLY and header.routed.kind is RoutedKind.SCHEMA:
+            _refuse_truncate(header, value or b"", self._where)
         if not self._items:
             self._oldest_s = now_s
         if (
@@ -371,6 +375,26 @@ class Lane:
         """Remembers that a write did not succeed and when to try again."""
         self.attempts += 1
         self.retry_at = retry_at_s
+
+
+_TRUNCATE = re.compile(
+    r"(?:\s|/\*.*?\*/|--\s[^\n]*\n|#[^\n]*\n)*TRUNCATE\b", re.IGNORECASE | re.DOTALL
+)
+
+
+def _refuse_truncate(header: TargetHeader, value: bytes, where: str) -> None:
+    """Raises FatalError for TRUNCATE TABLE: passing over it would leave rows that the source has not.
+
+    Every other statement may pass: new columns come with the next rows, nothing else is taken away.
+    """
+    statement = decode_record("schema_change", value)["statement"]
+    if _TRUNCATE.match(statement):
+        routed = header.routed
+        raise FatalError(
+            f"TRUNCATE TABLE can't be applied: {statement[:200]}",
+            where=f"{where}, table {routed.table}, source {routed.source}, position {routed.from_}",
+            remedy="see docs/what-if.md: a truncated table",
+        )
 
 
 def _check_rows(item: _Item, batch: ChangeBatch) -> None:

@@ -15,7 +15,7 @@ from gravity.dead_letter import DeadLetters
 from gravity.errors import FatalError, OffsetLostError, TransientError
 from gravity.fault import FaultPoint, reach
 from gravity.kafka.producer import LogProducer
-from gravity.kafka.reader import GroupReader, LogReader
+from gravity.kafka.reader import GroupReader, LogMessage, LogReader
 from gravity.sink import Lane, SinkWriter
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class SinkLoop:
         self._writer = writer
         self._session_timeout_ms = session_timeout_ms
         self._lanes: dict[int, Lane] = {}
+        self._halts: dict[int, FatalError] = {}
         self._paused: set[int] = set()
         self._published_s: dict[int, float] = {}
         self._unpublished: set[int] = set()
@@ -106,16 +107,26 @@ class SinkLoop:
         for message in messages:
             # A partition given up while its messages were on their way: its new owner reads them.
             lane = self._lanes.get(message.partition)
-            if lane is not None:
-                lane.offer(message.headers, message.value, message.offset, now)
+            if lane is not None and message.partition not in self._halts:
+                self._offer(lane, message, now)
         for lane in list(self._lanes.values()):
-            if lane.due(monotonic_s(), caught_up=not messages):
+            halt = self._halts.get(lane.partition)
+            if halt is not None and not lane.has_messages:
+                raise halt
+            if halt is not None or lane.due(monotonic_s(), caught_up=not messages):
                 self._write(lane, reader)
             else:
                 lane.writer.keep_alive()
             self._hold_back(lane, reader)
         self._publish()
         self._producer.serve()
+
+    def _offer(self, lane: Lane, message: LogMessage, now_s: float) -> None:
+        try:
+            lane.offer(message.headers, message.value, message.offset, now_s)
+        except FatalError as error:
+            # What stands before it in the topic is good, and is written before we halt.
+            self._halts[lane.partition] = error
 
     def _write(self, lane: Lane, reader: GroupReader) -> bool:
         write = lane.cut(monotonic_s())
@@ -138,6 +149,15 @@ class SinkLoop:
             lane.failed(monotonic_s() + wait_s)
             return False
         reach(FaultPoint.SINK_COMMITTED_NOT_REMEMBERED)
+        for message in write.messages:
+            if message.batch is None:
+                routed = message.header.routed
+                log.info(
+                    "schema_change_passed",
+                    target=self._target,
+                    table=routed.table,
+                    source=routed.source,
+                )
         lane.done(stored, monotonic_s())
         reader.remember({lane.partition: stored.progress.next_offset})
         self._unpublished.add(lane.partition)
@@ -199,6 +219,7 @@ class SinkLoop:
             lane = self._lanes.pop(partition, None)
             if lane is not None:
                 lane.writer.close()
+            self._halts.pop(partition, None)
             self._paused.discard(partition)
             self._unpublished.discard(partition)
 

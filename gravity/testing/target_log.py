@@ -85,6 +85,16 @@ class TargetLog:
         }  # fmt: skip
         return self._message(routed, encode_record("marker", record))
 
+    def schema_change(self, statement: str, table_name: str) -> Message:
+        """A statement that changes a table's shape."""
+        self.out_seq += 1
+        routed = replace(self._routed(RoutedKind.SCHEMA), table=table_name)
+        record = {
+            "source": self.source, "database": table_name.partition(".")[0], "statement": statement,
+            "gtid": "0-1-1", "position": str(routed.from_), "ets": routed.ets,
+        }  # fmt: skip
+        return self._message(routed, encode_record("schema_change", record))
+
     def note(self) -> Message:
         """A note about filtered rows."""
         self.out_seq += 1

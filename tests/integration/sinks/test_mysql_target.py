@@ -37,7 +37,9 @@ COLUMNS = [
     ("kind", "enum('a','it''s','ü')"), ("tags", "set('x','y','z')"), ("bits", "bit(64)"),
     ("fixed", "binary(4)"), ("blob", "longblob"), ("doc", "json"),
 ]  # fmt: skip
-text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+text = st.text(
+    st.sampled_from("'\"\\%\0\n\x1a") | st.characters(exclude_categories=["Cs"]), max_size=20
+)
 float32 = st.floats(width=32, allow_nan=False, allow_infinity=False).filter(
     lambda x: x == 0 or abs(x) > 2e-38
 )

@@ -106,15 +106,38 @@ def test_a_frozen_sink_that_wakes_up_after_a_takeover_harms_nothing(
     assert_exactly_once(server, 85)
 
 
-def test_a_hole_in_the_topic_halts_it_by_name(server: TargetServer, install: Install) -> None:
+def test_a_hole_in_the_topic_halts_it_by_name_behind_what_precedes_it(
+    server: TargetServer, install: Install
+) -> None:
     installation, log, schema = install(), TargetLog(), orders(server)
-    messages = batches(log, schema, 1, 3)
-    installation.send(0, messages[:1])
+    messages = batches(log, schema, 1, 5)
+    installation.send(0, [*messages[:3], messages[4]])
     process = installation.start()
-    wait_for(server, expected(1))
-    installation.send(0, messages[2:])
     assert process.wait() == EXIT_HALTED
-    assert "a hole in the sequence: message 3 follows 1" in process.output()
+    assert "a hole in the sequence: message 5 follows 3" in process.output()
+    assert server.rows("orders") == expected(3)
+
+
+def test_an_unreadable_message_halts_it_by_name(server: TargetServer, install: Install) -> None:
+    installation, log, schema = install(), TargetLog(), orders(server)
+    good, (headers, _) = batches(log, schema, 1, 2)
+    installation.send(0, [good, (headers, b"\x02garbage")])
+    process = installation.start()
+    assert process.wait() == EXIT_HALTED
+    assert "a damaged change_batch message" in process.output()
+    assert "FormatError" in process.output()
+
+
+def test_a_message_of_a_newer_format_halts_it_by_name(
+    server: TargetServer, install: Install
+) -> None:
+    installation, log, schema = install(), TargetLog(), orders(server)
+    good, (headers, value) = batches(log, schema, 1, 2)
+    newer = [(name, b"2" if name == "gv" else text) for name, text in headers]
+    installation.send(0, [good, (newer, value)])
+    process = installation.start()
+    assert process.wait() == EXIT_HALTED
+    assert "message format 2 is newer than this reader" in process.output()
     assert server.rows("orders") == expected(1)
 
 

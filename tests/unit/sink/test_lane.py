@@ -172,6 +172,25 @@ def test_a_message_with_fewer_rows_than_its_header_says_halts() -> None:
         lane_.cut(0.0)
 
 
+def test_a_schema_change_keeps_its_place_among_the_rows() -> None:
+    log = TargetLog()
+    lane_ = lane()
+    change = log.schema_change("ALTER TABLE orders ADD n INT", "shop.orders")
+    offer_all(lane_, [change, *batches(log, [1])])
+    write = lane_.cut(0.0)
+    assert write is not None
+    assert [message.batch is None for message in write.messages] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "text", ["TRUNCATE orders", "/* x */ truncate table `orders`", "-- a\nTRUNCATE t"]
+)
+def test_a_truncate_is_never_passed_over(text: str) -> None:
+    log = TargetLog()
+    with pytest.raises(FatalError, match="TRUNCATE TABLE can't be applied"):
+        offer_all(lane(), [log.schema_change(text, "shop.orders")])
+
+
 @given(st.integers(0, 2**63), st.integers(0, 2**40), st.text(max_size=5))
 def test_what_is_stored_survives_json(offset: int, number: int, gtids: str) -> None:
     stored = Stored(

@@ -21,7 +21,7 @@ def unescape(text: str) -> str:
     return "".join(ESCAPES[next(rest)] if c == "\\" else c for c in rest)
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"])))
+@given(st.text(st.sampled_from("\t\n\r\\N") | st.characters(exclude_categories=["Cs"])))
 def test_escaped_text_is_one_field_and_reads_back(text: str) -> None:
     escaped = escape(text)
     assert not set(escaped) & set("\t\n\r")

@@ -30,7 +30,7 @@ def made(schema: TableSchema, changes: list[Change]) -> list[Envelope]:
     return envelopes(decode_batch(value), TargetHeader.from_kafka(headers))
 
 
-texts = st.text(st.characters(exclude_categories=["Cs"]))
+texts = st.text(st.sampled_from("'\"\\%,{}") | st.characters(exclude_categories=["Cs"]))
 rows = st.tuples(
     st.integers(0, 2**64 - 1),
     st.none() | texts,

@@ -49,7 +49,7 @@ def parse(text: str) -> list[Value]:
     return values
 
 
-texts = st.text(st.characters(exclude_categories=["Cs"]))
+texts = st.text(st.sampled_from("'\"\\%,()") | st.characters(exclude_categories=["Cs"]))
 cells: dict[str, st.SearchStrategy[Any]] = {
     "int": st.integers(-(2**63), 2**64 - 1),
     "float": st.floats(allow_nan=False, allow_infinity=False),
