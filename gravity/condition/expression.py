@@ -164,6 +164,13 @@ _NEEDS_PARENTHESES = (
     exp.RegexpLike,
     exp.Is,
 )
+_NAMES: dict[type[exp.Expression], str] = {
+    exp.Subquery: "a subquery",
+    exp.Parameter: "a variable",
+    exp.Placeholder: "a placeholder",
+    exp.Func: "a function",
+}
+"""What users call what the parser calls otherwise."""
 _READ_ARGUMENTS = frozenset({"this", "expression", "expressions", "low", "high", "is_string"})
 _REFUSED_ARGUMENTS = frozenset({"table", "query", "unnest", "field", "flag"})
 _DIVISION_ARGUMENTS = frozenset({"typed", "safe"})
@@ -234,8 +241,9 @@ def _short(text: str) -> str:
 
 
 def _refuse(node: exp.Expression, what: str = "", remedy: str = SUPPORTED) -> ConditionError:
+    name = next((name for kind, name in _NAMES.items() if isinstance(node, kind)), None)
     return ConditionError(
-        what or f"{type(node).__name__} is not supported in a condition",
+        what or f"{name or type(node).__name__} is not supported in a condition",
         where=_short(node.sql(dialect="mysql")),
         remedy=remedy,
     )
