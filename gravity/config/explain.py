@@ -27,15 +27,25 @@ _EXPECTED = {
     "float_parsing": "must be a number",
     "path_type": "must be the path of a file",
     "none_required": "must be left out",
+    "too_short": "must not be empty",
+    "string_too_short": "must not be empty",
 }
 
 
 def explain(error: ValidationError, model: type[BaseModel], tree: Tree) -> list[Problem]:
     """One problem per error of validating `tree` as `model`. No problem shows a value."""
-    return [
-        _problem(details, model, tree)
-        for details in error.errors(include_url=False, include_input=True)
-    ]
+    errors = error.errors(include_url=False, include_input=True)
+    locations = {details["loc"] for details in errors}
+    problems = []
+    for details in errors:
+        here = details["loc"]
+        # Pydantic counts only the items that are right, so a bad item makes a list too short.
+        if details["type"] == "too_short" and any(
+            here == loc[: len(here)] != loc for loc in locations
+        ):
+            continue
+        problems.append(_problem(details, model, tree))
+    return problems
 
 
 def _problem(details: ErrorDetails, model: type[BaseModel], tree: Tree) -> Problem:
@@ -56,6 +66,9 @@ def _problem(details: ErrorDetails, model: type[BaseModel], tree: Tree) -> Probl
         name = f"{place.key}.{key}" if place.key else key
         return Problem(Place(place.file, place.line, place.column, name), "missing")
     message, nearest = _message(details), str(context.get("nearest", ""))
+    if kind in ("gravity", "value_error") and here.from_environment:
+        # These messages quote the value.
+        message, nearest = "the value that comes from outside the file does not fit here", ""
     if kind == "union_tag_invalid" and isinstance(here.value, dict):
         place = here.mapping["type"].place
         known = [str(tag).strip("'") for tag in str(context.get("expected_tags")).split(", ")]

@@ -63,9 +63,9 @@ class Speller:
     def hyphenate(self, tree: Tree, *, names: bool = False) -> None:
         """Spells keys with hyphens; keys that are `names` are left as they are."""
         for key, child in list(tree.mapping.items()):
-            self.hyphenate(child, names=key in NAMES_AS_KEYS and not names)
             hyphenated = key.replace("_", "-")
             wanted = next((k for k in UNDERSCORED if k.replace("_", "-") == hyphenated), hyphenated)
+            self.hyphenate(child, names=wanted in NAMES_AS_KEYS and not names)
             if not names and wanted != key:
                 self.rename(tree, key, wanted)
         for child in tree.items:

@@ -170,9 +170,8 @@ def read_tree(text: str, file: str) -> tuple[Tree, list[Problem]]:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
         # A scanner's message may end in the offending text; what stands before a quote is enough.
-        message = (
-            str(error.problem or error.context or "unreadable").split("'", maxsplit=1)[0].strip()
-        )
+        message = str(error.problem or error.context or "unreadable").partition("'")[0].strip()
+        message = message.removesuffix(", but found")
         return empty, [Problem(Place(file, line, column, ""), f"not valid YAML: {message}")]
     except YAMLError as error:
         return empty, [Problem(Place(file, 0, 0, ""), f"not valid YAML: {type(error).__name__}")]
