@@ -58,10 +58,6 @@ number_leaf = (
 comparison = st.sampled_from(["=", "<>", "!=", "<", "<=", ">", ">="])
 
 
-def texts(columns: str) -> st.SearchStrategy[Sql]:
-    return st.sampled_from(columns).map(same) | letters.map(lambda text: same(f"'{text}'"))
-
-
 def number_above(inner: st.SearchStrategy[Sql]) -> st.SearchStrategy[Sql]:
     return (
         st.builds(
@@ -84,29 +80,35 @@ def in_list(operand: Sql, negated: str, choices: list[Sql]) -> Sql:
     return join(f"({{0}} {negated}IN ({places}))", operand, *choices)
 
 
-def on(operands: st.SearchStrategy[Sql]) -> st.SearchStrategy[Sql]:
+def on(first: st.SearchStrategy[Sql], others: st.SearchStrategy[Sql]) -> st.SearchStrategy[Sql]:
     negated = st.sampled_from(["", "NOT "])
-    choices = st.lists(operands, min_size=1, max_size=3)
+    choices = st.lists(others, min_size=1, max_size=3)
     return (
-        st.builds(lambda op, x, y: join(both(op), x, y), comparison, operands, operands)
-        | st.builds(lambda x, y: join(both("<=>"), x, y, sqlite=both("IS")), operands, operands)
-        | st.builds(in_list, operands, negated, choices)
+        st.builds(lambda op, x, y: join(both(op), x, y), comparison, first, others)
+        | st.builds(lambda x, y: join(both("<=>"), x, y, sqlite=both("IS")), first, others)
+        | st.builds(in_list, first, negated, choices)
         | st.builds(
             lambda x, n, y, z: join(f"({{0}} {n}BETWEEN {{1}} AND {{2}})", x, y, z),
-            operands,
+            first,
             negated,
-            operands,
-            operands,
+            others,
+            others,
         )
     )
 
 
+# Beside a column: two constants have the connection's collation, which SQLite doesn't know.
+def texts(columns: str) -> st.SearchStrategy[Sql]:
+    column = st.sampled_from(columns).map(same)
+    return on(column, column | letters.map(lambda text: same(f"'{text}'")))
+
+
 predicate_leaf = (
-    on(numbers)
-    | on(st.just(same("f")) | numbers)
+    on(numbers, numbers)
+    | on(st.just(same("f")), numbers)
     | st.builds(lambda x, n: join(f"({{0}} IS {n}NULL)", x), numbers, st.sampled_from(["", "NOT "]))
-    | on(texts("su"))
-    | on(texts("ij"))
+    | texts("su")
+    | texts("ij")
     | st.builds(
         lambda n, p: same(f"(i {n}LIKE '{p}')"), st.sampled_from(["", "NOT "]), like_pattern
     )
