@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
 from gravity.catalog import read_catalog
 from gravity.errors import TransientError
@@ -35,6 +35,7 @@ log = structlog.get_logger()
 
 _PLAN_PREFIX: Final = plan_key(0).removesuffix("0")
 _CLIENT: Final = "gravity-activation"
+_ATTEMPTS_SILENT: Final = 4
 _ROUNDS_MAX: Final = 100
 """Plans that other activations may put in front of ours before we give up."""
 
@@ -123,9 +124,20 @@ def patiently(step: Callable[[], Result], timeout_s: float) -> Result:
         retry=retry_if_exception_type(TransientError),
         stop=stop_after_delay(timeout_s),
         wait=wait_exponential_jitter(initial=0.1, max=3.0, jitter=0.1),
+        before_sleep=_say_what_is_waited_for,
         reraise=True,
     )
     return retrying(step)
+
+
+def _say_what_is_waited_for(state: RetryCallState) -> None:
+    # The first attempts fail in passing, as when a topic was just made.
+    if state.attempt_number % _ATTEMPTS_SILENT == 0 and state.outcome is not None:
+        log.warning(
+            "waiting",
+            since_s=round(state.seconds_since_start or 0.0, 1),
+            reason=str(state.outcome.exception()),
+        )
 
 
 class _PlanLog:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 _LAST_WORDS = frozenset({"halted", "crashed", "fenced"})
 _OWN_FIELDS = frozenset({"stage", "event", "level", "timestamp", "exception"})
 _LINES_KEPT = 5
+_TERMINAL_CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+"""What programs send to a terminal to hide its cursor and the like; Faust does so into a pipe, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +45,14 @@ class StageOutput:
             return Ending("", " / ".join(self._loose))
         return self._ending
 
-    def line(self, raw: bytes) -> str:
-        """One line of output as it is to be shown: JSON, or text behind the stage's name."""
-        text = raw.decode(errors="replace").rstrip("\r")
+    def line(self, raw: bytes) -> str | None:
+        """One line of output as it is to be shown: JSON, or text behind the stage's name. None: not at all."""
+        text = _TERMINAL_CODE.sub("", raw.decode(errors="replace")).rstrip("\r")
         event = _event(text)
         if event is None:
-            if text.strip():
-                self._loose.append(text.strip())
+            if not text.strip():
+                return None
+            self._loose.append(text.strip())
             if self._as_json:
                 return json.dumps({"stage": self._stage, "event": "said", "text": text})
             return f"{self._stage:<15} | {text}"

@@ -11,8 +11,12 @@ from typing import Annotated
 
 import typer
 
+from gravity.cli.configuration import schema, validate
 from gravity.cli.option import EXIT_BAD_CONFIG, EXIT_FAILED
+from gravity.cli.plan import plan
 from gravity.cli.run import run
+from gravity.cli.status import status
+from gravity.cli.topic import tail, topics
 from gravity.config import ConfigError
 from gravity.errors import EXIT_HALTED, FatalError, GravityError
 
@@ -45,7 +49,9 @@ def _print_version(asked: bool) -> None:
 def gravity(
     show_version: Annotated[
         bool,
-        typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True),
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
     ] = False,
 ) -> None:
     """Copies row changes from MySQL and MariaDB servers to MySQL, ClickHouse and Kafka, through Kafka.
@@ -62,7 +68,7 @@ def _add(command: Callable[..., None]) -> None:
     app.command(command.__name__, help="\n\n".join(paragraphs))(command)
 
 
-for _command in (run,):
+for _command in (validate, plan, run, status, topics, tail, schema):
     _add(_command)
 
 

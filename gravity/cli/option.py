@@ -24,7 +24,9 @@ ConfigFile = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Offline = Annotated[
     bool,
-    typer.Option("--offline", help="Leave the sources alone: what was known of their tables stays."),
+    typer.Option(
+        "--offline", help="Leave the sources alone: what was known of their tables stays."
+    ),
 ]
 WaitSeconds = Annotated[
     float, typer.Option("--wait", help="Longest wait, in seconds, for Kafka and the sources.")

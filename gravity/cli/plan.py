@@ -1,0 +1,187 @@
+"""`gravity plan`: what would flow where, by the patterns of the file or by the tables there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from gravity.cli.option import (
+    AsJson,
+    ConfigFile,
+    WaitSeconds,
+    plural,
+    print_json,
+    read_config,
+    screen,
+)
+from gravity.plan import Resolution, RoutePlan, RoutingPlan, SourceTable, compile_plan
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """One way of rows: from a table, or from tables a pattern means, into a target."""
+
+    sources: tuple[str, ...]
+    tables: tuple[str, ...]
+    """`database.table` at the source, or patterns."""
+    exclude: tuple[str, ...]
+    target: str
+    target_table: str | None
+    """None: where patterns are all that is known."""
+    conditions: tuple[str, ...] | None
+    """Rows go if any is true; None = all rows go."""
+    order: str
+    conflicts: str
+
+
+def plan(
+    config: ConfigFile,
+    connect: Annotated[
+        bool, typer.Option("--connect", help="Ask the sources which tables they have.")
+    ] = False,
+    as_json: AsJson = False,
+    wait_s: WaitSeconds = 10.0,
+) -> None:
+    """Show what flows where: tables, targets, conditions, order, conflict rules.
+
+    Without --connect nothing is connected to, and tables appear as the patterns of the file.
+    """
+    loaded = read_config(config, quiet=as_json)
+    tables: list[SourceTable] = []
+    if connect:
+        from gravity.activation import source_tables
+
+        tables = source_tables(loaded.config, wait_s)
+    compiled = compile_plan(loaded.config, tables)
+    flows = table_flows(compiled, tables) if connect else pattern_flows(compiled)
+    nowhere = tables_without_target(compiled, tables)
+    if as_json:
+        print_json({
+            "connected": connect,
+            "partitions": compiled.partitions,
+            "sources": [asdict(source) for source in compiled.sources],
+            "targets": [{"name": t.name, "type": t.type, "database": t.database} for t in compiled.targets],
+            "flows": [asdict(flow) for flow in flows],
+            "tables_without_target": nowhere,
+        })  # fmt: skip
+        return
+    screen.print(_chart(flows))
+    for name in nowhere:
+        screen.print(f"[yellow]no target[/]: {name} is read, but no rule sends it anywhere")
+    if connect:
+        screen.print(f"{plural(len(tables), 'table')} at {plural(len(compiled.sources), 'source')}")
+
+
+def table_flows(plan: RoutingPlan, tables: Sequence[SourceTable]) -> list[Flow]:
+    """A flow for each table of each source and each target it goes to."""
+    return [
+        Flow(
+            (table.source,),
+            (f"{table.schema.database}.{table.schema.table}",),
+            (),
+            feed.target,
+            feed.table,
+            feed.conditions,
+            feed.lane,
+            _resolution_text(plan.resolution(feed.target, feed.table)),
+        )
+        for table in tables
+        if plan.includes(table.source, table.schema.database, table.schema.table)
+        for feed in plan.feeds(table.source, table.schema)
+    ]
+
+
+def tables_without_target(plan: RoutingPlan, tables: Sequence[SourceTable]) -> list[str]:
+    """Tables that are read although no rule sends them anywhere, as `source: database.table`."""
+    return [
+        f"{table.source}: {table.schema.database}.{table.schema.table}"
+        for table in tables
+        if plan.includes(table.source, table.schema.database, table.schema.table)
+        and not plan.feeds(table.source, table.schema)
+    ]
+
+
+def pattern_flows(plan: RoutingPlan) -> list[Flow]:
+    """The flows as the file says them: each rule, then what the targets take of all other tables."""
+    everywhere = tuple(source.name for source in plan.sources)
+    routed = tuple(dict.fromkeys(pattern for route in plan.routes for pattern in route.tables))
+    rest = any(pattern == "*" for pattern in routed)
+    flows = [
+        Flow(
+            route.sources or everywhere,
+            route.tables,
+            route.exclude,
+            route.target,
+            None,
+            None if route.condition is None else (route.condition,),
+            _order_text(plan, route.target),
+            _rules_text(plan, route.target),
+        )
+        for route in _merged(plan.routes)
+    ]
+    if not rest:
+        flows += [
+            Flow(
+                everywhere,
+                target.tables,
+                (*target.exclude, *routed),
+                target.name,
+                None,
+                None,
+                _order_text(plan, target.name),
+                _rules_text(plan, target.name),
+            )
+            for target in plan.targets
+        ]
+    return flows
+
+
+def _merged(routes: Iterable[RoutePlan]) -> list[RoutePlan]:
+    """Each rule once."""
+    return list(dict.fromkeys(routes))
+
+
+def _order_text(plan: RoutingPlan, target: str) -> str:
+    asked = dict(plan.target(target).order_by)
+    if not asked:
+        return "by each table's keys"
+    return ", ".join(
+        lane if pattern == "*" else f"{pattern}: {lane}" for pattern, lane in asked.items()
+    )
+
+
+def _rules_text(plan: RoutingPlan, target: str) -> str:
+    if len(plan.sources) < 2:  # noqa: PLR2004 - a conflict needs two
+        return "none: one source"
+    rules = [
+        f"{', '.join(rule.tables)}: {_resolution_text(rule.resolution)}"
+        for rule in plan.rules
+        if rule.target in (None, target)
+    ]
+    return "; ".join([*rules, _resolution_text(plan.default_resolution)])
+
+
+def _resolution_text(resolution: Resolution | None) -> str:
+    if resolution is None:
+        return "none: one source"
+    ranked = " > ".join(sorted(resolution.ranks, key=lambda name: resolution.ranks[name]))
+    column = f" by {resolution.timestamp_column}" if resolution.timestamp_column else ""
+    return f"{resolution.strategy}{column} ({ranked})"
+
+
+def _chart(flows: Sequence[Flow]) -> Table:
+    table = Table("from", "tables", "target", "rows", "order", "conflicts", show_lines=False)
+    for flow in flows:
+        tables = ", ".join(flow.tables)
+        if flow.exclude:
+            tables += f" without {', '.join(flow.exclude)}"
+        if flow.target_table and flow.target_table != tables:
+            tables += f" → {flow.target_table}"
+        rows = "all" if flow.conditions is None else " or ".join(flow.conditions)
+        cells = (", ".join(flow.sources), tables, flow.target, rows, flow.order, flow.conflicts)
+        table.add_row(*(cell.replace("[", r"\[") for cell in cells))
+    return table

@@ -1,0 +1,119 @@
+"""`gravity status`: how far every source, stage and target is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+
+from gravity.cli.option import AsJson, ConfigFile, print_json, read_config, screen
+
+if TYPE_CHECKING:
+    from gravity.status import PipelineStatus, SourceStatus, TargetStatus
+
+
+def status(
+    config: ConfigFile,
+    *,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Show it again and again, until Ctrl-C.")
+    ] = False,
+    as_json: AsJson = False,
+    every_s: Annotated[
+        float, typer.Option("--every", min=0.2, help="Seconds between two looks with --follow.")
+    ] = 1.0,
+) -> None:
+    """Show how far the pipeline is: rows, rows per second, lag of each source at each target.
+
+    Lag is the age of the data that a target surely has; 0 means that it has everything that was
+    collected. Reads Kafka only, so it works from any machine and disturbs nothing.
+
+    With --json one line per look; `is_caught_up` says whether all targets have all that was collected.
+    """
+    from gravity.status_reader import StatusReader
+
+    loaded = read_config(config, quiet=True)
+    reader = StatusReader(loaded.config)
+    try:
+        if as_json:
+            _print_lines(reader.read, follow=follow, every_s=every_s)
+        elif follow and screen.is_terminal:
+            with Live(console=screen, auto_refresh=False, screen=False) as live:
+                while True:
+                    live.update(chart(reader.read()), refresh=True)
+                    time.sleep(every_s)
+        else:
+            while True:
+                screen.print(chart(reader.read()))
+                if not follow:
+                    break
+                time.sleep(every_s)
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+    finally:
+        reader.close()
+
+
+def _print_lines(read: Callable[[], PipelineStatus], *, follow: bool, every_s: float) -> None:
+    while True:
+        print_json(read().to_json())
+        if not follow:
+            return
+        time.sleep(every_s)
+
+
+def chart(now: PipelineStatus) -> Group:
+    """The status as tables."""
+    plan = "nothing activated yet" if now.plan is None else f"plan {now.plan}"
+    moment = datetime.fromtimestamp(now.at_us / 1e6, UTC).strftime("%H:%M:%S UTC")
+    sources = Table(
+        "source", "rows", "rows/s", "snapshot", "position", "collector", title=f"{moment}  {plan}"
+    )
+    for source in now.sources:
+        sources.add_row(
+            source.name,
+            "" if source.rows is None else f"{source.rows:,}",
+            f"{source.rows_per_s:,.0f}",
+            f"{source.snapshot_done}/{source.snapshot_total} tables",
+            source.position,
+            _state(source),
+        )
+    stages = Table("stage", "reads", "waiting messages")
+    for stage in now.stages:
+        stages.add_row(stage.stage, stage.reads, f"{stage.waiting:,}")
+    targets = Table("target", "type", "rows", "rows/s", "waiting", "dead", "lag by source", "sink")
+    for target in now.targets:
+        lags = "  ".join(f"{name} {lag_text(lag)}" for name, lag in target.lag_ms.items())
+        targets.add_row(
+            target.name,
+            target.type,
+            f"{target.applied:,}",
+            f"{target.rows_per_s:,.0f}",
+            f"{target.waiting:,}",
+            f"[red]{target.dead:,}[/]" if target.dead else "0",
+            lags,
+            _state(target),
+        )
+    return Group(sources, stages, targets)
+
+
+def _state(part: SourceStatus | TargetStatus) -> str:
+    if part.silent_s is None:
+        return "[yellow]not heard of[/]"
+    return f"[yellow]silent {part.silent_s:,.0f} s[/]" if part.is_silent else "[green]at work[/]"
+
+
+def lag_text(lag_ms: int | None) -> str:
+    """`0`, `350 ms`, `12.3 s`, `5 min`, or `?` where it is not known."""
+    if lag_ms is None:
+        return "?"
+    if lag_ms < 1000:  # noqa: PLR2004 - below a second
+        return f"{lag_ms} ms" if lag_ms else "0"
+    seconds = lag_ms / 1000
+    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.0f} min"  # noqa: PLR2004 - two minutes
