@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from deploy.demo.servers import ANALYTICS, DATABASE, Servers
+from deploy.demo.servers import Servers
 from tests.oracle.cell import Row
 from tests.oracle.comparison import Comparison, compare
 from tests.oracle.history import changes
@@ -22,9 +22,12 @@ class Judge:
     def __init__(self, servers: Servers, start: Start) -> None:
         """`start` is where each quiet source stood after it was filled."""
         self._servers = servers
+        self._database = servers.database
         self._start = start
         self._users_at_start = {
-            name: select_rows(address, DATABASE, "users", describe(address, DATABASE, "users"))
+            name: select_rows(
+                address, self._database, "users", describe(address, self._database, "users")
+            )
             for name, address in self._user_sources()
         }
 
@@ -35,7 +38,7 @@ class Judge:
     def comparisons(self) -> Iterator[Comparison]:
         """One comparison for each target table or topic."""
         servers = self._servers
-        users_shape = describe(servers.user_master, DATABASE, "users")
+        users_shape = describe(servers.user_master, self._database, "users")
         users = self._users(users_shape)
         yield self._warehouse("users", users_shape, users)
         yield self._topic("users", users_shape, users)
@@ -48,22 +51,22 @@ class Judge:
         shape, rows = self._source(servers.log_db, "access_logs")
         level = shape.columns.index("log_level")
         errors = {key: row for key, row in rows.items() if row[level] == "ERROR"}
-        have = clickhouse_rows(servers.clickhouse, ANALYTICS, "access_logs", shape)
-        yield compare("real-time-analytics", "access_logs", have, errors)
+        have = clickhouse_rows(servers.clickhouse, servers.analytics, "access_logs", shape)
+        yield compare(f"real-time-analytics{servers.suffix}", "access_logs", have, errors)
         yield self._topic(
             "access_logs", shape, {k: r for k, r in rows.items() if r[level] == "INFO"}
         )
 
     def _source(self, address: Address, table: str) -> tuple[Table, dict[Row, Row]]:
-        shape = describe(address, DATABASE, table)
-        return shape, select_rows(address, DATABASE, table, shape)
+        shape = describe(address, self._database, table)
+        return shape, select_rows(address, self._database, table, shape)
 
     def _users(self, shape: Table) -> dict[Row, Row]:
         return latest_wins(
             [
                 opinions_of(
                     self._users_at_start[name],
-                    changes(address, DATABASE, "users", shape, self._start[name]),
+                    changes(address, self._database, "users", shape, self._start[name]),
                     shape,
                 )
                 for name, address in self._user_sources()
@@ -71,9 +74,11 @@ class Judge:
         )
 
     def _warehouse(self, table: str, shape: Table, want: dict[Row, Row]) -> Comparison:
-        have = select_rows(self._servers.warehouse, DATABASE, table, shape)
-        return compare("data-warehouse", table, have, want)
+        have = select_rows(self._servers.warehouse, self._database, table, shape)
+        return compare(f"data-warehouse{self._servers.suffix}", table, have, want)
 
     def _topic(self, table: str, shape: Table, want: dict[Row, Row]) -> Comparison:
-        messages = kafka_messages(self._servers.brokers, f"{DATABASE}.{table}")
-        return compare("analytics-kafka", table, fold_messages(messages, shape), want)
+        messages = kafka_messages(self._servers.brokers, f"{self._database}.{table}")
+        return compare(
+            f"analytics-kafka{self._servers.suffix}", table, fold_messages(messages, shape), want
+        )

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -39,7 +39,7 @@ class Pipeline:
         """Starts `gravity run`; its output goes to `log`."""
         command = Path(sys.executable).with_name("gravity")
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 - our own program and file
                 [str(command), "run", str(self._config), *self._options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -92,9 +92,10 @@ class Pipeline:
         self._process.wait()
 
 
-def wait_for(condition: object, pipeline: Pipeline, *, timeout_s: float, what: str) -> None:
+def wait_for(
+    condition: Callable[[], object], pipeline: Pipeline, *, timeout_s: float, what: str
+) -> None:
     """Returns once `condition()` is true. Raises when the pipeline ends or time runs out."""
-    assert callable(condition)
     deadline = time.monotonic() + timeout_s
     while not condition():
         pipeline.check()

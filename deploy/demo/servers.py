@@ -9,9 +9,6 @@ from gravity_devstack import Stack
 
 from tests.oracle.server import Address
 
-DATABASE = "app"
-ANALYTICS = "analytics"
-
 _CONFIGURATION = """\
 # Gravity demo: three sources, three targets
 gravity:
@@ -24,6 +21,7 @@ gravity:
       password: "{user_master.password}"
       priority: 1                    # best
       max-workers: 4
+      databases: "{database}"
       tables: ["users", "user_profiles"]
 
     - name: "order-db"
@@ -34,6 +32,7 @@ gravity:
       password: "{order_db.password}"
       priority: 2
       max-workers: 2
+      databases: "{database}"
       tables: ["orders", "order_items", "users"]   # it writes the same users: conflicts
 
     - name: "log-db"
@@ -44,21 +43,22 @@ gravity:
       password: "{log_db.password}"
       priority: 3                    # last
       max-workers: 1
+      databases: "{database}"
       tables: ["access_logs"]
 
   targets:
-    - name: "data-warehouse"
+    - name: "data-warehouse{suffix}"
       type: "mysql"
       host: "{warehouse.host}"
       port: {warehouse.port}
       username: "{warehouse.user}"
       password: "{warehouse.password}"
 
-    - name: "analytics-kafka"
+    - name: "analytics-kafka{suffix}"
       type: "kafka"
       brokers: ["{brokers}"]
 
-    - name: "real-time-analytics"
+    - name: "real-time-analytics{suffix}"
       type: "clickhouse"
       host: "{clickhouse.host}"
       port: {clickhouse.port}
@@ -68,21 +68,21 @@ gravity:
 
   routing:
     - source-tables: ["users", "user_profiles"]
-      targets: ["data-warehouse", "analytics-kafka"]
+      targets: ["data-warehouse{suffix}", "analytics-kafka{suffix}"]
       strategy: "broadcast"          # to all of them
 
     - source-tables: ["orders", "order_items"]
-      targets: ["data-warehouse"]
+      targets: ["data-warehouse{suffix}"]
       strategy: "single"             # to the warehouse alone
 
     - source-tables: ["access_logs"]
-      targets: ["analytics-kafka", "real-time-analytics"]
+      targets: ["analytics-kafka{suffix}", "real-time-analytics{suffix}"]
       strategy: "conditional"
       conditions:
         - if: "log_level = 'ERROR'"
-          targets: ["real-time-analytics"]
+          targets: ["real-time-analytics{suffix}"]
         - if: "log_level = 'INFO'"
-          targets: ["analytics-kafka"]
+          targets: ["analytics-kafka{suffix}"]
 
   conflict-resolution:
     default-strategy: "source-priority"
@@ -93,6 +93,7 @@ gravity:
   kafka:
     brokers: ["{brokers}"]
     partitions: 2
+    topic-prefix: "{prefix}"
   state:
     folder: "{state}"
 """
@@ -100,7 +101,7 @@ gravity:
 
 @dataclass(frozen=True)
 class Servers:
-    """Where everything runs."""
+    """Where everything runs, and under which names."""
 
     user_master: Address
     order_db: Address
@@ -108,6 +109,18 @@ class Servers:
     warehouse: Address
     clickhouse: Address
     brokers: str
+    suffix: str = ""
+    """Put behind databases and targets, so that several runs can share the servers."""
+
+    @property
+    def database(self) -> str:
+        """The applications' database, at the sources and in the warehouse."""
+        return f"app{self.suffix}"
+
+    @property
+    def analytics(self) -> str:
+        """The database in ClickHouse."""
+        return f"analytics{self.suffix}"
 
     @property
     def sources(self) -> dict[str, Address]:
@@ -115,7 +128,7 @@ class Servers:
         return {"user-master": self.user_master, "order-db": self.order_db, "log-db": self.log_db}
 
 
-def start_servers(stack: Stack) -> Servers:
+def start_servers(stack: Stack, suffix: str = "") -> Servers:
     """Starts all servers side by side."""
     stack.start_all(
         [
@@ -138,6 +151,7 @@ def start_servers(stack: Stack) -> Servers:
         address(stack.mariadb("data-warehouse")),
         address(stack.clickhouse()),
         stack.kafka().brokers,
+        suffix,
     )
 
 
@@ -152,7 +166,10 @@ def write_configuration(servers: Servers, folder: Path) -> Path:
             warehouse=servers.warehouse,
             clickhouse=servers.clickhouse,
             brokers=servers.brokers,
-            analytics=ANALYTICS,
+            analytics=servers.analytics,
+            database=servers.database,
+            suffix=servers.suffix,
+            prefix=f"run{servers.suffix}." if servers.suffix else "",
             state=folder / "state",
         ),
         encoding="utf-8",

@@ -10,7 +10,7 @@ from typing import Any
 
 import pymysql
 
-from deploy.demo.servers import DATABASE, Servers
+from deploy.demo.servers import Servers
 from tests.oracle.server import Address
 
 _USERS = """CREATE TABLE users (
@@ -45,11 +45,15 @@ _TABLES = {
 _LEVELS = ("INFO", "INFO", "INFO", "WARN", "ERROR")
 _NAMES = ("Ada", "Grace", "张三", "李四", "Žofie", "O'Neill", "back\\slash")
 _INSERT_ROWS = 500
+_ROLLED_BACK = 0.05
+"""Share of the transactions that change their mind."""
+_USERS_SHARE = 0.6
+"""Share of user-master's statements that concern users."""
 
 Cursor = Any
 
 
-def connect(address: Address, database: str | None = DATABASE) -> Any:
+def connect(address: Address, database: str | None = None) -> Any:
     """An application's connection; transactions are its own affair."""
     return pymysql.connect(
         host=address.host,
@@ -64,12 +68,12 @@ def connect(address: Address, database: str | None = DATABASE) -> Any:
 
 def fill(servers: Servers, rows: int, seed: int = 1) -> None:
     """Makes the tables and puts about `rows` rows into each of the larger ones."""
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311 - data of a demo
     for name, address in servers.sources.items():
-        connection = connect(address, None)
+        connection = connect(address)
         cursor = connection.cursor()
-        cursor.execute(f"CREATE DATABASE IF NOT EXISTS {DATABASE} CHARACTER SET utf8mb4")
-        cursor.execute(f"USE {DATABASE}")
+        cursor.execute(f"CREATE DATABASE IF NOT EXISTS {servers.database} CHARACTER SET utf8mb4")
+        cursor.execute(f"USE {servers.database}")
         for statement in _TABLES[name]:
             cursor.execute(statement)
         _FILL[name](cursor, rows, chance)
@@ -154,6 +158,7 @@ class LiveLoad:
 
     def __init__(self, servers: Servers, rows: int, *, seconds: float, seed: int = 2) -> None:
         self._rows = rows
+        self._database = servers.database
         self._seconds = seconds
         self.transactions = 0
         self.failures: list[BaseException] = []
@@ -181,9 +186,9 @@ class LiveLoad:
                 thread.join()
 
     def _write(self, name: str, address: Address, seed: int) -> None:
-        chance = random.Random(seed)
+        chance = random.Random(seed)  # noqa: S311 - data of a demo
         try:
-            connection = connect(address)
+            connection = connect(address, self._database)
             cursor = connection.cursor()
             deadline = time.monotonic() + self._seconds
             number = 0
@@ -191,7 +196,7 @@ class LiveLoad:
                 number += 1
                 for _ in range(chance.randint(1, 5)):
                     _STATEMENTS[name](cursor, chance, self._rows, number)
-                if chance.random() < 0.05:
+                if chance.random() < _ROLLED_BACK:
                     connection.rollback()
                 else:
                     connection.commit()
@@ -225,7 +230,7 @@ def _write_users(cursor: Cursor, chance: random.Random, rows: int, number: int) 
 
 
 def _write_user_master(cursor: Cursor, chance: random.Random, rows: int, number: int) -> None:
-    if chance.random() < 0.6:
+    if chance.random() < _USERS_SHARE:
         _write_users(cursor, chance, rows, number)
     else:
         cursor.execute(

@@ -72,7 +72,7 @@ class LogReader:
         for attempt in Retrying(
             retry=retry_if_exception_type(TransientError),
             stop=stop_after_delay(timeout_s),
-            wait=wait_exponential_jitter(initial=0.05, max=1.0, jitter=0.05),
+            wait=wait_exponential_jitter(multiplier=0.05, max=1.0, jitter=0.05),
             reraise=True,
         ):
             with attempt:
