@@ -66,6 +66,12 @@ def test_row_texts_read_back_as_the_rows(data: st.DataObject, kinds: list[str]) 
     assert row_texts(rows) == ["(" + ",".join(map(literal, r)) + ")" for r in rows]
 
 
+def test_quotes_are_doubled_beside_null_and_without() -> None:
+    assert row_texts([("it's", 1), ("x", 2)]) == ["('it''s',1)", "('x',2)"]
+    assert row_texts([("it's", 1), (None, 2)]) == ["('it''s',1)", "(NULL,2)"]
+    assert row_texts([("%s\\", 1), (None, 2)]) == ["('%s\\',1)", "(NULL,2)"]
+
+
 def test_names_are_quoted() -> None:
     assert quote_name("a`b") == "`a``b`"
 
