@@ -11,11 +11,12 @@ import pytest
 from gravity_collector.decoder import RowUnreadableError, TableDecoder, TableDecoders
 from gravity_collector.event import Begin, Commit, Event, Query, Rotate, Rows
 from gravity_collector.event_parser import EventParser, ServerMessageError, UnreadableEventError
-from gravity_collector.table_map import Collation, YearSign, dialect_of
+from gravity_collector.table_map import Collation, StoredColumn, TableMap, YearSign, dialect_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gravity.batch import DELETE, INSERT, UPDATE
+from gravity.batch import DELETE, INSERT, UPDATE, Column, TableSchema
+from gravity.column import ColumnType
 from gravity.errors import GravityError
 
 COLLATIONS = {
@@ -197,6 +198,19 @@ def test_a_row_cut_short_is_an_error(stream: bytes) -> None:
         if length > event.at + 4:
             with pytest.raises(RowUnreadableError):
                 event.table.rows(event.body[:length], event.at)
+
+
+def test_a_last_cell_cut_short_is_an_error() -> None:
+    text = StoredColumn(15, 9, ColumnType.parse("varchar(9)"), "utf8mb4")
+    schema = TableSchema("d", "t", (Column("v", "varchar(9)"),), ())
+    decoder = TableDecoder(TableMap(schema, (text,), frozenset()))
+    whole = b"\x01\x01" + b"\x00\x05hello"
+    assert decoder.rows(whole, 0) == [("hello",)]
+    assert decoder.updates(b"\x01\x01" + whole[1:] + b"\x01", 0) == [(("hello",), (None,))]
+    with pytest.raises(RowUnreadableError, match="2 bytes after the event"):
+        decoder.rows(whole[:-2], 0)
+    with pytest.raises(RowUnreadableError, match="2 bytes after the event"):
+        decoder.updates(b"\x01\x01" + whole[1:] + b"\x00\x05hel", 0)
 
 
 def test_a_wrong_checksum_halts(stream: bytes) -> None:
