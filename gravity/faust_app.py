@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -19,11 +22,15 @@ import faust
 from aiokafka.helpers import create_ssl_context
 from faust.types.auth import SASLMechanism
 
+from gravity.errors import EXIT_RESTART
 from gravity.kafka.producer import LogProducer
 from gravity.stage import die
 
 if TYPE_CHECKING:
     from gravity.kafka.client import Cluster
+
+STOP_S_MAX = 30.0
+"""Seconds that a Faust stage may take to drain and leave its group."""
 
 UNACKED_MESSAGES_MAX = 1000
 """Inputs whose outputs are on their way; more wait. Bounds memory and the replay after a crash."""
@@ -89,9 +96,21 @@ def build_faust_app(
     )
 
 
+class _Worker(faust.Worker):
+    """Faust's worker without its spinner, and with a bound on how long it may take to stop."""
+
+    def _schedule_shutdown(self, signal: signal.Signals) -> None:
+        # Nothing un-acknowledged is lost by an abrupt end; a worker that hangs in a rebalance is.
+        timer = threading.Timer(STOP_S_MAX, os._exit, (EXIT_RESTART,))
+        timer.daemon = True
+        timer.start()
+        super()._schedule_shutdown(signal)
+
+
 def run_faust(app: faust.App) -> None:
-    """Runs the app's worker until SIGTERM or SIGINT."""
-    worker = faust.Worker(app, loglevel=logging.WARNING, quiet=True, redirect_stdouts=False)
+    """Runs the app's worker until SIGTERM or SIGINT; ends at most STOP_S_MAX later."""
+    worker = _Worker(app, loglevel=logging.WARNING, quiet=True, redirect_stdouts=False)
+    worker.spinner = None
     worker.execute_from_commandline()
 
 
