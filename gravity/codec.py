@@ -57,7 +57,7 @@ def decode_record(name: str, data: bytes) -> dict[str, Any]:
     except (EOFError, IndexError, ValueError) as error:
         raise FormatError(f"an empty or damaged {name} message") from error
     if not isinstance(version, int) or version < FORMAT_VERSION:
-        raise FormatError(f"a damaged {name} message: {version} is no format version")
+        raise FormatError(f"a damaged {name} message: {version!r} is no format version")
     if version > FORMAT_VERSION:
         raise NewerFormatError(
             f"{name} format {version} is newer than this reader, which knows {FORMAT_VERSION}",
@@ -75,7 +75,7 @@ def _encode_values(values: Sequence[Value], type_text: str) -> dict[str, Any]:
     nulls = b""
     if None in values:
         nulls = bytes([value is None for value in values])
-        kind = next((type(value) for value in values if value is not None), str)
+        kind: type = next((type(value) for value in values if value is not None), str)
         placeholder = _PLACEHOLDER[kind]
         values = [placeholder if value is None else value for value in values]
     else:
@@ -91,7 +91,7 @@ def _encode_values(values: Sequence[Value], type_text: str) -> dict[str, Any]:
 def _decode_values(record: dict[str, Any], type_text: str) -> list[Value]:
     values: list[Value] = record["values"]["array"]
     if values and isinstance(values[0], str) and type_text.startswith(_INTEGER_TYPES):
-        values = [int(value) if value else 0 for value in values]  # type: ignore[arg-type]
+        values = [int(str(value)) if value else 0 for value in values]
     nulls: bytes = record["nulls"]
     if nulls:
         values = [None if null else value for null, value in zip(nulls, values, strict=True)]

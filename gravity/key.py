@@ -53,6 +53,6 @@ def key_partitions(
     digest = xxhash.xxh64_intdigest
     if len(key_columns) == 1 and all(type(value) is int for value in key_columns[0]):
         # By far the commonest key; equals encode_key of one int, written out.
-        cells = [b"i%d" % value for value in key_columns[0]]
+        cells = [b"i%d" % value for value in key_columns[0]]  # type: ignore[str-format]
         return [digest(prefix + len(cell).to_bytes(4) + cell) % partitions for cell in cells]
     return [digest(prefix + encode_key(key)) % partitions for key in zip(*key_columns, strict=True)]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from gravity.errors import FatalError, TransientError
 from gravity.kafka.client import MESSAGE_BYTES_MAX, Cluster, client_settings, kafka_error
@@ -27,7 +27,7 @@ class TopicAdmin:
     def __init__(self, cluster: ReplicatedCluster) -> None:
         self._cluster = cluster
         # Kept for the object's life: results of a temporary AdminClient fail with _DESTROY.
-        self._admin = AdminClient(client_settings(cluster, "gravity-admin"))
+        self._admin = AdminClient(client_settings(cluster, "gravity-admin"))  # type: ignore[arg-type]
 
     def partition_counts(self, timeout_s: float = 20.0) -> dict[str, int]:
         """Every topic of the cluster and how many partitions it has. TransientError while Kafka is away."""

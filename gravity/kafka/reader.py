@@ -38,8 +38,8 @@ def _message(message: Message) -> LogMessage:
         _bytes(message.key()),
         _bytes(message.value()),
         [
-            (name, value if isinstance(value, bytes) else b"")
-            for name, value in message.headers() or ()
+            (str(name), value if isinstance(value, bytes) else b"")
+            for name, value in list(message.headers() or ())
         ],
         message.timestamp()[1],
     )

@@ -27,7 +27,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import chdb
-import lz4.frame  # type: ignore[import-untyped]
+import lz4.frame
 import zstandard
 
 TRANSPORT = frozenset(

@@ -99,7 +99,7 @@ def build_app(config: Config) -> faust.App:
 
     gate = AssignmentGate(app)
 
-    @app.on_partitions_revoked.connect  # type: ignore[arg-type]  # Faust types a keyword it never passes
+    @app.on_partitions_revoked.connect
     async def revoked(*_: Any, **__: Any) -> None:
         gate.close()
 
