@@ -31,13 +31,33 @@ _RECORD_TOPICS: Final[Mapping[str, str]] = {
 class Message(Protocol):
     """A message of Kafka; see `gravity.kafka.reader.LogMessage`."""
 
-    topic: str
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    headers: list[tuple[str, bytes]]
-    timestamp_ms: int
+    @property
+    def topic(self) -> str:
+        """Its topic."""
+
+    @property
+    def partition(self) -> int:
+        """Its partition."""
+
+    @property
+    def offset(self) -> int:
+        """Its offset there."""
+
+    @property
+    def key(self) -> bytes | None:
+        """Its key."""
+
+    @property
+    def value(self) -> bytes | None:
+        """Its value."""
+
+    @property
+    def headers(self) -> list[tuple[str, bytes]]:
+        """Its headers, in order."""
+
+    @property
+    def timestamp_ms(self) -> int:
+        """When it was written, milliseconds since 1970 UTC."""
 
 
 def message_json(message: Message) -> dict[str, Any]:

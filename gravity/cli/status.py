@@ -84,7 +84,7 @@ def chart(now: PipelineStatus) -> Group:
             source.position,
             _state(source),
         )
-    stages = Table("stage", "reads", "waiting messages")
+    stages = Table("stage", "reads", "not acknowledged")
     for stage in now.stages:
         stages.add_row(stage.stage, stage.reads, f"{stage.waiting:,}")
     targets = Table("target", "type", "rows", "rows/s", "waiting", "dead", "lag by source", "sink")

@@ -76,7 +76,11 @@ def topics(
     for row in rows:
         there = "yes" if row["exists"] else "[red]no[/]"
         table.add_row(
-            str(row["topic"]), str(row["partitions"]), str(row["cleanup"]), there, str(row["purpose"])
+            str(row["topic"]),
+            str(row["partitions"]),
+            str(row["cleanup"]),
+            there,
+            str(row["purpose"]),
         )
     screen.print(table)
     if plan is not None:
@@ -102,7 +106,9 @@ def _purpose(topic: str, names: Topics) -> str:
 
 
 def tail(
-    topic: Annotated[str, typer.Argument(help="The topic; with --config its prefix may be left out.")],
+    topic: Annotated[
+        str, typer.Argument(help="The topic; with --config its prefix may be left out.")
+    ],
     config: Annotated[
         Path | None, typer.Option(help="Where the cluster is: a configuration file.")
     ] = None,
@@ -148,9 +154,7 @@ def tail(
         if partition is not None and partition >= count:
             raise typer.BadParameter(f"{name} has partitions 0 to {count - 1}")
         chosen = range(count) if partition is None else [partition]
-        messages = _messages(
-            reader, name, list(chosen), start, follow=follow or start == "end"
-        )
+        messages = _messages(reader, name, list(chosen), start, follow=follow or start == "end")
         printed = 0
         for message in messages:
             for line in rows_json(message) if rows else [message_json(message)]:
