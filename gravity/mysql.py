@@ -88,6 +88,23 @@ def _tls_arguments(tls: Tls | None) -> dict[str, Any]:
     return {"ssl": context}
 
 
+def connection_arguments(server: Source | MysqlTarget) -> dict[str, Any]:
+    """Where and as whom PyMySQL (or a library on top of it) connects, with encryption as configured.
+
+    Raises:
+        ConfigError: host or username are missing.
+    """
+    server.require_connection()
+    return {
+        "host": getattr(server, "address", None) or server.host,
+        "port": server.port,
+        "user": server.username,
+        "password": "" if server.password is None else server.password.get_secret_value(),
+        "charset": "utf8mb4",
+        **_tls_arguments(server.tls),
+    }
+
+
 class MysqlSession:
     """One connection in autocommit and UTC. Answers are text as the server prints it, None for NULL."""
 
@@ -99,22 +116,16 @@ class MysqlSession:
             FatalError: it refuses us.
             ConfigError: host or username are missing.
         """
-        server.require_connection()
-        host = getattr(server, "address", None) or server.host
-        self.where = f"{kind} {server.name}, {host}:{server.port}"
+        arguments = connection_arguments(server)
+        self.where = f"{kind} {server.name}, {arguments['host']}:{server.port}"
         try:
             self._connection: pymysql.Connection[Any] = pymysql.connect(
-                host=host,
-                port=server.port,
-                user=server.username,
-                password="" if server.password is None else server.password.get_secret_value(),
-                charset="utf8mb4",
+                **arguments,
                 conv=_CONVERSIONS,
                 autocommit=True,
                 connect_timeout=CONNECT_TIMEOUT_S,
                 read_timeout=ANSWER_TIMEOUT_S,
                 write_timeout=ANSWER_TIMEOUT_S,
-                **_tls_arguments(server.tls),
             )
         except RuntimeError as error:  # PyMySQL: no `cryptography`, which some logins need.
             raise FatalError(str(error), where=self.where) from error

@@ -15,7 +15,9 @@ from gravity_collector.sources import collect_all
 
 def run(
     config: Annotated[Path, typer.Argument(help="The configuration file.")],
-    source: Annotated[list[str] | None, typer.Option(help="Collect only this source; may be repeated.")] = None,
+    source: Annotated[
+        list[str] | None, typer.Option(help="Collect only this source; may be repeated.")
+    ] = None,
 ) -> None:
     """Collects row changes of MySQL and MariaDB sources."""
 

@@ -35,7 +35,9 @@ class Chunk:
     @property
     def chunk_id(self) -> str:
         """The text that names the chunk in the log."""
-        return json.dumps([*self.table, _to_json(self.after), _to_json(self.through)], separators=(",", ":"))
+        return json.dumps(
+            [*self.table, _to_json(self.after), _to_json(self.through)], separators=(",", ":")
+        )
 
     @classmethod
     def parse(cls, chunk_id: str) -> Self:
@@ -48,7 +50,11 @@ class Chunk:
 
 
 def _to_json(key: Key | None) -> list[object] | None:
-    return None if key is None else [{"hex": cell.hex()} if isinstance(cell, bytes) else cell for cell in key]
+    return (
+        None
+        if key is None
+        else [{"hex": cell.hex()} if isinstance(cell, bytes) else cell for cell in key]
+    )
 
 
 def _from_json(cells: list[object] | None) -> Key | None:
@@ -211,7 +217,9 @@ class TouchLog:
         """The stream has read this change of a watched table."""
         self._touches[table].append(touch)
 
-    def record_shape(self, tables: Iterable[TableName], *, gtid: str, file_index: int, offset: int) -> None:
+    def record_shape(
+        self, tables: Iterable[TableName], *, gtid: str, file_index: int, offset: int
+    ) -> None:
         """The stream has read a statement that changes the shape of these tables, or empties them."""
         for table in tables:
             if table in self._touches:

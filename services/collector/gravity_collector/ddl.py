@@ -18,7 +18,20 @@ _TOKEN = re.compile(
 )
 _KINDS = frozenset(("CREATE", "ALTER", "DROP", "RENAME", "TRUNCATE"))
 _BETWEEN = frozenset(
-    ("OR", "REPLACE", "ONLINE", "OFFLINE", "IGNORE", "UNIQUE", "FULLTEXT", "SPATIAL", "VECTOR", "IF", "NOT", "EXISTS")
+    (
+        "OR",
+        "REPLACE",
+        "ONLINE",
+        "OFFLINE",
+        "IGNORE",
+        "UNIQUE",
+        "FULLTEXT",
+        "SPATIAL",
+        "VECTOR",
+        "IF",
+        "NOT",
+        "EXISTS",
+    )
 )
 _DATABASE_WORDS = frozenset(("DATABASE", "SCHEMA"))
 
@@ -83,7 +96,9 @@ def _tokens(sql: str, *, ansi_quotes: bool) -> list[_Token]:
             found.append(_Token(match["quoted"].replace("``", "`"), is_name=True))
         elif match["text"] is not None:
             is_name = ansi_quotes and match["text"].startswith('"')
-            found.append(_Token(match["text"][1:-1].replace('""', '"') if is_name else "''", is_name=is_name))
+            found.append(
+                _Token(match["text"][1:-1].replace('""', '"') if is_name else "''", is_name=is_name)
+            )
         elif match["word"] is not None or match["mark"] is not None:
             found.append(_Token(match[0], is_name=False))
     return found

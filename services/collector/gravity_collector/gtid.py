@@ -133,12 +133,17 @@ class MysqlGtids:
 
     def copy(self) -> Self:
         """A set that grows apart from this one."""
-        return type(self)({server: list(intervals) for server, intervals in self._intervals.items()})
+        return type(self)(
+            {server: list(intervals) for server, intervals in self._intervals.items()}
+        )
 
     def __str__(self) -> str:
         if self._text is None:
             self._text = ",".join(
-                server + "".join(f":{first}-{last}" if last > first else f":{first}" for first, last in intervals)
+                server
+                + "".join(
+                    f":{first}-{last}" if last > first else f":{first}" for first, last in intervals
+                )
                 for server, intervals in sorted(self._intervals.items())
             )
         return self._text

@@ -75,20 +75,26 @@ class Resume:
 
 def owner_records(records: Mapping[str, Any], source: str) -> dict[int, int]:
     """Owner → offset of its fence (or PENDING), from the control topic."""
-    return {int(key.rpartition("/")[2]): int(value["offset"]) for key, value in _of(records, owner_key(source, 0))}
+    return {
+        int(key.rpartition("/")[2]): int(value["offset"])
+        for key, value in _of(records, owner_key(source, 0))
+    }
 
 
 def checkpoint_records(records: Mapping[str, Any], source: str) -> dict[int, Checkpoint]:
     """Owner → its newest checkpoint, from the control topic."""
     return {
-        int(key.rpartition("/")[2]): checkpoint_of(value) for key, value in _of(records, checkpoint_key(source, 0))
+        int(key.rpartition("/")[2]): checkpoint_of(value)
+        for key, value in _of(records, checkpoint_key(source, 0))
     }
 
 
 def _of(records: Mapping[str, Any], key_of_zero: str) -> list[tuple[str, Any]]:
     prefix = key_of_zero.removesuffix("0")
     return [
-        (key, value) for key, value in records.items() if key.startswith(prefix) and key[len(prefix) :].isdigit()
+        (key, value)
+        for key, value in records.items()
+        if key.startswith(prefix) and key[len(prefix) :].isdigit()
     ]
 
 
@@ -154,7 +160,9 @@ def take_over(
     _refuse_rivals(control, fences, source, owner, mine)
     checkpoint = newest_checkpoint(checkpoint_records(records, source), fences, before=mine)
     scanned = _scan(log, fences, checkpoint, source=source, owner=owner, mine=mine)
-    was_begun = bool(checkpoint_records(records, source)) or any(offset > mine for offset in fences.offsets)
+    was_begun = bool(checkpoint_records(records, source)) or any(
+        offset > mine for offset in fences.offsets
+    )
     if scanned.resume is None and was_begun:
         raise _begun_and_lost(log, source)
     control.write(owner_key(source, owner), {"offset": mine})  # (4)
@@ -194,28 +202,44 @@ def _fenced(source: str, owner: int) -> FencedError:
 
 
 def _scan(
-    log: IngestLog, fences: Fences, checkpoint: Checkpoint | None, *, source: str, owner: int, mine: int
+    log: IngestLog,
+    fences: Fences,
+    checkpoint: Checkpoint | None,
+    *,
+    source: str,
+    owner: int,
+    mine: int,
 ) -> Ownership:
     """What the log says of its writer, from the checkpoint up to our own fence."""
     start = _scan_start(log, checkpoint, source)
     scan = IngestScan.after(checkpoint)
     scan.top_owner = max(
-        (known for offset, known in zip(fences.offsets, fences.owners, strict=True) if offset < start), default=0
+        (
+            known
+            for offset, known in zip(fences.offsets, fences.owners, strict=True)
+            if offset < start
+        ),
+        default=0,
     )
+    # The server that the position belongs to is that of the last one who published: whoever only
+    # fenced, and halted because the server was another one, must not make it the right one.
     server = checkpoint.server if checkpoint is not None else ""
+    fenced_by: dict[int, str] = {}
     ets, plan, was_read = scan.ets, 0, checkpoint is not None
     for _, header in log.read(start, mine):
         if header.kind is IngestKind.FENCE:
-            if header.owner >= scan.top_owner:
-                server = _server_of(header) or server
+            fenced_by[header.owner] = _server_of(header)
             scan.read(header)
             continue
         ets_before = scan.ets if scan.open_span is None else ets
         if scan.read(header):
             was_read = True
             plan = header.plan
+            server = fenced_by.get(header.owner, server)
             ets = ets_before if scan.open_span is not None else scan.ets
-    unfinished = scan.open_span if scan.open_span and scan.open_span.kind is IngestKind.ROWS else None
+    unfinished = (
+        scan.open_span if scan.open_span and scan.open_span.kind is IngestKind.ROWS else None
+    )
     resume = Resume(scan.next_position, scan.gtids, ets, server, plan) if was_read else None
     return Ownership(source, owner, scan.seq, resume, frozenset(scan.chunks_done), unfinished)
 
@@ -247,10 +271,14 @@ def _begun_and_lost(log: IngestLog, source: str) -> OffsetLostError:
     )
 
 
-def _forget_old_owners(control: Control, log: IngestLog, source: str, fences: Fences, owner: int) -> None:
+def _forget_old_owners(
+    control: Control, log: IngestLog, source: str, fences: Fences, owner: int
+) -> None:
     """Deletes the records of owners whose fences retention has passed, but the greatest of them."""
     low, _ = log.bounds()
-    passed = sorted(known for offset, known in zip(fences.offsets, fences.owners, strict=True) if offset < low)
+    passed = sorted(
+        known for offset, known in zip(fences.offsets, fences.owners, strict=True) if offset < low
+    )
     for old in passed[:-1]:
         if old < owner:
             control.delete(owner_key(source, old))

@@ -123,12 +123,21 @@ class Publisher:
                 remedy="exclude the table: one of its rows is too large to travel",
             )
         try:
-            self._log.producer.send(self._log.topic, 0, value, header.to_kafka(), delivered=delivered)
+            self._log.producer.send(
+                self._log.topic, 0, value, header.to_kafka(), delivered=delivered
+            )
         except PoisonError as error:
             raise FatalError(error.what, where=error.where, remedy=error.remedy) from error
 
     def publish_span(
-        self, batches: Sequence[ChangeBatch], *, to: Position, gtids: str, ets: int, plan: int, skip_parts: int = 0
+        self,
+        batches: Sequence[ChangeBatch],
+        *,
+        to: Position,
+        gtids: str,
+        ets: int,
+        plan: int,
+        skip_parts: int = 0,
     ) -> None:
         """Publishes the rows of (next_position, to]; `skip_parts` of its messages are in the log already."""
         start, parts = self._published_to, len(batches)
@@ -205,7 +214,11 @@ class Publisher:
         self._reach(FaultPoint.COLLECTOR_CHUNK_NOT_DONE)
         self.seq += 1
         self.coverage.add(chunk)
-        self._send(self._single(IngestKind.CHUNK_DONE, here, plan, table=table, chunk=chunk.chunk_id), b"", done=chunk)
+        self._send(
+            self._single(IngestKind.CHUNK_DONE, here, plan, table=table, chunk=chunk.chunk_id),
+            b"",
+            done=chunk,
+        )
         self._published_to = here
 
     def _single(

@@ -47,7 +47,9 @@ from gravity_collector.gtid import parse_gtids
 from gravity_collector.server import Flavor
 
 # Encoders only: cells arrive as text, and gravity.column says what they become.
-_CONVERSIONS: Final = {key: convert for key, convert in conversions.items() if not isinstance(key, int)}
+_CONVERSIONS: Final = {
+    key: convert for key, convert in conversions.items() if not isinstance(key, int)
+}
 _TABLE_CHANGED: Final = frozenset((1412, 1146, 1054, 1051))
 """The table's shape is not the one that we asked for, or it is gone: the chunk is void."""
 _READY_MAX: Final = 2
@@ -113,7 +115,10 @@ def open_view(connection: SourceConnection, flavor: Flavor) -> View:
     """Opens a transaction with a consistent snapshot and gives what is proved about it."""
     if flavor == "mariadb":
         connection.query("START TRANSACTION WITH CONSISTENT SNAPSHOT")
-        status = {str(name).lower(): value for name, value in connection.query("SHOW STATUS LIKE 'binlog_snapshot_%'")}
+        status = {
+            str(name).lower(): value
+            for name, value in connection.query("SHOW STATUS LIKE 'binlog_snapshot_%'")
+        }
         file_name = str(status.get("binlog_snapshot_file", ""))
         if not file_name or file_name == "not-in-use":
             raise FatalError(
@@ -149,10 +154,14 @@ class TableReader:
         types = [ColumnType.parse(column.type) for column in schema.columns]
         names = [_quoted(column.name) for column in schema.columns]
         self._convert = [kind.cell_reader() for kind in types]
-        self._columns = ", ".join(kind.select_expression(name) for kind, name in zip(types, names, strict=True))
+        self._columns = ", ".join(
+            kind.select_expression(name) for kind, name in zip(types, names, strict=True)
+        )
         self._from = f"{_quoted(schema.database)}.{_quoted(schema.table)}"
         self._key = [(names[index], types[index]) for index in schema.key]
-        self._key_columns = ", ".join(types[index].select_expression(names[index]) for index in schema.key)
+        self._key_columns = ", ".join(
+            types[index].select_expression(names[index]) for index in schema.key
+        )
         self._order = ", ".join(name for name, _ in self._key)
 
     def bound(self, after: Key | None, rows: int) -> str:
@@ -206,10 +215,18 @@ class TableReader:
         for depth, (name, literal) in enumerate(zip(names, literals, strict=True)):
             is_last = depth + 1 == len(names)
             equal = [f"{n} = {v}" for n, v in zip(names[:depth], literals[:depth], strict=True)]
-            terms.append(" AND ".join([*equal, f"{name} {sign}{'=' if is_last and or_equal else ''} {literal}"]))
+            terms.append(
+                " AND ".join(
+                    [*equal, f"{name} {sign}{'=' if is_last and or_equal else ''} {literal}"]
+                )
+            )
         condition = " OR ".join(f"({term})" for term in terms)
         # The first column's bound alone lets the server use the index.
-        return f"({names[0]} {sign}= {literals[0]} AND ({condition}))" if len(names) > 1 else f"({condition})"
+        return (
+            f"({names[0]} {sign}= {literals[0]} AND ({condition}))"
+            if len(names) > 1
+            else f"({condition})"
+        )
 
     def _value(self, cell: Value, kind: ColumnType) -> str:
         """A key's cell as SQL that compares as the column is sorted."""
@@ -238,11 +255,11 @@ class SnapshotReaders:
         self,
         arguments: Mapping[str, Any],
         source: str,
-        flavor: Flavor,
         tables: Mapping[TableName, TableSchema],
         coverage: Coverage,
         touches: TouchLog,
         *,
+        flavor: Flavor,
         chunk_rows: int,
         workers: int,
     ) -> None:
@@ -254,7 +271,9 @@ class SnapshotReaders:
         self._lock = threading.Lock()
         self._schemas = dict(tables)
         missing = [table for table in sorted(tables) if not coverage.is_complete(table)]
-        self._cursors: dict[TableName, Key | None] = {table: coverage.next_after(table) for table in missing}
+        self._cursors: dict[TableName, Key | None] = {
+            table: coverage.next_after(table) for table in missing
+        }
         self._again: list[Chunk] = []
         self._stop = threading.Event()
         self._ready: queue.Queue[ChunkRead | GravityError] = queue.Queue(_READY_MAX)
@@ -320,7 +339,11 @@ class SnapshotReaders:
         except GravityError as error:
             self._put(error)
         except Exception as error:  # noqa: BLE001 - a thread's outermost frame: handed to the source's thread
-            self._put(FatalError(f"a snapshot reader failed: {type(error).__name__} {error}", where=self._source))
+            self._put(
+                FatalError(
+                    f"a snapshot reader failed: {type(error).__name__} {error}", where=self._source
+                )
+            )
 
     def _put(self, item: ChunkRead | GravityError | None) -> None:
         while item is not None and not self._stop.is_set():
@@ -343,9 +366,10 @@ class SnapshotReaders:
             try:
                 found = connection.query(reader.bound(after, self._chunk_rows))
             except TableChangedError:
-                if not self._refresh(connection, table):
-                    del self._cursors[table]
-                return None
+                if self._refresh(connection, table):
+                    return None
+                # Dropped: a last chunk without rows says that nothing is left to copy.
+                found = []
             through = reader.key_of(found[0]) if found else None
             if through is None:
                 del self._cursors[table]
@@ -364,7 +388,9 @@ class SnapshotReaders:
 
     @staticmethod
     def _catalog_of(connection: SourceConnection, table: TableName) -> CatalogTable | None:
-        return read_catalog(connection.query, lambda *_: True, connection.literal, only=table).get(table)
+        return read_catalog(connection.query, lambda *_: True, connection.literal, only=table).get(
+            table
+        )
 
     def _read(self, connection: SourceConnection, chunk: Chunk) -> ChunkRead | None:
         self._touches.announce(chunk.chunk_id)
@@ -382,10 +408,14 @@ class SnapshotReaders:
             connection.query("COMMIT")
         if is_same:
             rows = reader.cells(found)
-            return ChunkRead(chunk, schema, rows, [sum(map(len, filter(None, cells))) for cells in found], view)
+            return ChunkRead(
+                chunk, schema, rows, [sum(map(len, filter(None, cells))) for cells in found], view
+            )
         if now is None and self._catalog_of(connection, chunk.table) is None:
             # Dropped: nothing of it is left to copy.
-            return ChunkRead(Chunk(chunk.table, chunk.after, None), self._schemas[chunk.table], (), (), view)
+            return ChunkRead(
+                Chunk(chunk.table, chunk.after, None), self._schemas[chunk.table], (), (), view
+            )
         self._refresh(connection, chunk.table)
         self.give_back(chunk)
         return None

@@ -32,7 +32,9 @@ def collect_all(config: Config, names: Sequence[str], stop: threading.Event) -> 
     unknown = sorted(set(names) - {source.name for source in sources})
     if unknown or not sources:
         raise FatalError(
-            f"no such source: {', '.join(unknown)}" if unknown else "the configuration has no sources",
+            f"no such source: {', '.join(unknown)}"
+            if unknown
+            else "the configuration has no sources",
             remedy=f"known are: {', '.join(source.name for source in config.sources)}",
         )
     failures: dict[str, Exception] = {}
@@ -49,7 +51,10 @@ def collect_all(config: Config, names: Sequence[str], stop: threading.Event) -> 
             with ended:
                 ended.notify_all()
 
-    threads = [threading.Thread(target=body, args=(source,), name=source.name, daemon=True) for source in sources]
+    threads = [
+        threading.Thread(target=body, args=(source,), name=source.name, daemon=True)
+        for source in sources
+    ]
     for thread in threads:
         thread.start()
     with ended:
@@ -64,7 +69,11 @@ def _must_restart(failures: dict[str, Exception]) -> bool:
 
 
 def _judge(failures: dict[str, Exception], sources: int, stop: threading.Event) -> None:
-    restart = [error for error in failures.values() if not isinstance(error, FatalError) or isinstance(error, FencedError)]
+    restart = [
+        error
+        for error in failures.values()
+        if not isinstance(error, FatalError) or isinstance(error, FencedError)
+    ]
     if restart:
         raise restart[0]
     if failures and (len(failures) == sources or not stop.is_set()):

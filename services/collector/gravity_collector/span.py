@@ -142,7 +142,16 @@ class SpanBuilder:
         self._open_bytes = 0
         self._was_cut = False
 
-    def add(self, flow: Flow, op: int, rows: Sequence[Row], before: Sequence[Row], *, ordinal: int, size: int) -> None:
+    def add(
+        self,
+        flow: Flow,
+        op: int,
+        rows: Sequence[Row],
+        before: Sequence[Row],
+        *,
+        ordinal: int,
+        size: int,
+    ) -> None:
         """Rows of the open transaction, the first of which is its row `ordinal`; `before` is for updates."""
         number = self._grouping.place(flow)
         if number == len(self._messages):
@@ -176,7 +185,11 @@ class SpanBuilder:
         if self._touched:
             assert self._open is not None
             known = Transaction(
-                self._open.gtid, self._open.file_index, self._open.offset, commit_us or self.ets, self.ets
+                self._open.gtid,
+                self._open.file_index,
+                self._open.offset,
+                commit_us or self.ets,
+                self.ets,
             )
             for message in self._touched:
                 message.transactions[-1] = known
@@ -198,7 +211,9 @@ class SpanBuilder:
     def take(self) -> list[ChangeBatch]:
         """The span's messages; the next span starts. An open transaction goes on in it."""
         # A message may have been emptied by a transaction that did not hold.
-        batches = [message.batch(self._source, self._epoch) for message in self._messages if message.rows]
+        batches = [
+            message.batch(self._source, self._epoch) for message in self._messages if message.rows
+        ]
         for message in self._touched:
             message.holds_open = False
         self._was_cut = self._was_cut or bool(self._touched)
@@ -210,7 +225,10 @@ class SpanBuilder:
 
     def is_full_enough(self, limits: Limits) -> bool:
         """Whether the span should end with the transaction that has just ended."""
-        return self.rows >= limits.rows_max * FULL_ENOUGH or self.bytes >= limits.bytes_max * FULL_ENOUGH
+        return (
+            self.rows >= limits.rows_max * FULL_ENOUGH
+            or self.bytes >= limits.bytes_max * FULL_ENOUGH
+        )
 
     def room(self, limits: Limits, *, rows: int, size: int) -> int:
         """How many rows of an event of `rows` rows and `size` bytes still fit; 0 = the span must end first."""

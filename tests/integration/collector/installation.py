@@ -222,7 +222,7 @@ snapshot:
             moved = [batch.before_columns.index(index) for index in key]
             for number, row in enumerate(batch.rows()):
                 old = tuple(batch.before[index][number] for index in moved)
-                if batch.ops[number] not in (READ,):
+                if batch.ops[number] != READ:
                     rows.pop(old, None)
                 if batch.ops[number] != DELETE:
                     rows[tuple(row[index] for index in key)] = row

@@ -301,7 +301,7 @@ def test_an_idle_source_has_a_marker_every_five_seconds(install: Install) -> Non
     def markers() -> list[int]:
         return [header.seq for header, _ in made.valid() if header.kind is IngestKind.MARKER]
 
-    wait_until(lambda: markers(), what="the first marker")
+    wait_until(markers, what="the first marker")
     count = len(markers())
     wait_until(lambda: len(markers()) > count, 7, what="the next marker")
 

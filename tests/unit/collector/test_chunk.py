@@ -20,7 +20,9 @@ T = ("shop", "users")
 SCHEMA = TableSchema("shop", "users", (Column("id", "int"), Column("name", "varchar(9)")), (0,))
 UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
 
-cells = st.one_of(st.integers(-9, 9), st.text(max_size=3), st.binary(max_size=3), st.floats(allow_nan=False))
+cells = st.one_of(
+    st.integers(-9, 9), st.text(max_size=3), st.binary(max_size=3), st.floats(allow_nan=False)
+)
 keys = st.lists(cells, min_size=1, max_size=3).map(tuple)
 
 
@@ -31,7 +33,9 @@ def test_an_id_names_exactly_one_chunk(after: Key | None, through: Key | None) -
 
 
 @given(st.integers(1, 6), st.randoms())
-def test_a_table_is_complete_when_all_its_chunks_are_done_in_whatever_order(count: int, random: object) -> None:
+def test_a_table_is_complete_when_all_its_chunks_are_done_in_whatever_order(
+    count: int, random: object
+) -> None:
     bounds: list[Key | None] = [None, *((number,) for number in range(1, count)), None]
     chunks = [Chunk(T, bounds[i], bounds[i + 1]) for i in range(count)]
     random.shuffle(chunks)  # type: ignore[attr-defined]
@@ -77,7 +81,9 @@ def test_rows_changed_behind_the_view_are_left_out_and_others_kept() -> None:
     assert reconcile([(1, "a"), (2, "b"), (3, "c")], SCHEMA, touched) == [(1, "a"), (3, "c")]
 
 
-def test_a_transaction_in_the_binlog_but_not_yet_visible_counts_as_changed_behind_the_view() -> None:
+def test_a_transaction_in_the_binlog_but_not_yet_visible_counts_as_changed_behind_the_view() -> (
+    None
+):
     """The gap between writing the binlog and committing, which a server's position alone can't show."""
     touches = TouchLog()
     touches.watch([T])
@@ -102,7 +108,9 @@ def test_nothing_is_forgotten_that_a_chunk_still_being_read_may_need() -> None:
     touches.announce("quick")
     touches.withdraw("quick")
     touches.complete(PositionView(1, 500))
-    assert touches.touched(T, PositionView(1, 50)) == {(1,)}, "the slow chunk's view was opened before the quick one's"
+    assert touches.touched(T, PositionView(1, 50)) == {(1,)}, (
+        "the slow chunk's view was opened before the quick one's"
+    )
     touches.withdraw("slow")
     touches.complete(PositionView(1, 500))
     assert touches.touched(T, PositionView(1, 50)) == set()
@@ -112,8 +120,12 @@ def test_a_view_must_have_seen_all_that_the_stream_did_not_watch() -> None:
     start = MysqlGtids.parse(f"{UUID}:1-5")
     assert covers(PositionView(1, 100), file_index=1, offset=100, gtids=start)
     assert not covers(PositionView(1, 99), file_index=1, offset=100, gtids=start)
-    assert covers(GtidView(MysqlGtids.parse(f"{UUID}:1-5"), 1, 1), file_index=1, offset=100, gtids=start)
-    assert not covers(GtidView(MysqlGtids.parse(f"{UUID}:1-4"), 1, 999), file_index=1, offset=100, gtids=start)
+    assert covers(
+        GtidView(MysqlGtids.parse(f"{UUID}:1-5"), 1, 1), file_index=1, offset=100, gtids=start
+    )
+    assert not covers(
+        GtidView(MysqlGtids.parse(f"{UUID}:1-4"), 1, 999), file_index=1, offset=100, gtids=start
+    )
 
 
 changes = st.lists(st.tuples(st.integers(0, 5), st.none() | st.integers(0, 99)), max_size=30)
@@ -156,5 +168,7 @@ def test_a_chunk_published_behind_the_stream_gives_the_sources_rows(
 
 
 def test_composite_keys_are_compared_whole() -> None:
-    schema = TableSchema("shop", "lines", (Column("n", "int"), Column("o", "int"), Column("v", "int")), (1, 0))
+    schema = TableSchema(
+        "shop", "lines", (Column("n", "int"), Column("o", "int"), Column("v", "int")), (1, 0)
+    )
     assert keys_of(schema, [(1, 2, 3)]) == [(2, 1)]

@@ -47,7 +47,10 @@ def test_a_mariadb_position_covers_every_earlier_transaction_of_its_domains() ->
 
 
 def test_a_copy_grows_apart() -> None:
-    for gtids, gtid in ((MysqlGtids.parse(f"{A}:1"), f"{A}:2"), (MariadbGtids.parse("0-1-1"), "0-1-2")):
+    for gtids, gtid in (
+        (MysqlGtids.parse(f"{A}:1"), f"{A}:2"),
+        (MariadbGtids.parse("0-1-1"), "0-1-2"),
+    ):
         before = str(gtids)
         gtids.copy().add(gtid)
         assert str(gtids) == before

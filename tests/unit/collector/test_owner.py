@@ -24,12 +24,23 @@ def _take(control: Control, log: Log, name: str = "me") -> object:
 def _marker(log: Log, owner: int, seq: int, offset: int) -> int:
     place = Position(1, 1, offset)
     return log.append(
-        IngestHeader(IngestKind.MARKER, "s", owner, seq, from_=place, to=place, gtids=f"0-1-{offset}", ets=offset)
+        IngestHeader(
+            IngestKind.MARKER,
+            "s",
+            owner,
+            seq,
+            from_=place,
+            to=place,
+            gtids=f"0-1-{offset}",
+            ets=offset,
+        )
     )
 
 
 def _point(offset: int, seq: int, place: int) -> dict[str, object]:
-    return checkpoint_record(Checkpoint(offset, seq, Position(1, 1, place), f"0-1-{place}", place, SERVER))
+    return checkpoint_record(
+        Checkpoint(offset, seq, Position(1, 1, place), f"0-1-{place}", place, SERVER)
+    )
 
 
 def test_the_first_owner_starts_from_nothing() -> None:
@@ -67,7 +78,9 @@ def test_an_owner_that_died_before_recording_its_fence_still_voids_what_lies_beh
     _marker(log, 1, 2, 900)
     owned = take_over(control, log, source="s", process="me", server=SERVER, plan=1)
     assert owned.resume is not None
-    assert owned.resume.next_position.offset == 100, "the frozen owner's late message counts for nothing"
+    assert owned.resume.next_position.offset == 100, (
+        "the frozen owner's late message counts for nothing"
+    )
 
 
 def test_the_newest_checkpoint_is_where_the_scan_begins() -> None:
@@ -143,11 +156,18 @@ def test_fence_records_that_retention_has_passed_are_deleted_but_the_greatest() 
     control.records["point/s/3"] = _point(4, 1, 100)
     log.low = 4
     _take(control, log)
-    assert sorted(key for key in control.records if key.startswith("owner")) == ["owner/s/3", "owner/s/4"]
+    assert sorted(key for key in control.records if key.startswith("owner")) == [
+        "owner/s/3",
+        "owner/s/4",
+    ]
 
 
 def test_a_running_collector_ends_when_a_greater_owners_fence_is_there_and_not_before() -> None:
-    records = {"owner/s/1": {"offset": 0}, "owner/s/2": {"offset": PENDING}, "owner/other/9": {"offset": 5}}
+    records = {
+        "owner/s/1": {"offset": 0},
+        "owner/s/2": {"offset": PENDING},
+        "owner/other/9": {"offset": 5},
+    }
     assert_still_owner(records, "s", 1)
     records["owner/s/2"] = {"offset": 7}
     with pytest.raises(FencedError, match="taken this source over"):
@@ -161,6 +181,36 @@ def test_another_server_behind_the_source_halts() -> None:
         assert_same_server(resume, "mysql:b", "s")
 
 
+def test_who_only_fenced_does_not_make_its_server_the_right_one() -> None:
+    """It halts since the server is another one; the next start must halt too, not go on there."""
+    control, log = Control(), Log()
+    _take(control, log)
+    _marker(log, 1, 1, 100)
+    for number in range(3):
+        owned = take_over(
+            control, log, source="s", process=f"p{number}", server="mariadb:other", plan=1
+        )
+        assert owned.resume is not None
+        with pytest.raises(FatalError, match="another one"):
+            assert_same_server(owned.resume, "mariadb:other", "s")
+
+
+def test_a_zombies_checkpoint_behind_a_fence_not_yet_recorded_is_void() -> None:
+    control, log = Control(), Log()
+    _take(control, log)
+    _marker(log, 1, 1, 100)
+    control.dies_at = control.writes + 2
+    with pytest.raises(Died):
+        _take(control, log, "dies")
+    zombie = _marker(log, 1, 2, 900)
+    control.records["point/s/1"] = _point(zombie + 1, 2, 900)
+    owned = take_over(control, log, source="s", process="me", server=SERVER, plan=1)
+    assert owned.resume is not None
+    assert owned.resume.next_position.offset == 100
+
+
 def test_a_checkpoint_survives_json() -> None:
-    checkpoint = Checkpoint(3, 2, Position(1, 7, 100), "0-1-5", 99, SERVER, ('["d","t",null,[1]]',), snapshot_done=True)
+    checkpoint = Checkpoint(
+        3, 2, Position(1, 7, 100), "0-1-5", 99, SERVER, ('["d","t",null,[1]]',), snapshot_done=True
+    )
     assert checkpoint_of(checkpoint_record(checkpoint)) == checkpoint

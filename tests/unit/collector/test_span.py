@@ -11,7 +11,11 @@ from gravity.codec import decode_batch, encode_batch
 
 
 def _flow(name: str, *, in_runs: bool = False) -> Flow:
-    return Flow(TableSchema("d", name, (Column("id", "int"), Column("v", "varchar(9)")), (0,)), (0,), in_runs)
+    return Flow(
+        TableSchema("d", name, (Column("id", "int"), Column("v", "varchar(9)")), (0,)),
+        (0,),
+        in_runs,
+    )
 
 
 FLOWS = [_flow("a"), _flow("b"), _flow("g1", in_runs=True), _flow("g2", in_runs=True)]
@@ -103,7 +107,9 @@ def test_a_transaction_given_away_in_part_cannot_be_taken_back() -> None:
 
 
 @given(st.integers(1, 50), st.integers(1, 5000), st.integers(1, 100), st.integers(1, 100_000))
-def test_at_least_one_row_always_fits_an_empty_span(rows_max: int, bytes_max: int, rows: int, size: int) -> None:
+def test_at_least_one_row_always_fits_an_empty_span(
+    rows_max: int, bytes_max: int, rows: int, size: int
+) -> None:
     builder, limits = _builder(), Limits(rows_max, bytes_max)
     room = builder.room(limits, rows=rows, size=size)
     assert 1 <= room <= max(1, min(rows, rows_max))

@@ -26,8 +26,13 @@ def _run(seed: int, *, crashes: bool, plans: dict[int, object] | None = None) ->
         limits = Limits(rng.choice((3, 10, 50)), rng.choice((60, 500, 100_000)))
         known = dict(PLANS) if number == 0 or plans is None else plans
         collector = Collector(log, control, binlog, known, limits, rng, f"p{number}")  # type: ignore[arg-type]
+        collector.checkpoints = rng.random() < 0.5
         log.dies_at = len(log.messages) + rng.randint(0, 12) if crashes and number < 30 else None
-        control.dies_at = control.writes + rng.randint(1, 2) if crashes and rng.random() < 0.2 and number < 30 else None
+        control.dies_at = (
+            control.writes + rng.randint(1, 2)
+            if crashes and rng.random() < 0.2 and number < 30
+            else None
+        )
         try:
             collector.run()
         except Died:
@@ -38,14 +43,18 @@ def _run(seed: int, *, crashes: bool, plans: dict[int, object] | None = None) ->
 
 def _assert_lawful(log: Log) -> None:
     messages = [header for header, _ in log.valid()]
-    assert [header.seq for header in messages] == list(range(1, len(messages) + 1)), "a hole or a repeat"
+    assert [header.seq for header in messages] == list(range(1, len(messages) + 1)), (
+        "a hole or a repeat"
+    )
     ets, place, index = 0, messages[0].from_, 0
     while index < len(messages):
         first = messages[index]
         assert first.part == 0, "a span that does not begin with its first part"
         assert index == 0 or first.from_ == place, "spans do not follow one another"
         span = messages[index : index + first.parts]
-        assert [header.part for header in span] == list(range(first.parts)), "a span that is not whole"
+        assert [header.part for header in span] == list(range(first.parts)), (
+            "a span that is not whole"
+        )
         for header in span:
             assert (header.kind, header.from_, header.to, header.parts, header.plan, header.gtids, header.ets) == (
                 first.kind, first.from_, first.to, first.parts, first.plan, first.gtids, first.ets,
@@ -106,12 +115,29 @@ def test_a_span_or_transaction_begun_under_one_plan_is_finished_under_it(seed: i
     assert all(len(versions) == 1 for versions in by_transaction.values())
 
 
+@pytest.mark.parametrize("seed", range(60))
+def test_a_rows_event_time_is_that_of_its_transaction_whoever_publishes_it(seed: int) -> None:
+    log, binlog = _run(seed, crashes=True)
+    ets, truth = 0, {}
+    for _, events in binlog.transactions:
+        ets_before, ets = ets, max(ets, events[-1].commit_us)  # type: ignore[union-attr]
+        truth[events[0].gtid] = ets_before, ets  # type: ignore[union-attr]
+    for header, batch in rows_of(log):
+        for transaction in batch.transactions:
+            # A piece cut off before its commit carries the latest time known until there.
+            is_piece = header.to.offset == transaction.offset
+            assert transaction.ets == truth[transaction.gtid][0 if is_piece else 1]
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_message_order_is_row_order_in_a_group(seed: int) -> None:
     log, binlog = _run(seed, crashes=True)
     grouped = [row for table, _, row, _ in binlog.truth if table in ("g1", "g2")]
     published = [
-        row for _, batch in rows_of(log) if batch.schema.table in ("g1", "g2") for row in batch.rows()
+        row
+        for _, batch in rows_of(log)
+        if batch.schema.table in ("g1", "g2")
+        for row in batch.rows()
     ]
     assert published == grouped
 

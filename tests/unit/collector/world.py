@@ -63,11 +63,10 @@ class Log:
     def send(
         self,
         topic: str,
-        partition: int,
+        _: int,
         value: bytes,
         headers: KafkaHeaders = (),  # type: ignore[assignment]
         *,
-        key: bytes | None = None,
         delivered: Any = None,
     ) -> None:
         if topic != self.topic:
@@ -133,7 +132,9 @@ class Table:
     """Stands in for the decoder of one table: the event's body is an index into its rows."""
 
     def __init__(self, name: str) -> None:
-        self.schema = TableSchema("shop", name, (Column("id", "int"), Column("v", "varchar(20)")), (0,))
+        self.schema = TableSchema(
+            "shop", name, (Column("id", "int"), Column("v", "varchar(20)")), (0,)
+        )
         self.events: list[Sequence[Any]] = []
 
     def event(self, op: int, rows: Sequence[Any]) -> Rows:
@@ -141,7 +142,7 @@ class Table:
         body = (len(self.events) - 1).to_bytes(4) * max(1, len(rows) * 5)
         return Rows(self, op, body, 0)  # type: ignore[arg-type]
 
-    def rows(self, body: bytes, at: int) -> list[Any]:
+    def rows(self, body: bytes, _: int) -> list[Any]:
         return list(self.events[int.from_bytes(body[:4])])
 
     updates = rows
@@ -156,16 +157,22 @@ class Binlog:
     """(table, op, row, row before) in order."""
 
     @classmethod
-    def random(cls, rng: random.Random, tables: Sequence[Table], transactions: int, rows_max: int) -> Binlog:
+    def random(
+        cls, rng: random.Random, tables: Sequence[Table], transactions: int, rows_max: int
+    ) -> Binlog:
         binlog, offset = cls(), 100
         for number in range(1, transactions + 1):
             begin = Begin(f"0-1-{number}", 1, offset)
             events: list[Event] = [begin]
             if rng.random() < 0.1:
-                events.append(Query("shop", f"ALTER TABLE {rng.choice(tables).schema.table} ENGINE=InnoDB", 0))
+                events.append(
+                    Query("shop", f"ALTER TABLE {rng.choice(tables).schema.table} ENGINE=InnoDB", 0)
+                )
             else:
-                for _ in range(rng.randint(0, 4)):
-                    events.append(binlog._rows(rng, rng.choice(tables), rng.randint(1, rows_max)))
+                events += [
+                    binlog._rows(rng, rng.choice(tables), rng.randint(1, rows_max))
+                    for _ in range(rng.randint(0, 4))
+                ]
             size = 50 * len(events)
             events.append(Commit(1, offset + size, rng.randint(1, 1000) * 1_000_000))
             binlog.transactions.append((Position(1, 1, offset), events))
@@ -198,7 +205,9 @@ class Binlog:
                 yield from events
 
 
-def plan(version: int = 1, *, excluded: Sequence[str] = (), group: Sequence[str] = ()) -> RoutingPlan:
+def plan(
+    version: int = 1, *, excluded: Sequence[str] = (), group: Sequence[str] = ()
+) -> RoutingPlan:
     """Everything of source `s` goes to target `t`; tables of `group` share one order."""
     return RoutingPlan(
         version=version,
@@ -234,9 +243,15 @@ class Collector:
         start = owned.resume or Resume(self.binlog.start, "", 0, SERVER, 0)
         place = owned.unfinished.from_ if owned.unfinished is not None else start.next_position
         assert place == start.next_position
-        begun_under = owned.unfinished.plan if owned.unfinished else start.plan if place.ordinal else 0
+        begun_under = (
+            owned.unfinished.plan if owned.unfinished else start.plan if place.ordinal else 0
+        )
         flows = Flows(self.plans[version], "s", lambda *_: ())
-        first = Flows(self.plans[begun_under], "s", lambda *_: ()) if begun_under not in (0, version) else flows
+        first = (
+            Flows(self.plans[begun_under], "s", lambda *_: ())
+            if begun_under not in (0, version)
+            else flows
+        )
         publisher = Publisher(
             self.log,  # type: ignore[arg-type]
             "progress",
@@ -267,7 +282,11 @@ class Collector:
                 stream.end_span()
                 if self.rng.random() < 0.3:
                     publisher.publish_marker(plan=stream.plan_version)
-                if self.checkpoints and publisher.acknowledged is not None and self.rng.random() < 0.3:
+                if (
+                    self.checkpoints
+                    and publisher.acknowledged is not None
+                    and self.rng.random() < 0.3
+                ):
                     self.control.write(
                         checkpoint_key("s", owned.owner), checkpoint_record(publisher.acknowledged)
                     )
@@ -276,4 +295,8 @@ class Collector:
 
 def rows_of(log: Log) -> list[tuple[IngestHeader, ChangeBatch]]:
     """The change batches that every reader takes."""
-    return [(header, decode_batch(value)) for header, value in log.valid() if header.kind is IngestKind.ROWS]
+    return [
+        (header, decode_batch(value))
+        for header, value in log.valid()
+        if header.kind is IngestKind.ROWS
+    ]

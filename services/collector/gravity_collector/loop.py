@@ -1,0 +1,190 @@
+"""The loop of one source: read, publish, and do what is due in between."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from gravity.batch import READ, ChangeBatch, Transaction
+from gravity.clock import monotonic_s, now_us
+from gravity.position import Position
+from gravity_collector.binlog import BinlogStream
+from gravity_collector.chunk import TouchLog, covers, reconcile
+from gravity_collector.flow import Flows
+from gravity_collector.gtid import GtidSet
+from gravity_collector.keeper import Keeper
+from gravity_collector.publisher import Publisher
+from gravity_collector.snapshot import ChunkRead, SnapshotReaders
+from gravity_collector.span import Limits
+from gravity_collector.stream import Stream
+
+log = structlog.get_logger()
+
+MARKER_FLOWING_S: Final = 1.0
+MARKER_IDLE_S: Final = 5.0
+PROGRESS_S: Final = 1.0
+_IDLE_READ_S: Final = 0.25
+_SNAPSHOT_READ_S: Final = 0.01
+
+
+@dataclass(slots=True)
+class _Due:
+    """When the periodic things happen next, by the monotonic clock."""
+
+    marker_s: float = 0.0
+    progress_s: float = 0.0
+    last_span_s: float = 0.0
+    rows_at_marker: int = 0
+
+
+@dataclass(slots=True)
+class Loop:
+    """The parts of one ownership of a source, at work. Runs in the source's thread."""
+
+    source: str
+    binlog: BinlogStream
+    stream: Stream
+    publisher: Publisher
+    readers: SnapshotReaders
+    touches: TouchLog
+    keeper: Keeper
+    flows: Flows
+    limits: Limits
+    pace_s: float
+    """Least time between spans under a steady trickle."""
+    watched_from: Position
+    """Where the stream began: what lies before it, every chunk's view must have seen."""
+    watched_from_gtids: GtidSet
+    _due: _Due = field(default_factory=_Due)
+    _waiting: ChunkRead | None = None
+    _snapshotting: bool = True
+
+    def run(self, stop: threading.Event) -> None:
+        """Goes on until `stop`; then everything read is in the log and the checkpoint says so."""
+        self._snapshotting = not self.readers.is_done
+        self.publisher.snapshot_done = not self._snapshotting
+        while not stop.is_set():
+            self._read()
+            self.publisher.serve()
+            if self.keeper.failure is not None:
+                raise self.keeper.failure
+            if self._snapshotting and self.stream.is_between_transactions:
+                self._publish_chunks()
+            self._serve_what_is_due()
+        if self.stream.is_between_transactions:
+            self.stream.end_span()
+        self.publisher.flush()
+        self.keeper.end()
+        self.keeper.keep()
+
+    def _read(self) -> None:
+        """Reads what is there; with nothing more to read, what has been read is sent.
+
+        The first rows after a pause leave at once; under a steady trickle a span waits for `batch.wait-ms-max`
+        since the last, so that messages don't become as many as rows.
+        """
+        stream = self.stream
+        if not (stream.has_rows and stream.is_between_transactions):
+            stream.take(self.binlog.read(_SNAPSHOT_READ_S if self._snapshotting else _IDLE_READ_S))
+            return
+        events = self.binlog.read(0)
+        if not events:
+            wait_s = self._due.last_span_s + self.pace_s - monotonic_s()
+            if wait_s <= 0:
+                stream.end_span()
+                self._due.last_span_s = monotonic_s()
+                return
+            events = self.binlog.read(wait_s)
+        stream.take(events)
+
+    def _publish_chunks(self) -> None:
+        """Publishes the chunks whose high watermark the stream has reached."""
+        while True:
+            chunk = self._waiting or self.readers.ready()
+            if chunk is None:
+                break
+            self._waiting = chunk
+            view, here = chunk.view, self.stream.position
+            if (here.file_index, here.offset) < (view.file_index, view.offset):
+                return
+            self._waiting = None
+            self.stream.end_span()
+            self._publish_chunk(chunk)
+        if self.readers.is_done:
+            self._snapshotting = False
+            self.publisher.snapshot_done = True
+            log.info("snapshot_finished", source=self.source, rows=self.publisher.rows)
+
+    def _publish_chunk(self, read: ChunkRead) -> None:
+        covered = covers(
+            read.view,
+            file_index=self.watched_from.file_index,
+            offset=self.watched_from.offset,
+            gtids=self.watched_from_gtids,
+        )
+        touched = self.touches.touched(read.chunk.table, read.view) if covered else None
+        if touched is None:
+            self.readers.give_back(read.chunk)
+            return
+        rows = reconcile(read.rows, read.schema, touched)
+        place = self.publisher.next_position
+        flow = self.flows.of_schema(read.schema)
+        batches = []
+        at = 0
+        while at < len(rows):
+            # Sizes of rows that were left out only make a message smaller than it need be.
+            count = self.limits.pieces(len(rows), sum(read.sizes))
+            part = rows[at : at + count]
+            batches.append(
+                ChangeBatch(
+                    source=self.source,
+                    epoch=place.epoch,
+                    schema=flow.schema,
+                    transactions=[Transaction("", place.file_index, place.of_read(0).offset, 0, 0)],
+                    ops=bytes((READ,)) * len(part),
+                    tx=[0] * len(part),
+                    ordinal=range(at, at + len(part)),
+                    columns=list(zip(*part, strict=True)),
+                    before_columns=flow.before_columns,
+                    before=[[None] * len(part) for _ in flow.before_columns],
+                )
+            )
+            at += len(part)
+        self.publisher.publish_chunk(read.chunk, batches, plan=self.stream.plan_version)
+        self.touches.complete(read.view)
+        self.readers.published(read.chunk)
+        if self.publisher.coverage.is_complete(read.chunk.table):
+            self.touches.forget(read.chunk.table)
+
+    def _serve_what_is_due(self) -> None:
+        now, due, publisher = monotonic_s(), self._due, self.publisher
+        if now >= due.marker_s and self.stream.is_between_transactions:
+            self.stream.end_span()
+            publisher.publish_marker(plan=self.stream.plan_version)
+            flows = publisher.rows != due.rows_at_marker
+            due.rows_at_marker = publisher.rows
+            due.marker_s = now + (
+                MARKER_FLOWING_S if flows or self._snapshotting else MARKER_IDLE_S
+            )
+        elif due.rows_at_marker != publisher.rows:
+            # Rows have begun to flow: the next marker comes soon.
+            due.marker_s = min(due.marker_s, now + MARKER_FLOWING_S)
+        if now >= due.progress_s:
+            due.progress_s = now + PROGRESS_S
+            total = self.readers.total
+            left = sum(not publisher.coverage.is_complete(table) for table in self.touches.tables())
+            publisher.publish_progress(
+                f"collector/{self.source}",
+                {
+                    "position": str(publisher.next_position),
+                    "gtids": publisher.gtids,
+                    "ets": publisher.ets,
+                    "seq": publisher.seq,
+                    "rows": publisher.rows,
+                    "snapshot": {"done": total - left, "total": total},
+                    "at_us": now_us(),
+                },
+            )

@@ -1,0 +1,135 @@
+"""Where in a source's binlog reading begins or goes on, and whether the server still has that place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from gravity.clock import monotonic_s
+from gravity.errors import PositionLostError, TransientError
+from gravity.position import Position
+from gravity_collector.binlog import BinlogStream, Start, StartAfterGtids, StartAtFile
+from gravity_collector.chunk import PositionView
+from gravity_collector.event import Begin, Event, Heartbeat, Rotate
+from gravity_collector.gtid import parse_gtids
+from gravity_collector.owner import Ownership, Resume, assert_same_server
+from gravity_collector.server import ServerFacts
+from gravity_collector.snapshot import SourceConnection, open_view
+
+FIRST_EPOCH: Final = 1
+_FIRST_EVENT_S: Final = 30.0
+"""Longest wait for the first transaction or heartbeat."""
+
+Open = Callable[[Start], BinlogStream]
+
+
+class Events(Protocol):
+    """A binlog as events."""
+
+    def read(self, timeout_s: float, /) -> list[Event]:
+        """The next events; empty when nothing came in time."""
+
+
+def identity(facts: ServerFacts) -> str:
+    """What tells the server from every other that may stand behind the same address."""
+    if facts.flavor == "mysql":
+        return f"mysql:{facts.server_uuid}"
+    return f"mariadb:{facts.server_id}"
+
+
+def open_binlog(
+    connection: SourceConnection, facts: ServerFacts, owned: Ownership, open_at: Open
+) -> tuple[BinlogStream, Resume, Sequence[Event]]:
+    """The binlog from where reading goes on, that place, and events that were read to learn it.
+
+    Raises:
+        PositionLostError: the server does not have that place any more.
+        FatalError: it is another server.
+    """
+    source = owned.source
+    if owned.resume is not None:
+        assert_same_server(owned.resume, identity(facts), source)
+        _assert_has(connection, facts, owned.resume, source)
+        place = owned.resume.next_position
+        return open_at(_at(facts, place)), owned.resume, ()
+    if facts.flavor == "mariadb":
+        view = open_view(connection, facts.flavor)
+        connection.query("COMMIT")
+        assert isinstance(view, PositionView)
+        place = Position(FIRST_EPOCH, view.file_index, view.offset)
+        gtids = _mariadb_gtids(connection, facts.binlog_file_name(view.file_index), view.offset)
+        return open_at(_at(facts, place)), Resume(place, gtids, 0, identity(facts), 0), ()
+    # The executed set, not the binlog's end: transactions between the two are not visible yet,
+    # so neither a snapshot nor a stream from that end would bring them.
+    gtids = str(connection.query("SELECT @@GLOBAL.gtid_executed")[0][0]).replace("\n", "")
+    binlog = open_at(StartAfterGtids(gtids))
+    place, events = first_place(binlog, source)
+    return binlog, Resume(place, gtids, 0, identity(facts), 0), events
+
+
+def _at(facts: ServerFacts, place: Position) -> StartAtFile:
+    return StartAtFile(facts.binlog_file_name(place.file_index), place.offset)
+
+
+def first_place(binlog: Events, source: str) -> tuple[Position, Sequence[Event]]:
+    """Where a binlog that was opened by GTIDs goes on, and all events read to learn it.
+
+    It is known with the first transaction, heartbeat or change of file: the made-up rotation before
+    them names the beginning of a file of which a part is left out.
+    """
+    seen: list[Event] = []
+    deadline = monotonic_s() + _FIRST_EVENT_S
+    while monotonic_s() < deadline:
+        events = binlog.read(1.0)
+        seen += events
+        for event in events:
+            match event:
+                case Begin():
+                    return Position(FIRST_EPOCH, event.file_index, event.offset), seen
+                case Heartbeat() | Rotate(artificial=False):
+                    return Position(FIRST_EPOCH, event.file_index, event.next_offset), seen
+                case _:
+                    pass
+    raise TransientError(
+        "the server sends neither transactions nor heartbeats", where=f"source {source}"
+    )
+
+
+def _mariadb_gtids(connection: SourceConnection, file_name: str, offset: int) -> str:
+    position = f"BINLOG_GTID_POS({connection.literal(file_name)}, {offset})"
+    found = connection.query(f"SELECT {position}")[0][0]
+    return "" if found is None else str(found)
+
+
+def _assert_has(
+    connection: SourceConnection, facts: ServerFacts, resume: Resume, source: str
+) -> None:
+    """Refuses a position that this server's binlog does not have, or has with another history."""
+    place = resume.next_position
+    remedy = (
+        "`gravity reset --source` reads the source again from the beginning; keep binlogs longer "
+        "(binlog_expire_logs_seconds) than the collector may be down"
+    )
+    where = f"source {source}, position {place}"
+    file_name = facts.binlog_file_name(place.file_index)
+    sizes = {str(row[0]): int(row[1]) for row in connection.query("SHOW BINARY LOGS")}
+    if sizes.get(file_name, -1) < place.offset:
+        kept = f"it has {min(sizes)} to {max(sizes)}" if sizes else "it has no binlog"
+        raise PositionLostError(
+            f"the server no longer has {file_name} up to {place.offset}: {kept}",
+            where=where,
+            remedy=remedy,
+        )
+    ours = parse_gtids(facts.flavor, resume.gtids)
+    if facts.flavor == "mysql":
+        theirs = parse_gtids(facts.flavor, facts.gtid_set)
+        is_same = theirs.contains_all(ours)
+    else:
+        theirs = parse_gtids(facts.flavor, _mariadb_gtids(connection, file_name, place.offset))
+        is_same = theirs.contains_all(ours) and ours.contains_all(theirs)
+    if not is_same:
+        raise PositionLostError(
+            f"the server's history is another one: it has {theirs} where we have read {ours}",
+            where=where,
+            remedy=f"was the server reset or restored from a backup? {remedy}",
+        )
