@@ -48,6 +48,10 @@ FUNCTION_VERSION = 1
 META_KEY = b"\x00meta"
 _ROW_PREFIX, _SHAPE_PREFIX = b"r\x00", b"s\x00"
 
+# Made once: json.dumps with separators makes an encoder a call, which is most of its cost here.
+_compact_json = json.JSONEncoder(separators=(",", ":")).encode
+_readable_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
 Seen = tuple[int, int, int]
 """(ingest seq, part, row) of the last row taken in from a source."""
 
@@ -378,7 +382,7 @@ def _dump_registers(tag: str, registers: Mapping[str, Register]) -> bytes:
         ]
         for source, reg in sorted(registers.items())
     ]
-    return json.dumps([tag, opinions], separators=(",", ":")).encode()
+    return _compact_json([tag, opinions]).encode()
 
 
 def _to_json(value: Value) -> object:
@@ -474,21 +478,18 @@ def _conflict(
     outcome: Outcome | None,
     registers: Mapping[str, Register],
 ) -> bytes:
-    def text(values: object) -> str:
-        return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
-
     def row_text(reg: Register) -> str | None:
         if reg.row is None:
             return None
         names = [column.name for column in reg.shape.columns]
-        return text(dict(zip(names, map(_to_json, reg.row), strict=True)))
+        return _readable_json(dict(zip(names, map(_to_json, reg.row), strict=True)))
 
     return encode_record(
         "conflict",
         {
             "target": target,
             "table": header.table,
-            "key": text([_to_json(batch.columns[i][index]) for i in batch.schema.key]),
+            "key": _readable_json([_to_json(batch.columns[i][index]) for i in batch.schema.key]),
             "kind": kind,
             "strategy": rule.strategy,
             "outcome": "row" if outcome is not None and outcome.row is not None else "delete",

@@ -98,6 +98,9 @@ def resolve(registers: Registers, rule: Resolution) -> Outcome | None:
     taking_part = {source: reg for source, reg in registers.items() if source in rule.ranks}
     if not taking_part:
         return None
+    if len(taking_part) == 1:
+        ((source, only),) = taking_part.items()
+        return Outcome(source, only.row, only.shape.columns)
     if rule.strategy == "timestamp-latest":
         winner, candidates = _by_time(taking_part, rule)
     else:
