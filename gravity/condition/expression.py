@@ -164,7 +164,7 @@ _NEEDS_PARENTHESES = (
     exp.RegexpLike,
     exp.Is,
 )
-_NAMES: dict[type[exp.Expression], str] = {
+_NAMES: dict[type, str] = {
     exp.Subquery: "a subquery",
     exp.Parameter: "a variable",
     exp.Placeholder: "a placeholder",

@@ -80,7 +80,7 @@ def parse_config(
     except ValidationError as error:
         problems += explain(error, Config, tree)
     if problems or config is None:
-        # Not `from` pydantic's error: that one holds the values, and with them the secrets.
-        raise ConfigError(problems) from None
+        # Outside of `except`, so that it does not carry pydantic's error, which holds the secrets.
+        raise ConfigError(problems)
     notices = [*speller.notices, *inactive_notices(tree)]
     return LoadedConfig(config, tuple(sorted(set(notices))))

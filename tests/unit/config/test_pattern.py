@@ -2,6 +2,7 @@
 
 import pytest
 
+from gravity.config.source import Source
 from gravity.pattern import PatternError, parse_table_pattern, select_tables
 
 
@@ -60,3 +61,11 @@ def test_exclusion_wins() -> None:
 )
 def test_a_pattern_knows_whether_it_names_one_table(pattern: str, *, exact: bool) -> None:
     assert parse_table_pattern(pattern).is_exact is exact
+
+
+def test_a_source_is_never_read_where_its_server_keeps_its_own() -> None:
+    source = Source(name="a", databases=("*",), tables=("*",), exclude=("temp_*",))
+    assert source.selects("shop", "user")
+    assert not source.selects("shop", "temp_1")
+    for database in ("mysql", "INFORMATION_SCHEMA", "performance_schema", "sys"):
+        assert not source.selects(database, "user")

@@ -366,3 +366,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     binary.write_bytes(b"a: \xff")
     with pytest.raises(ConfigError, match=r"binary\.yaml: is not UTF-8 at byte 3"):
         load_config(binary, {})
+
+
+def test_a_fragment_may_name_a_target_as_often_as_it_likes() -> None:
+    text = "distribution-rules:\n- {condition: a, targets: [t, u]}\n- {condition: b, targets: t}"
+    assert [t.name for t in parse_config(text, env={}).config.targets] == ["t", "u"]
