@@ -109,6 +109,9 @@ class _Worker(faust.Worker):
 
 def run_faust(app: faust.App) -> None:
     """Runs the app's worker until SIGTERM or SIGINT; ends at most STOP_S_MAX later."""
+    # Until Faust has handlers of its own a signal would be lost; nothing has been taken in before that.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(0))
     worker = _Worker(app, loglevel=logging.WARNING, quiet=True, redirect_stdouts=False)
     worker.spinner = None
     worker.execute_from_commandline()

@@ -24,9 +24,11 @@ def main() -> None:
     )
     arguments = parser.parse_args()
 
-    def body(_stop: threading.Event) -> None:
+    def body(stop: threading.Event) -> None:
         config = load_config(arguments.config).config
-        run_faust(build_app(config, session_timeout_s=arguments.session_timeout_ms / 1000))
+        app = build_app(config, session_timeout_s=arguments.session_timeout_ms / 1000)
+        if not stop.is_set():
+            run_faust(app)
 
     run_stage("resolver", body)
 

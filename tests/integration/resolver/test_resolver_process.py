@@ -65,6 +65,7 @@ class Writers:
 def finish(install: Installation, tmp_path: Path, partitions: int = 1) -> None:
     """Lets a resolver come to the end of the log, stops it, and holds the laws to what is left."""
     process = install.start()
+    wait_until(lambda: "partitions_assigned" in process.output(), what="an assignment")
     for partition in range(partitions):
         install.await_saved(partition)
     assert process.stop() == 0, process.output()
