@@ -103,3 +103,8 @@ def plan_key(version: int) -> str:
 def changelog_transactional_id(group: str, topic: str, partition: int) -> str:
     """The id that fences the writers of one changelog partition."""
     return f"{group}.{topic}.{partition}"
+
+
+def resnapshot_key(source: str) -> str:
+    """Control key of an operator's wish to read a source's existing rows again (`gravity reset`)."""
+    return f"resnapshot/{source}"

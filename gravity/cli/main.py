@@ -5,30 +5,33 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
+from gravity.cli.check import check
 from gravity.cli.configuration import schema, validate
 from gravity.cli.option import EXIT_BAD_CONFIG, EXIT_FAILED
 from gravity.cli.plan import plan
+from gravity.cli.reset import reset
 from gravity.cli.run import run
 from gravity.cli.status import status
 from gravity.cli.topic import tail, topics
 from gravity.config import ConfigError
-from gravity.errors import EXIT_HALTED, FatalError, GravityError
+from gravity.errors import EXIT_HALTED, EXIT_RESTART, FatalError, GravityError
 
-EPILOG = """\
-[bold]Exit codes[/]
-
- 0  done, or stopped as asked\n
- 1  it could not be done now, or a check did not pass; the reason is on standard error\n
- 2  the configuration or the command line is wrong\n
-70  a stage failed again and again (run)\n
-78  refused or halted by name: an operator must act
-"""
+EXIT_CODES: Final[Mapping[int, str]] = {
+    0: "done, or stopped as asked",
+    EXIT_FAILED: "it could not be done now, or a check did not pass; the reason is on standard error",
+    EXIT_BAD_CONFIG: "the configuration or the command line is wrong",
+    EXIT_RESTART: "a stage failed again and again (run)",
+    EXIT_HALTED: "refused or halted by name: an operator must act",
+}
+EPILOG: Final = "[bold]Exit codes[/]\n\n" + "\n\n".join(
+    f"{code:>2}  {text}" for code, text in EXIT_CODES.items()
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -68,7 +71,7 @@ def _add(command: Callable[..., None]) -> None:
     app.command(command.__name__, help="\n\n".join(paragraphs))(command)
 
 
-for _command in (validate, plan, run, status, topics, tail, schema):
+for _command in (validate, check, plan, run, status, topics, tail, reset, schema):
     _add(_command)
 
 

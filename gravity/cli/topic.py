@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -109,6 +109,7 @@ def tail(
     topic: Annotated[
         str, typer.Argument(help="The topic; with --config its prefix may be left out.")
     ],
+    *,
     config: Annotated[
         Path | None, typer.Option(help="Where the cluster is: a configuration file.")
     ] = None,
