@@ -64,7 +64,7 @@ bench: $(READY) ## Benchmarks as JSON lines (ONLY=decode|codec|…)
 	$(BIN)/python -m tests.bench $(ONLY)
 
 docs: $(READY) ## Generate what is generated under docs/
-	$(BIN)/python -m gravity.config.reference
+	$(BIN)/python -m gravity.config.schema docs
 	$(BIN)/python -m gravity.cli.reference
 
 lock: ## Pin requirements.lock anew

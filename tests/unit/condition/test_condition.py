@@ -132,6 +132,18 @@ def test_columns_of_collations_that_don_t_mix_are_refused() -> None:
     assert compile_condition("a = c").evaluate(cells, schema, 1) == [False]
 
 
+def test_a_day_meets_moments_of_every_precision_at_midnight() -> None:
+    schema = (Column("d", "date"), Column("m", "datetime"), Column("n", "timestamp(3)"))
+    cells: dict[str, list[Value]] = {
+        "d": ["2024-03-01", "2024-03-01", None],
+        "m": ["2024-03-01 00:00:00", "2024-03-01 00:00:01", "2024-03-01 00:00:00"],
+        "n": ["2024-03-01 00:00:00.000", "2024-03-01 00:00:01.001", None],
+    }
+    assert compile_condition("d = m").evaluate(cells, schema, 3) == [True, False, None]
+    assert compile_condition("n = d").evaluate(cells, schema, 3) == [True, False, None]
+    assert compile_condition("m < n").evaluate(cells, schema, 3) == [False, True, None]
+
+
 def test_a_program_is_made_once_per_table_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(program, "TABLES_MAX", 3)
     condition = compile_condition("c = 1 AND 'kept' = 'kept'")
