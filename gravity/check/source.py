@@ -186,6 +186,7 @@ def _tables(
             f"add a primary key, or exclude: [{listed}]",
         )
     yield from _readable(find, list(tables), query)
+    yield from _cascades(find, set(tables), query)
 
 
 def _readable(find: Findings, names: Sequence[tuple[str, str]], query: Query) -> Iterator[Finding]:
@@ -201,6 +202,25 @@ def _readable(find: Findings, names: Sequence[tuple[str, str]], query: Query) ->
         )
     else:
         yield find.good("SELECT", "granted on all of them")
+
+
+def _cascades(find: Findings, names: set[tuple[str, str]], query: Query) -> Iterator[Finding]:
+    """Foreign keys that change rows by themselves: InnoDB does so below the binlog."""
+    rules = query(
+        "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, DELETE_RULE, UPDATE_RULE"
+        " FROM information_schema.REFERENTIAL_CONSTRAINTS"
+    )
+    silent = {
+        (str(database), str(table))
+        for database, table, *actions in rules
+        if (database, table) in names and not set(actions) <= {"RESTRICT", "NO ACTION"}
+    }
+    if silent:
+        yield find.doubtful(
+            "foreign keys",
+            f"change rows of {_shown(sorted(silent))} without a word in the binlog (before MySQL 9.6)",
+            "delete and update children in the application, or give the target the same foreign keys",
+        )
 
 
 def _shown(names: Mapping[tuple[str, str], Any] | Sequence[tuple[str, str]]) -> str:
