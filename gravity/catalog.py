@@ -40,7 +40,10 @@ class CatalogTable:
 
 
 def read_catalog(
-    query: Query, includes: Callable[[str, str], bool], literal: Callable[[str], str], only: tuple[str, str] | None = None
+    query: Query,
+    includes: Callable[[str, str], bool],
+    literal: Callable[[str], str],
+    only: tuple[str, str] | None = None,
 ) -> dict[tuple[str, str], CatalogTable]:
     """The included tables by (database, table); with `only`, just that one.
 
@@ -54,7 +57,9 @@ def read_catalog(
         name = str(row[0]), str(row[1])
         if includes(*name):
             columns[name].append(_column(row))
-    indexes: dict[tuple[str, str], dict[str, list[tuple[str, bool]]]] = defaultdict(lambda: defaultdict(list))
+    indexes: dict[tuple[str, str], dict[str, list[tuple[str, bool]]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
     for database, table, index, column, prefix, nullable in query(_KEYS.format(where=where)):
         usable = column is not None and nullable != "YES" and (prefix is None or index == _PRIMARY)
         indexes[str(database), str(table)][str(index)].append((str(column), usable))
@@ -68,11 +73,26 @@ def _table(
     usable = {index: parts for index, parts in indexes.items() if all(ok for _, ok in parts)}
     chosen = _PRIMARY if _PRIMARY in usable else min(usable, default=None)
     key = () if chosen is None else tuple(order[column] for column, _ in usable[chosen])
-    return CatalogTable(TableSchema(*name, tuple(columns), key), len(indexes) > (chosen is not None))
+    return CatalogTable(
+        TableSchema(*name, tuple(columns), key), len(indexes) > (chosen is not None)
+    )
 
 
 def _column(row: Sequence[object]) -> Column:
-    _, _, name, data_type, column_type, length, precision, scale, fraction, nullable, charset, collation = row
+    (
+        _,
+        _,
+        name,
+        data_type,
+        column_type,
+        length,
+        precision,
+        scale,
+        fraction,
+        nullable,
+        charset,
+        collation,
+    ) = row
     kind = from_information_schema(
         data_type=_text(data_type),
         column_type=_text(column_type),

@@ -460,7 +460,7 @@ def _rules_of(config: Config) -> Iterable[RulePlan]:
         yield RulePlan(rule.tables, rule.target, _resolution_of(config, rule))
 
 
-def _resolution_of(config: Config, rule: Any) -> Resolution:  # noqa: ANN401 - ConflictRule; see TYPE_CHECKING
+def _resolution_of(config: Config, rule: Any) -> Resolution:
     source, _, column = rule.timestamp_source.partition(":")
     return Resolution(
         strategy=rule.strategy_in_force,

@@ -75,7 +75,7 @@ def literal(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def _open(data: str) -> Any:  # noqa: ANN401  chdb has no types.
+def _open(data: str) -> Any:
     """A handle of the engine on `data`; cheap after the first one of the process."""
     return chdb.connect(data)  # type: ignore[no-untyped-call]
 
@@ -266,7 +266,7 @@ class Request(BaseHTTPRequestHandler):
 
     def _configure(
         self,
-        engine: Any,  # noqa: ANN401  chdb has no types.
+        engine: Any,
         parameters: Mapping[str, str],
     ) -> None:
         """Applies database and settings of the request to its handle."""

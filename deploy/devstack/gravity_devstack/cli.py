@@ -31,7 +31,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 
 @app.command()
-def up(  # noqa: PLR0913  Each is one option of the command line.
+def up(
     *,
     with_kafka: Annotated[bool, typer.Option("--kafka", help="Start a Kafka broker.")] = False,
     mariadb_names: Annotated[

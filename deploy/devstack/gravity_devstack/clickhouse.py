@@ -10,7 +10,7 @@ from typing import Literal
 from gravity_devstack.server import Command, NotReady, Server
 
 USER = "gravity"
-PASSWORD = "gravity-dev"  # noqa: S105  Loopback only.
+PASSWORD = "gravity-dev"
 
 FaultMode = Literal["drop_before", "drop_after", "delay", "error"]
 

@@ -19,7 +19,7 @@ from gravity_devstack.errors import StartError
 from gravity_devstack.server import Home, NotReady, Server
 
 USER = "gravity"
-PASSWORD = "gravity-dev"  # noqa: S105  Loopback only, and part of cached data folders.
+PASSWORD = "gravity-dev"
 
 CREATE_USER = tuple(
     statement
@@ -92,7 +92,7 @@ class DatabaseServer(Server):
     def connect(
         self,
         database: str | None = None,
-        **arguments: Any,  # noqa: ANN401  Whatever PyMySQL takes.
+        **arguments: Any,
     ) -> Connection[Any]:
         """A new PyMySQL connection with autocommit; `arguments` go to `pymysql.connect`.
 
@@ -156,8 +156,8 @@ def copy_tree(source: Path, target: Path) -> None:
         StartError: the copy failed; `target` is then absent.
     """
     partial = target.with_name(f"{target.name}.partial")
-    done = subprocess.run(  # noqa: S603  Fixed program, our own paths.
-        ["cp", "-a", "--reflink=auto", "--sparse=auto", f"{source}/.", str(partial)],  # noqa: S607
+    done = subprocess.run(
+        ["cp", "-a", "--reflink=auto", "--sparse=auto", f"{source}/.", str(partial)],
         capture_output=True,
         text=True,
         check=False,

@@ -44,7 +44,7 @@ class Guardian:
         self._turn = threading.Lock()
         self._grace_s = grace_s
         program = str(Path(guardian_program.__file__).resolve())
-        self._child = subprocess.Popen(  # noqa: S603  Our own file, run by our own interpreter.
+        self._child = subprocess.Popen(
             [
                 *(sys.executable, "-I", "-S", program),
                 *(str(theirs.fileno()), str(os.getpid()), str(grace_s), str(temporary or "")),
@@ -104,7 +104,7 @@ class Guardian:
         self._raise_on_error(reply, f"cannot execute {argv[0]}")
         return Process(self, int(reply["pid"]), log)
 
-    def run(  # noqa: PLR0913  Each says one thing about the program.
+    def run(
         self,
         argv: Sequence[str],
         *,
