@@ -88,6 +88,10 @@ def stage_command(
     return StageCommand(stage, tuple(arguments))
 
 
+class UnknownNameError(FatalError):
+    """A source or target was asked for that the configuration does not declare."""
+
+
 def needed_stages(
     config: Config,
     config_path: Path,
@@ -101,7 +105,8 @@ def needed_stages(
     Empty `sources` or `targets` mean all.
 
     Raises:
-        FatalError: a name that is not declared, or a stage that is not installed.
+        UnknownNameError: a name that is not declared.
+        FatalError: a stage that is not installed.
     """
     _require_known("source", sources, [source.name for source in config.sources])
     _require_known("target", targets, [target.name for target in config.targets])
@@ -120,7 +125,7 @@ def needed_stages(
 def _require_known(noun: str, names: Sequence[str], declared: Sequence[str]) -> None:
     unknown = [name for name in names if name not in declared]
     if unknown:
-        raise FatalError(
+        raise UnknownNameError(
             f"no such {noun}: {', '.join(unknown)}",
             remedy=f"declared are: {', '.join(declared) or 'none'}",
         )

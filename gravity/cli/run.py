@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from gravity.cli.option import ConfigFile, Offline, WaitSeconds, plural, read_config, remarks
-from gravity.supervisor import Supervisor, needed_stages, stage_command
+from gravity.supervisor import Supervisor, UnknownNameError, needed_stages, stage_command
 from gravity.telemetry.log import configure_logging
 
 
@@ -95,7 +95,10 @@ def run(
         log_format is LogFormat.AUTO and not sys.stderr.isatty()
     )
     configure_logging("gravity", as_json=as_json)
-    stages = needed_stages(loaded.config, path, sources=sources, targets=targets, adopt=adopt)
+    try:
+        stages = needed_stages(loaded.config, path, sources=sources, targets=targets, adopt=adopt)
+    except UnknownNameError as error:
+        raise typer.BadParameter(str(error)) from None
     from gravity.activation import activate
 
     plan = activate(loaded.config, offline=offline, timeout_s=wait_s)
