@@ -5,11 +5,13 @@ from collections import defaultdict
 from contextlib import suppress
 
 import pytest
+from gravity_collector.event import Begin, Commit, Rotate
 from gravity_collector.span import Limits
 
 from gravity.batch import INSERT, UPDATE
 from gravity.errors import FatalError, FencedError
 from gravity.header import IngestKind
+from gravity.position import Position
 from tests.unit.collector.world import Binlog, Collector, Control, Died, Log, Table, plan, rows_of
 
 NAMES = ("a", "b", "g1", "g2", "left_out")
@@ -115,7 +117,7 @@ def test_a_span_or_transaction_begun_under_one_plan_is_finished_under_it(seed: i
     assert all(len(versions) == 1 for versions in by_transaction.values())
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(150))
 def test_a_rows_event_time_is_that_of_its_transaction_whoever_publishes_it(seed: int) -> None:
     log, binlog = _run(seed, crashes=True)
     ets, truth = 0, {}
@@ -180,6 +182,33 @@ def test_a_frozen_collector_that_wakes_up_harms_nobody(seed: int) -> None:
     Collector(log, control, binlog, PLANS, Limits(10, 500), rng, "newest").run()
     _assert_lawful(log)
     assert _published(log) == {table: rows for table, rows in _truth(binlog).items() if rows}
+
+
+@pytest.mark.parametrize("dies_at", range(4, 10))
+def test_no_span_reaches_back_to_where_rows_were_read_under_another_plan(dies_at: int) -> None:
+    """The first transaction of file 2 is read under plan 1, which leaves its rows out."""
+    b, grouped, left_out = (Table(name) for name in ("b", "g1", "left_out"))
+    both = [b.event(INSERT, [(1, "x")]), grouped.event(INSERT, [(1, "x")])]
+    binlog = Binlog()
+    binlog.transactions = [
+        (Position(1, 1, 100), [Begin("0-1-1", 1, 100), *both, Commit(1, 200, 1)]),
+        (Position(1, 1, 200), [Rotate("binlog.000002", 2, 4, artificial=False)]),
+    ]
+    log, control = Log(dies_at=3), Control()
+    with pytest.raises(Died):
+        Collector(log, control, binlog, PLANS, Limits(9, 999), random.Random(0), "one").run()
+    unseen = left_out.event(INSERT, [(1, "x")])
+    binlog.transactions += [
+        (Position(1, 2, 4), [Begin("0-1-2", 2, 4), unseen, Commit(2, 50, 1)]),
+        (Position(1, 2, 50), [Begin("0-1-3", 2, 50), *both, Commit(2, 100, 1)]),
+    ]
+    log.dies_at = dies_at
+    with suppress(Died):
+        Collector(log, control, binlog, CHANGED, Limits(9, 999), random.Random(0), "two").run()
+    log.dies_at = None
+    Collector(log, control, binlog, CHANGED, Limits(9, 999), random.Random(0), "three").run()
+    _assert_lawful(log)
+    assert [batch.schema.table for _, batch in rows_of(log)] == ["b", "g1"] * 2
 
 
 def test_a_binlog_that_was_rewritten_is_not_grouped_anew_in_silence() -> None:

@@ -201,7 +201,7 @@ class Binlog:
 
     def read_from(self, place: Position) -> Iterable[Event]:
         for start, events in self.transactions:
-            if start.offset >= place.offset:
+            if (start.file_index, start.offset) >= (place.file_index, place.offset):
                 yield from events
 
 
@@ -276,21 +276,28 @@ class Collector:
         )
         if owned.resume is None:
             publisher.publish_marker(plan=version)
+        try:
+            self._read(stream, publisher, place)
+        except Died:
+            # The checkpoints' thread may have written the very last state before the process went.
+            self._checkpoint(publisher, 0.5)
+            raise
+
+    def _read(self, stream: Stream, publisher: Publisher, place: Position) -> None:
         for event in self.binlog.read_from(place):
             stream.take([event])
             if stream.is_between_transactions and self.rng.random() < 0.2:
                 stream.end_span()
                 if self.rng.random() < 0.3:
                     publisher.publish_marker(plan=stream.plan_version)
-                if (
-                    self.checkpoints
-                    and publisher.acknowledged is not None
-                    and self.rng.random() < 0.3
-                ):
-                    self.control.write(
-                        checkpoint_key("s", owned.owner), checkpoint_record(publisher.acknowledged)
-                    )
+                self._checkpoint(publisher, 0.3)
         stream.end_span()
+
+    def _checkpoint(self, publisher: Publisher, probability: float) -> None:
+        point = publisher.acknowledged
+        if self.checkpoints and point is not None and self.rng.random() < probability:
+            assert self.owned is not None
+            self.control.write(checkpoint_key("s", self.owned.owner), checkpoint_record(point))
 
 
 def rows_of(log: Log) -> list[tuple[IngestHeader, ChangeBatch]]:
