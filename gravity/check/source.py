@@ -96,7 +96,7 @@ def _settings(find: Findings, flavor: str, variables: Mapping[str, str]) -> Iter
         if value is None:  # This server has no such setting.
             continue
         if value.upper() == wanted.value:
-            yield find.good(wanted.variable, value)
+            yield find.good(wanted.variable, value or "empty")
         else:
             yield find.bad(wanted.variable, value or "empty", wanted.remedy + _ALSO)
     if flavor == "mysql":

@@ -21,6 +21,7 @@ from gravity.cli.status import status
 from gravity.cli.topic import tail, topics
 from gravity.config import ConfigError
 from gravity.errors import EXIT_HALTED, EXIT_RESTART, FatalError, GravityError
+from gravity.supervisor import UnknownNameError
 
 EXIT_CODES: Final[Mapping[int, str]] = {
     0: "done, or stopped as asked",
@@ -77,7 +78,7 @@ for _command in (validate, check, plan, run, status, topics, tail, reset, schema
 
 def exit_code_of(error: GravityError) -> int:
     """The exit code of a command that ended with `error`."""
-    if isinstance(error, ConfigError):
+    if isinstance(error, (ConfigError, UnknownNameError)):
         return EXIT_BAD_CONFIG
     return EXIT_HALTED if isinstance(error, FatalError) else EXIT_FAILED
 

@@ -9,6 +9,7 @@ import typer
 from gravity.cli.option import AsJson, ConfigFile, plural, print_json, read_config, remarks, screen
 from gravity.config.problem import nearest_name
 from gravity.errors import FatalError
+from gravity.supervisor import UnknownNameError
 from gravity.topic import Topics, resnapshot_key
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def _require_source(config: Config, source: str) -> None:
     names = [one.name for one in config.sources]
     if source not in names:
         guess = nearest_name(source, names)
-        raise FatalError(
+        raise UnknownNameError(
             f"no source is called {source}" + (f" (did you mean {guess}?)" if guess else ""),
             remedy=f"declared are: {', '.join(names)}",
         )

@@ -1,0 +1,136 @@
+"""Commands that need no server, run as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gravity.cli import reference
+from gravity.cli.main import EXIT_CODES
+
+GOOD = """
+sources:
+  - {name: east, host: db1, username: u, tables: [users, orders]}
+  - {name: west, host: db2, username: u, tables: [users], priority: 2}
+targets:
+  - {name: lake, type: clickhouse, host: ch, order-by: {orders: "group:sales"}}
+  - {name: bus, type: kafka, brokers: "k:9092"}
+routing:
+  - {source-tables: [users], strategy: single, targets: [lake]}
+  - source-tables: [orders]
+    strategy: conditional
+    conditions:
+      - {if: "amount > 100", targets: [bus]}
+"""
+
+
+def gravity(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "gravity.cli.main", *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={"COLUMNS": "200", "PATH": "/usr/bin", "NO_COLOR": "1"},
+    )
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "gravity.yaml"
+    path.write_text(text)
+    return path
+
+
+def printed(*words: str | Path) -> Any:
+    done = gravity(*words)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_valid_file_is_summed_up(tmp_path: Path) -> None:
+    done = gravity("validate", written(tmp_path, GOOD))
+    assert done.returncode == 0
+    assert "2 sources, 2 targets" in done.stdout
+
+
+def test_every_problem_is_told_at_once_with_its_line_and_the_nearest_name(tmp_path: Path) -> None:
+    bad = GOOD.replace("targets: [lake]", "targets: [lakes]").replace("amount > 100", "amount >")
+    done = gravity("validate", written(tmp_path, bad))
+    assert done.returncode == 2
+    problems = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(problems) == 2
+    assert any("gravity.yaml:9" in line and "did you mean lake?" in line for line in problems)
+    assert any("gravity.yaml:13" in line for line in problems)
+
+
+def test_problems_as_json_have_the_same_exit_code(tmp_path: Path) -> None:
+    done = gravity("validate", "--json", written(tmp_path, GOOD + "surces: []\n"))
+    assert done.returncode == 2
+    answer = json.loads(done.stdout)
+    assert answer["valid"] is False
+    assert answer["problems"][0]["nearest"] == "sources"
+
+
+def test_a_missing_file_is_a_problem_of_the_file(tmp_path: Path) -> None:
+    done = gravity("run", tmp_path / "nowhere.yaml")
+    assert done.returncode == 2
+    assert "nowhere.yaml" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_plan_says_what_flows_where_under_which_condition_and_order(tmp_path: Path) -> None:
+    flows = printed("plan", "--json", written(tmp_path, GOOD))["flows"]
+    short = {(tuple(f["tables"]), f["target"]): f for f in flows}
+    assert (("users",), "lake") in short
+    assert short[("orders",), "bus"]["conditions"] == ["amount > 100"]
+    assert "group:sales" in short[("users",), "lake"]["order"]
+    assert "east > west" in short[("users",), "lake"]["conflicts"]
+
+
+def test_the_plan_names_no_table_twice_for_one_way(tmp_path: Path) -> None:
+    flows = printed("plan", "--json", written(tmp_path, GOOD))["flows"]
+    ways = [(tuple(f["tables"]), f["target"], tuple(f["conditions"] or ())) for f in flows]
+    assert len(ways) == len(set(ways))
+
+
+def test_contracts_are_listed_and_printed() -> None:
+    listed = gravity("schema").stdout
+    assert "change_batch" in listed
+    assert printed("schema", "marker")["name"] == "Marker"
+    assert "json-schema.org" in printed("schema", "config")["$schema"]
+    wrong = gravity("schema", "markr")
+    assert wrong.returncode == 2
+    assert "did you mean marker?" in wrong.stderr
+
+
+def test_names_that_are_not_declared_are_refused_before_anything_starts(tmp_path: Path) -> None:
+    file = written(tmp_path, GOOD)
+    for words in (("--source", "easy"), ("--target", "lak")):
+        done = gravity("run", file, *words)
+        assert done.returncode == 2
+        assert "declared are" in done.stderr
+
+
+def test_help_tells_every_exit_code() -> None:
+    text = gravity("--help").stdout
+    for code, meaning in EXIT_CODES.items():
+        assert f"{code}  {meaning}" in text
+
+
+def test_the_reference_page_is_what_the_commands_say() -> None:
+    page = Path(__file__).parents[3] / reference.PAGE
+    assert page.read_text() == reference.render(), "run `make docs`"
+
+
+@pytest.mark.parametrize(
+    "command", ["validate", "check", "plan", "run", "status", "topics", "reset"]
+)
+def test_every_command_explains_itself(command: str) -> None:
+    done = gravity(command, "--help")
+    assert done.returncode == 0
+    assert "CONFIG" in done.stdout

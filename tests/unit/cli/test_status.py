@@ -1,0 +1,132 @@
+"""The status as a function of what the stages published."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gravity.cli.status import chart, lag_text
+from gravity.status import Installation, PipelineStatus, ProgressHistory, Queue
+
+TWO = Installation(("s",), (("t", "mysql"),), 2)
+SECOND = 1_000_000
+
+
+def collected(at_s: float, rows: int = 0, position: str = "1:1:500:0") -> dict[str, Any]:
+    return {
+        "position": position, "gtids": "", "ets": 7, "rows": rows,
+        "snapshot": {"done": 1, "total": 2}, "at_us": int(at_s * SECOND),
+    }  # fmt: skip
+
+
+def applied(
+    at_s: float, rows: int = 0, position: str = "1:1:500:0", time_s: float = 0
+) -> dict[str, Any]:
+    return {
+        "next_offset": 5, "applied": rows, "dead": 1, "repeats": 2, "at_us": int(at_s * SECOND),
+        "frontier": {"s": {"position": position, "gtids": "", "ets": 7, "time_us": int(time_s * SECOND)}},
+    }  # fmt: skip
+
+
+def status(
+    records: list[tuple[str, dict[str, Any]]], now_s: float, queues: list[Queue] | None = None
+) -> PipelineStatus:
+    history = ProgressHistory()
+    for key, record in records:
+        history.add(key, record)
+    return history.status(TWO, queues or [], 1, int(now_s * SECOND))
+
+
+def test_lag_is_nothing_once_every_partition_has_what_was_collected() -> None:
+    now = status(
+        [("collector/s", collected(10)), ("sink/t/0", applied(10)), ("sink/t/1", applied(10))], 60
+    )
+    assert now.targets[0].lag_ms == {"s": 0}
+    assert now.is_caught_up
+
+
+def test_lag_is_the_age_of_the_slowest_partition() -> None:
+    now = status(
+        [
+            ("collector/s", collected(10)),
+            ("sink/t/0", applied(10)),
+            ("sink/t/1", applied(10, position="1:1:499:0", time_s=7)),
+        ],
+        10,
+    )
+    assert now.targets[0].lag_ms == {"s": 10_000}
+    late = status(
+        [
+            ("collector/s", collected(10)),
+            ("sink/t/0", applied(10, position="1:1:9:0", time_s=8)),
+            ("sink/t/1", applied(10, position="1:1:499:0", time_s=7)),
+        ],
+        10,
+    )
+    assert late.targets[0].lag_ms == {"s": 3000}
+    assert not late.is_caught_up
+
+
+def test_a_partition_that_was_never_heard_of_is_no_good_news() -> None:
+    now = status([("collector/s", collected(10)), ("sink/t/0", applied(10))], 10)
+    assert now.targets[0].lag_ms == {"s": None}
+    assert not now.is_caught_up
+    assert now.targets[0].is_silent
+    assert status([], 10).sources[0].is_silent
+
+
+def test_positions_are_compared_as_numbers() -> None:
+    now = status(
+        [
+            ("collector/s", collected(10, position="1:9:500:0")),
+            ("sink/t/0", applied(10, position="1:10:4:0")),
+            ("sink/t/1", applied(10, position="1:9:500:0")),
+        ],
+        11,
+    )
+    assert now.targets[0].lag_ms == {"s": 0}
+
+
+def test_rates_are_of_the_last_seconds_and_end_with_the_stage() -> None:
+    records = [("collector/s", collected(t, rows=100 * t)) for t in range(30)]
+    assert status(records, 29.5).sources[0].rows_per_s == 100
+    assert status(records, 60).sources[0].rows_per_s == 0
+    assert status(records, 60).sources[0].is_silent
+
+
+def test_a_collector_that_starts_again_at_nothing_has_no_negative_rate() -> None:
+    records = [("collector/s", collected(1, rows=5000)), ("collector/s", collected(2, rows=10))]
+    assert status(records, 2).sources[0].rows_per_s == 0
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=40))
+def test_the_history_does_not_grow_beyond_its_window(steps_s: list[int]) -> None:
+    history, at_s = ProgressHistory(), 0
+    for step in steps_s:
+        at_s += step
+        history.add("collector/s", collected(at_s))
+    kept = history._records["collector/s"]
+    assert kept[-1]["at_us"] == at_s * SECOND
+    if len(kept) > 2:
+        assert kept[1]["at_us"] > (at_s - 10) * SECOND
+
+
+def test_waiting_counts_from_the_first_message_there_still_is() -> None:
+    queues = [
+        Queue("router", "ingest.s", {0: 30}, {}, {0: 20}),
+        Queue("sink/t", "target.t", {0: 9, 1: 4}, {0: 5, 1: 6}, {0: 0, 1: 0}),
+    ]
+    now = status([], 1, queues)
+    assert [(stage.stage, stage.waiting) for stage in now.stages] == [("router", 10)]
+    assert now.targets[0].waiting == 4
+
+
+def test_it_can_be_shown_and_printed() -> None:
+    now = status([("collector/s", collected(10)), ("sink/t/0", applied(10))], 10)
+    assert len(chart(now).renderables) == 3
+    assert now.to_json()["targets"][0]["applied"] == 0
+    assert [lag_text(lag) for lag in (None, 0, 350, 12_300, 300_000)] == [
+        "?", "0", "350 ms", "12.3 s", "5 min",
+    ]  # fmt: skip
