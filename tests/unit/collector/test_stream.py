@@ -208,7 +208,8 @@ def test_no_span_reaches_back_to_where_rows_were_read_under_another_plan(dies_at
     log.dies_at = None
     Collector(log, control, binlog, CHANGED, Limits(9, 999), random.Random(0), "three").run()
     _assert_lawful(log)
-    assert [batch.schema.table for _, batch in rows_of(log)] == ["b", "g1"] * 2
+    tables = [batch.schema.table for _, batch in rows_of(log)]
+    assert [table for table in tables if table != "left_out"] == ["b", "g1"] * 2
 
 
 def test_a_binlog_that_was_rewritten_is_not_grouped_anew_in_silence() -> None:
