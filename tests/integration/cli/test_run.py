@@ -49,7 +49,9 @@ def test_one_command_copies_rows_tells_how_far_it_is_and_ends_on_ctrl_c(made: In
     assert '"event": "crashed"' not in run.text
 
 
-def test_no_stage_outlives_a_killed_gravity_run_and_the_next_run_goes_on(made: Installation) -> None:
+def test_no_stage_outlives_a_killed_gravity_run_and_the_next_run_goes_on(
+    made: Installation,
+) -> None:
     with_users(made)
     run = made.run()
     arrived(made)
