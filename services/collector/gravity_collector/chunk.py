@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -258,13 +258,8 @@ class TouchLog:
                 touches.popleft()
 
 
-def reconcile(rows: Sequence[Row], schema: TableSchema, touched: set[Key]) -> list[Row]:
-    """The rows of a chunk that the stream has not brought in a newer state."""
+def reconcile(rows: Sequence[Row], schema: TableSchema, touched: set[Key]) -> list[int]:
+    """Indexes of the chunk's rows that the stream has not brought in a newer state."""
     if not touched:
-        return list(rows)
-    return [row for row, key in zip(rows, keys_of(schema, rows), strict=True) if key not in touched]
-
-
-def missing_tables(tables: Mapping[TableName, TableSchema], coverage: Coverage) -> list[TableName]:
-    """The tables that are not wholly done, in a fixed order."""
-    return sorted(table for table in tables if not coverage.is_complete(table))
+        return list(range(len(rows)))
+    return [index for index, key in enumerate(keys_of(schema, rows)) if key not in touched]

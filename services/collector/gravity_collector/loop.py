@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,7 +19,7 @@ from gravity_collector.gtid import GtidSet
 from gravity_collector.keeper import Keeper
 from gravity_collector.publisher import Publisher
 from gravity_collector.snapshot import ChunkRead, SnapshotReaders
-from gravity_collector.span import Limits
+from gravity_collector.span import Flow, Limits, Row
 from gravity_collector.stream import Stream
 
 log = structlog.get_logger()
@@ -129,35 +130,32 @@ class Loop:
         if touched is None:
             self.readers.give_back(read.chunk)
             return
-        rows = reconcile(read.rows, read.schema, touched)
-        place = self.publisher.next_position
+        kept = reconcile(read.rows, read.schema, touched)
+        rows = [read.rows[index] for index in kept]
+        cuts = self.limits.cut([read.sizes[index] for index in kept])
         flow = self.flows.of_schema(read.schema)
-        batches = []
-        at = 0
-        while at < len(rows):
-            # Sizes of rows that were left out only make a message smaller than it need be.
-            count = self.limits.pieces(len(rows), sum(read.sizes))
-            part = rows[at : at + count]
-            batches.append(
-                ChangeBatch(
-                    source=self.source,
-                    epoch=place.epoch,
-                    schema=flow.schema,
-                    transactions=[Transaction("", place.file_index, place.of_read(0).offset, 0, 0)],
-                    ops=bytes((READ,)) * len(part),
-                    tx=[0] * len(part),
-                    ordinal=range(at, at + len(part)),
-                    columns=list(zip(*part, strict=True)),
-                    before_columns=flow.before_columns,
-                    before=[[None] * len(part) for _ in flow.before_columns],
-                )
-            )
-            at += len(part)
+        batches = [self._batch(flow, rows[start:end], start) for start, end in cuts]
         self.publisher.publish_chunk(read.chunk, batches, plan=self.stream.plan_version)
         self.touches.complete(read.view)
         self.readers.published(read.chunk)
         if self.publisher.coverage.is_complete(read.chunk.table):
             self.touches.forget(read.chunk.table)
+
+    def _batch(self, flow: Flow, rows: Sequence[Row], first: int) -> ChangeBatch:
+        """Rows of a chunk, the first of which is its row `first`."""
+        place = self.publisher.next_position.of_read(first)
+        return ChangeBatch(
+            source=self.source,
+            epoch=place.epoch,
+            schema=flow.schema,
+            transactions=[Transaction("", place.file_index, place.offset, 0, 0)],
+            ops=bytes((READ,)) * len(rows),
+            tx=[0] * len(rows),
+            ordinal=range(place.ordinal, place.ordinal + len(rows)),
+            columns=list(zip(*rows, strict=True)),
+            before_columns=flow.before_columns,
+            before=[[None] * len(rows) for _ in flow.before_columns],
+        )
 
     def _serve_what_is_due(self) -> None:
         now, due, publisher = monotonic_s(), self._due, self.publisher

@@ -41,6 +41,19 @@ class Limits:
         """How many rows of an event of `rows` rows and `size` bytes fit an empty span; at least one."""
         return max(1, min(self.rows_max, self.bytes_max * rows // max(1, size)))
 
+    def cut(self, sizes: Sequence[int]) -> list[tuple[int, int]]:
+        """Cuts rows of these sizes into messages: the first row of each and the first behind it."""
+        found, start, size = [], 0, 0
+        for index, row_bytes in enumerate(sizes):
+            is_full = index - start >= self.rows_max or size + row_bytes > self.bytes_max
+            if index > start and is_full:
+                found.append((start, index))
+                start, size = index, 0
+            size += row_bytes
+        if start < len(sizes):
+            found.append((start, len(sizes)))
+        return found
+
 
 class Grouping:
     """Which message of a span rows belong to: one a table, but a new one whenever the table of a group changes."""

@@ -129,3 +129,14 @@ def test_a_span_nearly_full_ends_with_its_transaction() -> None:
     assert not builder.is_full_enough(limits)
     builder.add(FLOWS[0], INSERT, [(9, "a")], (), ordinal=rows, size=9)
     assert builder.is_full_enough(limits)
+
+
+@given(st.lists(st.integers(0, 50), max_size=30), st.integers(1, 8), st.integers(1, 60))
+def test_rows_are_cut_in_order_and_within_limits(
+    sizes: list[int], rows_max: int, bytes_max: int
+) -> None:
+    cuts = Limits(rows_max, bytes_max).cut(sizes)
+    assert [index for start, end in cuts for index in range(start, end)] == list(range(len(sizes)))
+    for start, end in cuts:
+        assert end - start <= rows_max
+        assert sum(sizes[start:end]) <= bytes_max or end - start == 1
