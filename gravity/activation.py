@@ -21,7 +21,8 @@ from tenacity import (
     Retrying,
     retry_if_exception_type,
     stop_after_delay,
-    wait_exponential_jitter,
+    wait_exponential,
+    wait_random,
 )
 
 from gravity.catalog import read_catalog
@@ -129,7 +130,7 @@ def patiently(step: Callable[[], Result], timeout_s: float) -> Result:
     retrying = Retrying(
         retry=retry_if_exception_type(TransientError),
         stop=stop_after_delay(timeout_s),
-        wait=wait_exponential_jitter(multiplier=0.1, max=3.0, jitter=0.1),
+        wait=wait_exponential(multiplier=0.1, max=3.0) + wait_random(0.0, 0.1),
         before_sleep=_say_what_is_waited_for,
         reraise=True,
     )

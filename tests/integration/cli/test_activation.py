@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
-from gravity_devstack import Stack
 
-from gravity import activation
 from gravity.activation import activate
 from gravity.config import Config, load_config
 from gravity.errors import FatalError, TransientError
