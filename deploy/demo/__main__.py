@@ -18,7 +18,7 @@ from rich.table import Table
 
 from deploy.demo.judge import Judge
 from deploy.demo.pipeline import Pipeline, wait_for
-from deploy.demo.progress import ProgressReader
+from deploy.demo.progress import ENDS, ProgressReader
 from deploy.demo.servers import Servers, start_servers, write_configuration
 from deploy.demo.workload import LiveLoad, fill
 from gravity.config import Config, load_config
@@ -115,6 +115,18 @@ def _copy_under_load(
         what="every target passes the sources' last change",
     )
     _say("every target has passed the sources' last change", began)
+    pairs = [(s.name, t.name) for s in config.sources for t in config.targets]
+    wait_for(
+        lambda: all(reader.refresh().conserved(*pair) for pair in pairs),
+        pipeline,
+        timeout_s=CATCH_UP_S,
+        what="applied + superseded + filtered = read, for every source and target",
+    )
+    console.print("\n[bold]source target read = applied + superseded + filtered[/]")
+    for source, target in pairs:
+        ended = reader.ended(source, target)
+        sums = " + ".join(str(ended.get(how, 0)) for how in ENDS)
+        console.print(f"{source} {target} {reader.collected(source)} = {sums}", highlight=False)
 
 
 def run_demo(rows: int, seconds: float) -> bool:

@@ -12,6 +12,9 @@ from gravity.kafka.control import ControlTopic
 from gravity.position import Position
 from gravity.topic import Topics
 
+ENDS = ("applied", "superseded", "filtered")
+"""How a row may end at the resolver."""
+
 
 @dataclass(frozen=True)
 class TargetView:
@@ -74,6 +77,21 @@ class ProgressReader:
             sum(p.get("dead", 0) for p in partitions),
             lag,
         )
+
+    def ended(self, source: str, target: str) -> dict[str, int]:
+        """How the source's rows have ended on their way to the target, as far as it is saved."""
+        total: dict[str, int] = {}
+        for q in range(self._config.kafka.partitions):
+            record = self._records.get(f"resolver/{target}/{q}", {})
+            counters = record.get("counters", {}).get(source, {})
+            for how in ENDS:
+                total[how] = total.get(how, 0) + counters.get(how, 0)
+        return total
+
+    def conserved(self, source: str, target: str) -> bool:
+        """Whether every row read of the source has ended in exactly one way; repeats count apart."""
+        ended = self.ended(source, target)
+        return sum(ended.get(how, 0) for how in ENDS) == self.collected(source)
 
     def behind(self, finals: dict[str, tuple[int, int]]) -> list[str]:
         """Which (target, source) pairs have not passed the source's final (file number, offset)."""

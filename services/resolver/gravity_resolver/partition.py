@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from gravity.clock import now_us
@@ -167,6 +168,7 @@ class Partition:
         self.saving = True
         events, sent = self.events, self._sent
         changes = self.state.take_delta()
+        progress = self._progress()
         self.events, self._sent = [], _Sent()
         self.rows = self.size_bytes = 0
         while not sent.all_there:  # noqa: ASYNC110 - filled by the producer's thread
@@ -175,11 +177,24 @@ class Partition:
         await asyncio.get_running_loop().run_in_executor(None, self.store.save, changes)
         self.state.delta_saved()
         reach(FaultPoint.RESOLVER_STORED_NOT_ACKED)
+        # For status and its kin: nobody waits for it, and nothing is decided by it.
+        key = f"resolver/{self.state.target}/{self.number}".encode()
+        self.producer.send(self.topics.progress, 0, progress, key=key)
         for number, event in enumerate(events, 1):
             await ack(event)
             if number % _ACKS_AT_ONCE == 0:
                 await asyncio.sleep(0)
         self.saving = False
+
+    def _progress(self) -> bytes:
+        """How the rows taken in so far have ended, by source."""
+        record = {
+            "next_input": self.state.next_input,
+            "out_seq": self.state.out_seq,
+            "counters": {source: asdict(c) for source, c in self.state.counters.items()},
+            "at_us": now_us(),
+        }
+        return json.dumps(record, separators=(",", ":")).encode()
 
     async def finish(self, ack: Ack) -> None:
         """Saves everything that was taken in."""
