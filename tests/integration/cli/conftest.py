@@ -155,7 +155,7 @@ state: {{folder: {state}}}
             if run.process.poll() is None:
                 run.process.kill()
                 run.process.wait()
-        for database in (self.database, self.copy):
+        for database in (self.copy, self.database):  # The copy may refer to the original.
             self.sql(f"DROP DATABASE IF EXISTS {database}")
 
 

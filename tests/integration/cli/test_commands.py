@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from gravity.config import load_config
 from gravity.kafka.admin import TopicAdmin
 from gravity.kafka.producer import LogProducer
 from gravity.topic import TopicSpec
-from tests.integration.cli.conftest import Installation, wait_until
+from tests.integration.cli.conftest import GRAVITY, Installation, wait_until
 
 
 def finding(answer: Any, part: str, what: str) -> Any:
@@ -37,8 +38,12 @@ def test_check_names_what_is_wrong_and_the_remedy_and_ends_with_1(made: Installa
     made.sql(
         f"CREATE TABLE {made.database}.notes (note TEXT)",
         f"CREATE TABLE {made.database}.parents (id INT PRIMARY KEY)",
-        f"CREATE TABLE {made.database}.children (id INT PRIMARY KEY, parent INT,"
-        f" FOREIGN KEY (parent) REFERENCES {made.database}.parents (id) ON DELETE CASCADE)",
+        f"CREATE DATABASE {made.copy}",
+        *(
+            f"CREATE TABLE {database}.children (id INT PRIMARY KEY, parent INT,"
+            f" FOREIGN KEY (parent) REFERENCES {made.database}.parents (id) ON DELETE CASCADE)"
+            for database in (made.database, made.copy)
+        ),
     )
     answer = made.gravity("check", "CONFIG", "--json")
     assert answer.returncode == 1
@@ -51,6 +56,7 @@ def test_check_names_what_is_wrong_and_the_remedy_and_ends_with_1(made: Installa
     assert cascade["verdict"] == "warn"
     assert f"{made.database}.children" in cascade["detail"]
     assert f"{made.database}.parents" not in cascade["detail"]
+    assert made.copy not in cascade["detail"], "which is not read"
 
 
 @pytest.mark.parametrize(
@@ -193,10 +199,6 @@ def test_reset_asks_first_and_counts_its_wishes(made: Installation) -> None:
 
 def test_a_reader_that_has_seen_enough_is_no_error(made: Installation) -> None:
     made.gravity("topics", "CONFIG", "--offline")
-    import subprocess
-
-    from tests.integration.cli.conftest import GRAVITY
-
     pipe = f"{GRAVITY} tail gravity.control --config {made.path} --from beginning | head -c 1"
     answer = subprocess.run(["bash", "-c", pipe], capture_output=True, text=True, check=False)
     assert answer.stderr == ""
