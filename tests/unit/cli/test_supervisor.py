@@ -168,8 +168,11 @@ import sys, time
 from pathlib import Path
 from gravity.supervisor import StageCommand, Supervisor
 stages = [StageCommand(name, (sys.executable, "-S", "-c", {STUBBORN!r})) for name in "ab"]
-runner = Supervisor(Path("unused.yaml"), stages)
+lines = []
+runner = Supervisor(Path("unused.yaml"), stages, write_line=lines.append, as_json=True)
 runner.start()
+while len(lines) < 2:  # Each says so once it is itself: before, it ends when it sees no parent.
+    runner.poll(0.05)
 print(runner.pid("a"), runner.pid("b"), flush=True)
 while True:
     runner.poll()
@@ -214,22 +217,24 @@ def test_on_a_terminal_lines_are_short_and_prefixed() -> None:
     assert output.line(b"Traceback") == "router          | Traceback"
 
 
-def test_sigterm_ends_a_run_in_order_and_a_second_one_at_once() -> None:
-    for name, signals in (("orderly", 1), ("impatient", 2)):
-        code = STUBBORN if signals == 2 else FOREVER
-        script = RUN.replace("CODE", repr(code))
-        with subprocess.Popen(
-            [sys.executable, "-c", script], stderr=subprocess.PIPE, text=True
-        ) as run:
-            assert run.stderr is not None
-            # The stage's own words pass by here as well.
-            pid = next(int(line) for line in run.stderr if line.strip().isdigit())
+@pytest.mark.parametrize(("code", "signals"), [(FOREVER, 1), (STUBBORN, 2)])
+def test_sigterm_ends_a_run_in_order_and_a_second_one_at_once(code: str, signals: int) -> None:
+    run = subprocess.Popen(
+        [sys.executable, "-c", RUN.replace("CODE", repr(code))], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert run.stderr is not None
+        # The stage's own words pass by here as well.
+        pid = next(int(line) for line in run.stderr if line.strip().isdigit())
+        time.sleep(0.3)
+        for _ in range(signals):
+            run.send_signal(signal.SIGTERM)
             time.sleep(0.3)
-            for _ in range(signals):
-                run.send_signal(signal.SIGTERM)
-                time.sleep(0.3)
-            assert run.wait(10) == 0, name
-            assert not is_alive(pid)
+        assert run.wait(10) == 0
+        assert not is_alive(pid)
+    finally:
+        run.kill()
+        run.communicate()
 
 
 RUN = """
