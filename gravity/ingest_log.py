@@ -56,6 +56,8 @@ class Checkpoint:
     """Identity of the server that `next_position` belongs to."""
     chunks_done: tuple[str, ...] = ()
     snapshot_done: bool = False
+    snapshot_round: int = 0
+    """Which copy of the source `chunks_done` is part of; `gravity reset` asks for the next one."""
 
 
 @dataclass(slots=True)

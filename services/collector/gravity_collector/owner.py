@@ -15,7 +15,7 @@ from gravity.errors import FatalError, FencedError, OffsetLostError
 from gravity.header import IngestHeader, IngestKind
 from gravity.ingest_log import PENDING, Checkpoint, Fences, IngestScan, fences_of, newest_checkpoint
 from gravity.position import Position
-from gravity.topic import checkpoint_key, owner_key
+from gravity.topic import checkpoint_key, owner_key, resnapshot_key
 
 
 class Control(Protocol):
@@ -57,6 +57,8 @@ class Ownership:
     chunks_done: frozenset[str]
     unfinished: IngestHeader | None
     """The last message of a span of rows whose later parts are missing."""
+    snapshot_round: int = 0
+    """Which copy of the source `chunks_done` is part of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ def checkpoint_record(checkpoint: Checkpoint) -> dict[str, Any]:
         "server": checkpoint.server,
         "chunks_done": list(checkpoint.chunks_done),
         "snapshot_done": checkpoint.snapshot_done,
+        "snapshot_round": checkpoint.snapshot_round,
     }
 
 
@@ -123,19 +126,28 @@ def checkpoint_of(record: Mapping[str, Any]) -> Checkpoint:
         server=record["server"],
         chunks_done=tuple(record["chunks_done"]),
         snapshot_done=record["snapshot_done"],
+        snapshot_round=record.get("snapshot_round", 0),
     )
 
 
-def fence_name(process: str, server: str) -> str:
-    """What a fence says about its writer: the process that fences, and the server it reads."""
-    return json.dumps({"process": process, "server": server}, separators=(",", ":"))
+def fence_name(process: str, server: str, snapshot_round: int = 0) -> str:
+    """What a fence says: the process that fences, the server it reads, the copy that is asked for."""
+    name = {"process": process, "server": server, "round": snapshot_round}
+    return json.dumps(name, separators=(",", ":"))
 
 
-def _server_of(fence: IngestHeader) -> str:
+def _said_by(fence: IngestHeader) -> tuple[str, int]:
+    """(server, round of the snapshot) of a fence; ("", 0) where it says nothing."""
     try:
-        return str(json.loads(fence.chunk)["server"])
+        said = json.loads(fence.chunk)
+        return str(said["server"]), int(said.get("round", 0))
     except (ValueError, KeyError, TypeError):
-        return ""
+        return "", 0
+
+
+def asked_round(records: Mapping[str, Any], source: str) -> int:
+    """The copy of the source that `gravity reset` last asked for; 0 when it never did."""
+    return int(records.get(resnapshot_key(source), {}).get("request", 0))
 
 
 def take_over(
@@ -149,17 +161,19 @@ def take_over(
         FencedError: another process took over at the same time and won.
         OffsetLostError: the source has been read before, and where it stopped is gone.
     """
-    owners = owner_records(control.refresh(), source)
+    records = control.refresh()
+    owners = owner_records(records, source)
+    asked = asked_round(records, source)
     owner = max(owners, default=0) + 1
     control.write(owner_key(source, owner), {"offset": PENDING})  # (1)
-    name = fence_name(process, server)
+    name = fence_name(process, server, asked)
     mine = log.append(IngestHeader(IngestKind.FENCE, source, owner, plan=plan, chunk=name))  # (2)
     fault.reach(fault.FaultPoint.COLLECTOR_FENCED_NOT_RECORDED)
     records = control.refresh()  # (3)
     fences = _all_fences(records, log, source, mine)
     _refuse_rivals(control, fences, source, owner, mine)
     checkpoint = newest_checkpoint(checkpoint_records(records, source), fences, before=mine)
-    scanned = _scan(log, fences, checkpoint, source=source, owner=owner, mine=mine)
+    scanned = _scan(log, fences, checkpoint, source=source, owner=owner, mine=mine, asked=asked)
     was_begun = bool(checkpoint_records(records, source)) or any(
         offset > mine for offset in fences.offsets
     )
@@ -209,6 +223,7 @@ def _scan(
     source: str,
     owner: int,
     mine: int,
+    asked: int,
 ) -> Ownership:
     """What the log says of its writer, from the checkpoint up to our own fence."""
     start = _scan_start(log, checkpoint, source)
@@ -226,10 +241,15 @@ def _scan(
     server = checkpoint.server if checkpoint is not None else ""
     fenced_by: dict[int, str] = {}
     ets, plan, was_read = scan.ets, 0, checkpoint is not None
+    snapshot_round = checkpoint.snapshot_round if checkpoint is not None else 0
     for _, header in log.read(start, mine):
         if header.kind is IngestKind.FENCE:
-            fenced_by[header.owner] = _server_of(header)
+            fenced_by[header.owner], said_round = _said_by(header)
             scan.read(header)
+            if said_round > snapshot_round:
+                # From here on another copy is being made: what was done before counts no more.
+                snapshot_round = said_round
+                scan.chunks_done.clear()
             continue
         ets_before = scan.ets if scan.open_span is None else ets
         if scan.read(header):
@@ -241,7 +261,16 @@ def _scan(
         scan.open_span if scan.open_span and scan.open_span.kind is IngestKind.ROWS else None
     )
     resume = Resume(scan.next_position, scan.gtids, ets, server, plan) if was_read else None
-    return Ownership(source, owner, scan.seq, resume, frozenset(scan.chunks_done), unfinished)
+    done = scan.chunks_done if snapshot_round >= asked else set()
+    return Ownership(
+        source,
+        owner,
+        scan.seq,
+        resume,
+        frozenset(done),
+        unfinished,
+        max(snapshot_round, asked),
+    )
 
 
 def _scan_start(log: IngestLog, checkpoint: Checkpoint | None, source: str) -> int:

@@ -72,12 +72,14 @@ class Publisher:
         gtids: str,
         ets: int,
         coverage: Coverage,
+        snapshot_round: int = 0,
     ) -> None:
         self._log = log
         self._progress_topic = progress_topic
         self._source = source
         self._owner = owner
         self._server = server
+        self._snapshot_round = snapshot_round
         self.seq = seq
         self.next_position = next_position
         """How far has been read; what lies before it is published or of no interest."""
@@ -114,6 +116,7 @@ class Publisher:
                     server=self._server,
                     chunks_done=self._acknowledged_ids,
                     snapshot_done=snapshot_done,
+                    snapshot_round=self._snapshot_round,
                 )
 
         if len(value) >= MESSAGE_BYTES_MAX - 65536:

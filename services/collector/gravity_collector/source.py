@@ -208,6 +208,7 @@ class _Session:
             gtids=start.gtids,
             ets=start.ets,
             coverage=coverage,
+            snapshot_round=owned.snapshot_round,
         )
         touches = TouchLog()
         readers = self._readers(facts, sides.catalog, coverage, touches)

@@ -187,6 +187,9 @@ snapshot:
     def control(self) -> dict[str, Any]:
         return dict(self._control.refresh())
 
+    def write_control(self, key: str, value: Any) -> None:
+        self._control.write(key, value)
+
     def messages(self) -> list[tuple[int, IngestHeader, bytes]]:
         """Everything in the ingest log, void or not."""
         topic = self.topics.ingest(self.source)

@@ -12,6 +12,7 @@ from gravity_devstack.database import DatabaseServer
 
 from gravity.batch import READ
 from gravity.header import IngestKind
+from gravity.topic import resnapshot_key
 from tests.integration.collector.conftest import Install
 from tests.integration.collector.installation import Installation, wait_until
 from tests.integration.collector.test_stream import load
@@ -99,6 +100,39 @@ def test_a_finished_snapshot_is_not_repeated_and_a_new_table_is_added(install: I
     tables = {h.table for _, h, _ in made.messages()[written:] if h.kind is IngestKind.CHUNK}
     assert tables == {f"{made.database}.later"}
     made.wait_equal("later")
+
+
+def test_a_reset_copies_the_source_once_more_and_only_once(install: Install) -> None:
+    made = install()
+    made.sql("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20))")
+    _fill(made, "t", range(10))
+    process = made.start_and_wait()
+    _finished(made, "t")
+    assert process.stop() == 0
+
+    def copied_since(written: int) -> int:
+        messages = made.messages()[written:]
+        return sum(h.rows for _, h, _ in messages if h.kind is IngestKind.CHUNK)
+
+    def run_once() -> int:
+        written = len(made.messages())
+        # A row through the stream shows that the collector is past its decision to copy.
+        process = made.start_and_wait()
+        made.sql(f"INSERT INTO t VALUES ({1000 + written}, 'x')")
+        made.wait_equal("t")
+        _finished(made, "t")
+        assert process.stop() == 0
+        return copied_since(written)
+
+    assert run_once() == 0
+    made.write_control(resnapshot_key(made.source), {"request": 1})
+    written = len(made.messages())
+    process = made.start_and_wait()
+    wait_until(lambda: copied_since(written) >= 11, what="the second copy")
+    assert process.stop() == 0
+    made.wait_equal("t")
+    assert run_once() == 0
+    made.assert_lawful()
 
 
 def test_a_transaction_in_the_binlog_that_is_not_yet_visible_does_not_go_back_in_time(
