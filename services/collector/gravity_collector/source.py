@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import structlog
@@ -149,7 +149,7 @@ class _Session:
             server=server,
             plan=plan,
         )
-        loop, events = self._assemble(sides, owned)
+        loop, events = self._assemble(self._looked_at_again(sides), owned)
         if owned.resume is None:
             # From now on the log says where the source was begun.
             loop.publisher.publish_marker(plan=plan)
@@ -172,6 +172,20 @@ class _Session:
             # The new owner's binlog connection ends ours, whose complaint would mislead.
             loop.keeper.raise_if_fenced(error)
             raise
+
+    def _looked_at_again(self, sides: _Sides) -> _Sides:
+        """The sides with the server as it is behind our fence.
+
+        Until the fence another collector read on: beside what it has published, facts from before
+        would look like the history of another server.
+        """
+        facts = read_server_facts(self._arguments, self._source.name)
+        if identity(facts) != identity(sides.facts):
+            raise TransientError(
+                f"the server changed from {identity(sides.facts)} to {identity(facts)} at the start",
+                where=f"source {self._source.name}",
+            )
+        return replace(sides, facts=facts)
 
     def _connect(self) -> _Sides:
         """Both sides, looked at and found fit. Nothing is written yet."""
