@@ -21,6 +21,7 @@ from deploy.demo.pipeline import Pipeline, wait_for
 from deploy.demo.progress import ENDS, ProgressReader
 from deploy.demo.servers import Servers, start_servers, write_configuration
 from deploy.demo.workload import LiveLoad, fill
+from gravity.clock import now_us
 from gravity.config import Config, load_config
 from tests.oracle.server import executed
 
@@ -86,6 +87,25 @@ def final_positions(servers: Servers) -> dict[str, tuple[int, int]]:
     return finals
 
 
+def wait_until_passed(
+    reader: ProgressReader, pipeline: Pipeline, servers: Servers, *, timeout_s: float
+) -> None:
+    """Returns once every target has passed all that the quiet sources hold."""
+    wait_for(
+        lambda: all(reader.refresh().is_copied(name) for name in servers.sources),
+        pipeline,
+        timeout_s=timeout_s,
+        what="the sources' existing rows are published",
+    )
+    finals, since_us = final_positions(servers), now_us()
+    wait_for(
+        lambda: not reader.refresh().behind(finals, since_us),
+        pipeline,
+        timeout_s=timeout_s,
+        what="every target passes the sources' last change",
+    )
+
+
 def _copy_under_load(
     servers: Servers, config: Config, pipeline: Pipeline, load: LiveLoad, began: float
 ) -> None:
@@ -107,13 +127,7 @@ def _copy_under_load(
         _run_load(reader, pipeline, load, began)
     finally:
         load.stop()
-    finals = final_positions(servers)
-    wait_for(
-        lambda: not reader.refresh().behind(finals),
-        pipeline,
-        timeout_s=CATCH_UP_S,
-        what="every target passes the sources' last change",
-    )
+    wait_until_passed(reader, pipeline, servers, timeout_s=CATCH_UP_S)
     _say("every target has passed the sources' last change", began)
     pairs = [(s.name, t.name) for s in config.sources for t in config.targets]
     wait_for(

@@ -93,15 +93,27 @@ class ProgressReader:
         ended = self.ended(source, target)
         return sum(ended.get(how, 0) for how in ENDS) == self.collected(source)
 
-    def behind(self, finals: dict[str, tuple[int, int]]) -> list[str]:
-        """Which (target, source) pairs have not passed the source's final (file number, offset)."""
+    def is_copied(self, source: str) -> bool:
+        """Whether the rows that the source had at the beginning have all been published."""
+        snapshot = self._records.get(f"collector/{source}", {}).get("snapshot")
+        return snapshot is not None and snapshot["done"] >= snapshot["total"]
+
+    def behind(self, finals: dict[str, tuple[int, int]], since_us: int) -> list[str]:
+        """Which (target, source) pairs have not passed the source's final (file number, offset).
+
+        Only markers written after `since_us` count: an older one may stand before the last rows of
+        the snapshot, which move no position.
+        """
         late = []
         for target in (target.name for target in self._config.targets):
             for source, final in finals.items():
                 for partition in self._partitions(target):
                     point = partition.get("frontier", {}).get(source)
-                    position = Position.parse(point["position"]) if point else None
-                    if position is None or (position.file_index, position.offset) < final:
+                    if point is None or point["time_us"] < since_us:
+                        late.append(f"{target} <- {source}")
+                        break
+                    position = Position.parse(point["position"])
+                    if (position.file_index, position.offset) < final:
                         late.append(f"{target} <- {source}")
                         break
         return late

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from gravity_devstack import Stack
 
-from deploy.demo.__main__ import final_positions
+from deploy.demo.__main__ import wait_until_passed
 from deploy.demo.judge import Judge
 from deploy.demo.pipeline import Pipeline, wait_for
 from deploy.demo.progress import ProgressReader
@@ -58,13 +58,7 @@ class World:
 
     def until_passed(self, pipeline: Pipeline) -> None:
         """Returns once every target has passed the last change of every quiet source."""
-        finals = final_positions(self.servers)
-        wait_for(
-            lambda: not self.reader.refresh().behind(finals),
-            pipeline,
-            timeout_s=180,
-            what="every target passes the sources' last change",
-        )
+        wait_until_passed(self.reader, pipeline, self.servers, timeout_s=240)
 
     @contextlib.contextmanager
     def rivals(self, modules: Sequence[str]) -> Iterator[None]:
