@@ -131,11 +131,17 @@ def producer_settings(cluster: Cluster, client_id: str) -> Settings:
     return {
         **client_settings(cluster, client_id),
         "enable.idempotence": True,
+        # Without it a batch that the broker refuses is left out and the next ones are sent: what
+        # comes after the gap would make the refused message, sent again later, look like a repeat.
+        # Guarded by tests/integration/router: test_what_the_broker_refuses_is_not_lost.
+        "enable.gapless.guarantee": True,
         "acks": "all",
         "linger.ms": 2,
         "compression.type": "lz4",
         "message.max.bytes": MESSAGE_BYTES_MAX,
         "queue.buffering.max.kbytes": 131072,
         "queue.buffering.max.messages": 100000,
-        "delivery.timeout.ms": 60000,
+        # For the same reason no message may time out by itself while newer ones go on: whoever has
+        # waited too long (`flush`) ends the process, and with it everything that was queued.
+        "delivery.timeout.ms": 0,
     }

@@ -31,6 +31,8 @@ class LogProducer:
         if transactional_id is not None:
             settings["transactional.id"] = transactional_id
             settings["transaction.timeout.ms"] = 60000
+            # A transaction is all or nothing; librdkafka wants its messages to end before it does.
+            settings["delivery.timeout.ms"] = 60000
         self._producer = Producer(settings)
         self._failure: GravityError | None = None
         self._where = transactional_id or client_id
