@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 MEMBERS := . deploy/devstack $(wildcard services/*)
 ROWS ?= 3000
+SEEDS ?= 1000
 T ?=
 ONLY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt fmt-check lint types imports tidy unit contract integration bench docs lock clean
+.PHONY: help setup demo test check fmt fmt-check lint types imports tidy unit contract integration simulation bench docs lock clean
 
 help: ## Print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -26,7 +27,7 @@ demo: $(READY) ## The main job on real servers: three sources into MySQL, ClickH
 	$(BIN)/python -m deploy.demo --rows $(ROWS)
 
 test: $(READY) check ## Everything that must pass: checks, then tests on real servers
-	$(BIN)/pytest tests/contract tests/integration tests/end_to_end $(T)
+	$(BIN)/pytest tests/contract tests/integration tests/end_to_end tests/fault $(T)
 
 check: $(READY) fmt-check lint types imports unit ## Format, lint, types, import contracts, tidy, unit tests
 
@@ -54,6 +55,10 @@ contract: $(READY) ## Contracts: schemas, examples, every sink
 
 integration: $(READY) ## One real neighbour at a time
 	$(BIN)/pytest tests/integration $(T)
+
+simulation: $(READY) ## The seeded simulation on the product's own cores, then each law broken on purpose (SEEDS=…)
+	$(BIN)/python -m tests.fault.simulation --seeds $(SEEDS)
+	$(BIN)/python -m tests.fault.simulation --breaks --seeds $(SEEDS)
 
 bench: $(READY) ## Benchmarks as JSON lines (ONLY=decode|codec|…)
 	$(BIN)/python -m tests.bench $(ONLY)

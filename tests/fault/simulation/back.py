@@ -1,0 +1,294 @@
+"""The resolver and the sinks of the simulation: shells around the product's cores."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+from gravity_resolver import replica
+from gravity_resolver.replica import META_KEY, PartitionState
+
+from gravity.batch import REMOVES_ROW
+from gravity.codec import decode_batch
+from gravity.errors import HoleError
+from gravity.header import RoutedHeader, RoutedKind, TargetHeader, row_version
+from gravity.position import Position
+from gravity.progress import Admission, SinkProgress
+
+from .front import IDLE, Steps
+from .world import DieError, Message, ViolationError, World
+
+Key = tuple[str, int]
+Applied = tuple[Any, str, bool, int, tuple[int, str], str, Position]
+"""(version, table, removes, key, value, source, position)."""
+
+
+@contextlib.contextmanager
+def code_version(version: int) -> Iterator[None]:
+    """Version 2 of the resolver's function does not suppress unchanged outcomes."""
+    if version == 1:
+        yield
+        return
+    with mock.patch.object(replica, "same_outcome", return_value=False):
+        yield
+
+
+def new_state(key: Key, saved: dict[bytes, bytes]) -> PartitionState:
+    state = PartitionState(key[0], saved)
+    meta = saved.get(META_KEY)
+    if meta is not None:
+        state.load_meta(meta)
+    return state
+
+
+def apply(world: World, state: PartitionState, message: Message, offset: int, version: int) -> Any:
+    header, value = message
+    if world.broken == "drop-by-position" and header.kind is RoutedKind.ROWS:
+        batch = decode_batch(value)
+        seen = world.control.setdefault(("drop", id(state)), {})
+        last = seen.get(batch.source, Position(0, 0, 0))
+        fresh = [i for i in range(len(batch)) if batch.position_of(i) > last]
+        if not fresh:
+            state.next_input = offset + 1
+            return replica.Effects()
+        seen[batch.source] = max(batch.position_of(i) for i in fresh)
+    with code_version(version):
+        return state.apply(header, value, offset=offset, plan=world.plan)
+
+
+def restore(world: World, key: Key, host: Any) -> tuple[PartitionState, int, int]:
+    """Local copy (perhaps old, perhaps empty) brought to the changelog's end, judged against f(prefix)."""
+    at, saved = world.disks.get((*key, host), (0, {}))
+    saved = dict(saved)
+    for changes in world.changelog[key][at:]:
+        saved.update(changes)
+    state = new_state(key, saved)
+    version = int(saved.get(b"\x00code", b"1"))
+    if world.broken == "out-seq-not-restored":
+        state.out_seq = 0
+    if version == 1 and world.broken != "drop-by-position":
+        twin = PartitionState(key[0], {})
+        for offset in range(state.next_input):
+            apply(world, twin, world.routed[key][offset], offset, 1)
+        rows = {k: v for k, v in saved.items() if not k.startswith(b"\x00")}
+        if (twin.delta, twin.seen, twin.out_seq) != (rows, state.seen, state.out_seq):
+            raise ViolationError(f"restored state of {key} is not f(log prefix)")
+    return state, len(world.changelog[key]), version
+
+
+class Replica:
+    """A resolver's hold on one partition."""
+
+    def __init__(self, world: World, key: Key, role: Any, generation: int) -> None:
+        self.world, self.key, self.role, self.generation = world, key, role, generation
+        self.name, self.host = f"state.{key}", world.rng.randrange(2)
+        self.epoch = world.init_transactions(self.name)
+
+    def open(self) -> None:
+        world, key = self.world, self.key
+        if world.rng.random() < 0.2:
+            world.disks.pop((*key, self.host), None)  # An emptied disk.
+        self.state, self.logged, self.version = restore(world, key, self.host)
+        if world.committed[self.role] > self.state.next_input:
+            raise ViolationError("committed input above next_input")
+
+    def save(self) -> Steps:
+        world, state = self.world, self.state
+        world.check_epoch(self.name, self.epoch)
+        changes = {**state.take_delta(), b"\x00code": b"%d" % self.version}
+        offset = state.next_input
+        world.changelog[self.key].append(changes)
+        position = len(world.changelog[self.key])
+        yield None
+        disk = (*self.key, self.host)
+        at, saved = world.disks.get(disk, (0, {}))
+        if at == self.logged or world.broken == "no-tx-fencing":
+            world.disks[disk] = (position, {**saved, **changes})
+        self.logged = position
+        # The saved view of the running replica is its own copy of all that was restored and saved.
+        assert isinstance(state.saved, dict)
+        state.saved.update(changes)
+        state.delta_saved()
+        yield None
+        world.commit(self.role, self.generation, offset)
+        yield None
+
+    def send(self, header: TargetHeader, value: bytes) -> None:
+        world, log = self.world, self.world.target[self.key]
+        top = max([m.header.term for m in log], default=0)
+        if world.broken is None and header.term >= top:
+            name = (self.key, header.out_seq)
+            if world.content.setdefault(name, value) != value:
+                raise ViolationError(f"{self.key} out_seq {header.out_seq} has two contents")
+        world.append(log, header, value)
+
+    def adopt(self, code: int) -> Steps:
+        """Hands the partition over to a newer version of the function."""
+        state, log = self.state, self.world.target[self.key]
+        if self.world.broken != "no-term":
+            state.term += 1
+            yield from self.save()  # (a) the term first: no fence is ever above it
+            fence = TargetHeader(RoutedHeader(RoutedKind.CODE, "", 0), 1, 0, state.term)
+            self.world.append(log, fence, b"")  # (b)
+            yield None
+        term = last = 0
+        for message in log:
+            if message.header.term >= term:
+                term, last = message.header.term, max(last, message.header.out_seq)
+        if last == state.out_seq:  # (c) nothing of the old version beyond the state
+            self.version = code
+            yield from self.save()
+            self.world.stats["version changed"] += 1
+
+
+def resolver(world: World, key: Key, role: Any, generation: int) -> Steps:
+    code = world.code
+    held = Replica(world, key, role, generation)
+    yield None
+    held.open()
+    yield None
+    if code > held.version:
+        yield from held.adopt(code)
+    log, fresh = world.routed[key], 0
+    unsent: list[Any] = []
+    while True:
+        state = held.state
+        if state.next_input < len(log):
+            offset = state.next_input
+            effects = apply(world, state, log[offset], offset, held.version)
+            fresh += 1
+            for output in effects.outputs:
+                if world.broken == "save-before-ack":
+                    unsent.append(output)
+                else:
+                    held.send(output.header, output.value)
+                    yield None
+            yield None
+        idle = state.next_input >= len(log)
+        if fresh and (fresh >= 8 or world.rng.random() < 0.15 or idle):
+            yield from held.save()
+            fresh = 0
+            for output in unsent:
+                yield None
+                held.send(output.header, output.value)
+            unsent.clear()
+        if idle:
+            yield IDLE
+
+
+def collect_batch(
+    world: World, key: Key, progress: SinkProgress
+) -> tuple[list[Applied], SinkProgress]:
+    """The next messages with repeats and voids dropped, as rows, and the progress behind them."""
+    rows: list[Applied] = []
+    log = world.target[key]
+    at = progress.next_offset
+    for offset in range(at, min(len(log), at + world.rng.randint(1, 4))):
+        header, value = log[offset]
+        try:
+            admission, progress = progress.admit(header, offset=offset, where=str(key))
+        except HoleError as error:
+            raise ViolationError(str(error)) from error
+        if admission is not Admission.APPLY or header.routed.kind is not RoutedKind.ROWS:
+            continue
+        batch = decode_batch(value)
+        for index, row in enumerate(batch.rows()):
+            version: Any = row_version(1, header.out_seq, index)
+            if world.broken == "ch-version-offset":
+                version = (header.routed.seq, index)
+            rows.append(
+                (
+                    version,
+                    batch.schema.table,
+                    batch.ops[index] in REMOVES_ROW,
+                    row[0],
+                    (row[1], row[2]),
+                    batch.row_source[index] if batch.row_source else batch.source,
+                    batch.position_of(index),
+                )  # type: ignore[arg-type]
+            )
+    return rows, progress
+
+
+def sink_mysql(world: World, key: Key, role: Any, generation: int) -> Steps:
+    del role, generation
+    target = world.mysql
+    stored, me = target.progress[key[1]], world.uid()
+    for _ in range(2):
+        if stored["lock"]:
+            yield None
+    stored["lock"] = None  # KILL of the old session: rolled back.
+    stored["epoch"] += 1
+    epoch, progress = stored["epoch"], stored["stored"] or SinkProgress()
+    yield None
+    try:
+        while True:
+            rows, moved = collect_batch(world, key, progress)
+            if moved == progress:
+                yield IDLE
+                continue
+            while stored["lock"] not in (None, me):  # Row lock of another writer.
+                yield None
+            present = (stored["epoch"], stored["stored"] or SinkProgress())
+            if world.broken != "no-cas" and present != (epoch, progress):
+                raise DieError("compare-and-set matched 0 rows")
+            stored["lock"] = me
+            yield None
+            yield None
+            if stored["lock"] != me:
+                raise DieError("session killed")
+            for _, table, removes, row_key, value, _, _ in rows:
+                if removes:
+                    target.rows.pop((table, row_key), None)
+                else:
+                    target.rows[table, row_key] = value
+            stored.update(stored=moved, lock=None)  # COMMIT
+            yield None
+            progress = moved
+    finally:
+        if stored["lock"] == me:  # The server rolls back for a dead client.
+            stored["lock"] = None
+
+
+def sink_clickhouse(world: World, key: Key, role: Any, generation: int) -> Steps:
+    del role, generation
+    target = world.clickhouse
+    progress = target.progress[key[1]] or SinkProgress()
+    yield None
+    while True:
+        rows, moved = collect_batch(world, key, progress)
+        if moved == progress:
+            yield IDLE
+            continue
+        yield None
+        for version, table, removes, row_key, value, _, _ in rows:
+            target.insert(table, row_key, version, None if removes else value)
+        yield None
+        known = target.progress[key[1]] or SinkProgress()
+        if moved.next_offset > known.next_offset:
+            target.progress[key[1]] = moved
+        progress = moved
+        yield None
+
+
+def sink_kafka(world: World, key: Key, role: Any, generation: int) -> Steps:
+    del role, generation
+    target, name = world.kafka, f"sink.{key}"
+    epoch = world.init_transactions(name)
+    yield None
+    progress = target.progress[key[1]] or SinkProgress()
+    yield None
+    while True:
+        rows, moved = collect_batch(world, key, progress)
+        if moved == progress:
+            yield IDLE
+            continue
+        yield None
+        world.check_epoch(name, epoch)
+        target.log.extend(row[1:] for row in rows)
+        target.progress[key[1]] = moved
+        progress = replace(moved)
+        yield None

@@ -1,0 +1,282 @@
+"""The outside: sources with their binlogs, targets, logs, transactions, consumer groups."""
+
+from __future__ import annotations
+
+import collections
+import random
+from typing import Any, NamedTuple
+
+from gravity.batch import (
+    DELETE,
+    INSERT,
+    READ,
+    UPDATE,
+    ChangeBatch,
+    Column,
+    TableSchema,
+    Transaction,
+)
+from gravity.codec import encode_batch
+from gravity.header import IngestHeader
+from gravity.plan import Resolution, RoutePlan, RoutingPlan, RulePlan, SourcePlan, TargetPlan
+from gravity.position import Position
+
+PARTS = 2
+KEYS = 4
+"""Few keys, so that everything contends."""
+STEP = 100
+"""Bytes between the starts of two transactions."""
+
+
+class ViolationError(Exception):
+    """The protocol broke a law."""
+
+
+class DieError(Exception):
+    """os._exit of the process: fenced, refused, or a failure."""
+
+
+class Row(NamedTuple):
+    """One row change of a source."""
+
+    source: int
+    table: str
+    op: int
+    key: int
+    old: int | None
+    """Key before the change; None where there was no row."""
+    value: tuple[int, str] | None
+    before: tuple[int, str] | None
+    position: Position
+    ets: int
+
+
+class Message(NamedTuple):
+    """A message of any log."""
+
+    header: Any
+    value: bytes
+
+
+def next_position(done: int) -> Position:
+    """The first row not read when `done` transactions have been."""
+    return Position(1, 1, (done + 1) * STEP)
+
+
+def done_before(position: Position) -> int:
+    """How many transactions lie before a next_position."""
+    return position.offset // STEP - 1
+
+
+def schema_of(table: str) -> TableSchema:
+    columns = (Column("k", "bigint"), Column("amount", "int"), Column("stamp", "varchar(20)"))
+    return TableSchema("app", table, columns, (0,))
+
+
+def encode_rows(rows: tuple[Row, ...]) -> bytes:
+    """Rows of one table as a change batch with all before images."""
+    images = []
+    for row in rows:
+        value = row.value or row.before
+        assert value is not None
+        images.append((row.key, *value))
+    olds = [
+        (None, None, None) if row.old is None or row.before is None else (row.old, *row.before)
+        for row in rows
+    ]
+    return encode_batch(
+        ChangeBatch(
+            source=f"s{rows[0].source}",
+            epoch=1,
+            schema=schema_of(rows[0].table),
+            transactions=[
+                Transaction("", row.position.file_index, row.position.offset, row.ets, row.ets)
+                for row in rows
+            ],
+            ops=bytes(row.op for row in rows),
+            tx=list(range(len(rows))),
+            ordinal=[row.position.ordinal for row in rows],
+            columns=[list(column) for column in zip(*images, strict=True)],
+            before_columns=(0, 1, 2),
+            before=[list(column) for column in zip(*olds, strict=True)],
+        )
+    )
+
+
+class Source:
+    """A server: its tables now, and everything it ever committed."""
+
+    def __init__(self, world: World, number: int) -> None:
+        self.world, self.number = world, number
+        self.binlog: list[tuple[Row, ...]] = []
+        self.ets = self.stamp = 0
+        names = ("latest", "priority", f"cond{number}", f"group{number}a", f"group{number}b")
+        self.tables: dict[str, dict[int, tuple[int, str]]] = {name: {} for name in names}
+        for rows in self.tables.values():
+            for key in range(KEYS):
+                if world.rng.random() < 0.4:
+                    rows[key] = self.new_value()  # Only a snapshot can deliver these.
+        self.initial = {table: dict(rows) for table, rows in self.tables.items()}
+        self.chunks = [(table, half) for table in self.tables for half in (0, 1)]
+
+    def new_value(self) -> tuple[int, str]:
+        self.stamp += 1
+        return (self.world.rng.randrange(100), f"s{self.number}v{self.stamp}")
+
+    def commit_something(self) -> None:
+        """One transaction of one to five row changes."""
+        rng, number = self.world.rng, len(self.binlog) + 1
+        self.world.clock += rng.randrange(2)
+        self.ets = max(self.ets, self.world.clock - rng.randrange(3))
+        rows = []
+        for ordinal in range(rng.randint(1, 5)):
+            table = rng.choice(list(self.tables))
+            live = self.tables[table]
+            key = rng.randrange(KEYS)
+            before = live.get(key)
+            old = key if before else None
+            act = rng.random()
+            value = None if before and act < 0.3 else self.new_value()
+            free = [k for k in range(KEYS) if k not in live]
+            if before and value and act < 0.5 and free:
+                key = rng.choice(free)  # The key moves.
+            op = DELETE if value is None else UPDATE if before else INSERT
+            if old is not None:
+                live.pop(old)
+            if value:
+                live[key] = value
+            position = Position(1, 1, number * STEP, ordinal)
+            rows.append(Row(self.number, table, op, key, old, value, before, position, self.ets))
+        self.binlog.append(tuple(rows))
+
+    def read_rows(self, image: dict[int, tuple[int, str]], chunk: tuple[str, int]) -> list[Row]:
+        """A chunk's rows as a snapshot reads them; their positions are given when published."""
+        table, half = chunk
+        nowhere = Position(0, 0, 0)
+        return [
+            Row(self.number, table, READ, key, None, value, None, nowhere, 0)
+            for key, value in sorted(image.items())
+            if key % 2 == half
+        ]
+
+
+class MysqlTarget:
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, int], tuple[int, str]] = {}
+        self.progress: dict[int, dict[str, Any]] = {
+            q: {"epoch": 0, "stored": None, "lock": None} for q in range(PARTS)
+        }
+
+
+class ClickhouseTarget:
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, int], dict[Any, tuple[int, str] | None]] = (
+            collections.defaultdict(dict)
+        )
+        self.progress: dict[int, Any] = dict.fromkeys(range(PARTS))
+
+    def insert(self, table: str, key: int, version: Any, value: tuple[int, str] | None) -> None:
+        if self.rows[table, key].setdefault(version, value) != value:
+            raise ViolationError(f"ClickHouse: one version, two contents: {table} {key} {version}")
+
+    def final(self) -> dict[tuple[str, int], tuple[int, str]]:
+        newest = {key: found[max(found)] for key, found in self.rows.items() if found}
+        return {key: value for key, value in newest.items() if value is not None}
+
+
+class KafkaTarget:
+    def __init__(self) -> None:
+        self.log: list[Any] = []
+        self.progress: dict[int, Any] = dict.fromkeys(range(PARTS))
+
+
+class World:
+    """Everything outside the processes, and the seed's random numbers."""
+
+    def __init__(self, seed: int, broken: str | None = None) -> None:
+        self.rng, self.broken = random.Random(seed), broken
+        self.clock, self.ids, self.steps, self.faults = 10, 0, 0, True
+        self.sources = self.rng.choice((2, 2, 3))
+        self.targets = self.rng.sample(("mysql", "clickhouse", "kafka"), 2)
+        if broken == "no-cas" and "mysql" not in self.targets:
+            self.targets[0] = "mysql"
+        if broken == "ch-version-offset" and "clickhouse" not in self.targets:
+            self.targets[0] = "clickhouse"
+        self.mysql, self.clickhouse, self.kafka = MysqlTarget(), ClickhouseTarget(), KafkaTarget()
+        self.source = [Source(self, number) for number in range(self.sources)]
+        self.plan = make_plan(self.sources, self.targets)
+        self.ingest: list[list[Message]] = [[] for _ in self.source]
+        keys = [(target, q) for target in self.targets for q in range(PARTS)]
+        self.routed: dict[tuple[str, int], list[Message]] = {key: [] for key in keys}
+        self.target: dict[tuple[str, int], list[Message]] = {key: [] for key in keys}
+        self.changelog: dict[tuple[str, int], list[dict[bytes, bytes]]] = {key: [] for key in keys}
+        self.disks: dict[Any, tuple[int, dict[bytes, bytes]]] = {}
+        self.control: dict[Any, Any] = {}
+        self.code = 1
+        self.tx_epoch: collections.Counter[Any] = collections.Counter()
+        self.generation: collections.Counter[Any] = collections.Counter()
+        self.committed: collections.Counter[Any] = collections.Counter()
+        self.filtered_by_router: collections.Counter[Any] = collections.Counter()
+        self.content: dict[Any, bytes] = {}
+        self.stats: collections.Counter[str] = collections.Counter()
+
+    def uid(self) -> int:
+        self.ids += 1
+        return self.ids
+
+    def append(self, log: list[Message], header: Any, value: bytes) -> None:
+        """One stored record. The caller yields afterwards: only then does it know. A retry may store it twice."""
+        log.append(Message(header, value))
+        if self.faults and self.rng.random() < 0.02:
+            log.append(Message(header, value))
+            self.stats["stored twice"] += 1
+
+    def commit(self, role: Any, generation: int, offset: int) -> None:
+        """Offset commit of a consumer group; an old generation is refused."""
+        if self.generation[role] != generation:
+            raise DieError("commit refused")
+        self.committed[role] = offset
+
+    def init_transactions(self, name: str) -> int:
+        self.tx_epoch[name] += 1
+        return self.tx_epoch[name]
+
+    def check_epoch(self, name: str, epoch: int) -> None:
+        if self.tx_epoch[name] != epoch and self.broken != "no-tx-fencing":
+            raise DieError("producer fenced")
+
+
+def make_plan(sources: int, targets: list[str]) -> RoutingPlan:
+    """Conditional, multi-source by both strategies, and grouped tables, to two targets."""
+    names = [f"s{number}" for number in range(sources)]
+    ranks = {name: rank for rank, name in enumerate(names, 1)}
+    routes = [RoutePlan(target, ("*",), exclude=("cond*",)) for target in targets]
+    routes.append(RoutePlan(targets[0], ("cond*",), condition="amount >= 50"))
+    routes.append(RoutePlan(targets[1], ("cond*",), condition="amount < 50"))
+    lanes = tuple((f"group{n}?", f"group:g{n}") for n in range(sources))
+    every = {"app.latest": tuple(names), "app.priority": tuple(names)}
+    single = {
+        f"app.{table}{n}{suffix}": (f"s{n}",)
+        for n in range(sources)
+        for table, suffix in (("cond", ""), ("group", "a"), ("group", "b"))
+    }
+    return RoutingPlan(
+        version=1,
+        partitions=PARTS,
+        sources=tuple(SourcePlan(name, ("*",), ("*",), ()) for name in names),
+        targets=tuple(
+            TargetPlan(target, target, None, ("*",), (), (*lanes, ("*", "key")))
+            for target in targets
+        ),
+        routes=tuple(routes),
+        rules=(RulePlan(("latest",), None, Resolution("timestamp-latest", ranks)),),
+        default_resolution=Resolution("source-priority", ranks),
+        feeding={target: {**every, **single} for target in targets},
+    )
+
+
+def kind_of(message: Message) -> str:
+    """The kind of an ingest message."""
+    header = message.header
+    assert isinstance(header, IngestHeader)
+    return header.kind

@@ -1,0 +1,24 @@
+"""The laws of delivery on the product's own cores: green as they are, red when one is broken."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fault.simulation.__main__ import BREAKS, one
+
+SEEDS = 60
+SEEDS_PER_BREAK = 80
+"""More than the seed that catches the slowest of them."""
+RARE = {"no-term"}
+"""Needs thousands of seeds: `make simulation` runs it."""
+
+
+@pytest.mark.parametrize("tens", range(0, SEEDS, 10))
+def test_no_crash_freeze_or_rebalance_breaks_a_law(tens: int) -> None:
+    broken = [(seed, law) for seed in range(tens, tens + 10) if (law := one(seed)[1])]
+    assert not broken
+
+
+@pytest.mark.parametrize("name", sorted(set(BREAKS) - RARE))
+def test_a_broken_law_turns_the_simulation_red(name: str) -> None:
+    assert any(one(seed, name)[1] for seed in range(SEEDS_PER_BREAK)), BREAKS[name]
