@@ -9,8 +9,8 @@ from tests.fault.simulation.__main__ import BREAKS, one
 SEEDS = 60
 SEEDS_PER_BREAK = 80
 """More than the seed that catches the slowest of them."""
-RARE = {"no-term"}
-"""Needs thousands of seeds: `make simulation` runs it."""
+FIRST_SEED = {"no-term": 400}
+"""Where a variant that shows rarely is looked for."""
 
 
 @pytest.mark.parametrize("tens", range(0, SEEDS, 10))
@@ -19,6 +19,7 @@ def test_no_crash_freeze_or_rebalance_breaks_a_law(tens: int) -> None:
     assert not broken
 
 
-@pytest.mark.parametrize("name", sorted(set(BREAKS) - RARE))
+@pytest.mark.parametrize("name", sorted(BREAKS))
 def test_a_broken_law_turns_the_simulation_red(name: str) -> None:
-    assert any(one(seed, name)[1] for seed in range(SEEDS_PER_BREAK)), BREAKS[name]
+    first = FIRST_SEED.get(name, 0)
+    assert any(one(seed, name)[1] for seed in range(first, first + SEEDS_PER_BREAK)), BREAKS[name]

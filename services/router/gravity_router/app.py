@@ -11,7 +11,7 @@ import faust
 import structlog
 
 from gravity.config import Config
-from gravity.errors import FormatError
+from gravity.errors import FormatError, OffsetLostError
 from gravity.fault import FaultPoint, reach
 from gravity.faust_app import AssignmentGate, OrderedAcks, build_faust_app
 from gravity.header import IngestHeader, IngestKind
@@ -20,7 +20,7 @@ from gravity.kafka.control import ControlTopic
 from gravity.kafka.fences import known_fences
 from gravity.kafka.plan_store import PlanStore
 from gravity.kafka.producer import LogProducer
-from gravity.kafka.reader import LogReader
+from gravity.kafka.reader import LogReader, committed_offsets
 from gravity.stage import die
 from gravity.topic import Topics
 from gravity_router.routing import RoutedMessage, route
@@ -33,7 +33,8 @@ class Router:
 
     def __init__(self, config: Config) -> None:
         self.topics = Topics(config.kafka.topic_prefix)
-        group = self.topics.group("router")
+        self._cluster = config.kafka
+        self._group = group = self.topics.group("router")
         self.producer = LogProducer(config.kafka, group)
         self._control = ControlTopic(config.kafka, self.topics.control, group)
         self._plans = PlanStore(self._control)
@@ -44,8 +45,22 @@ class Router:
         }
 
     def learn_fences(self, ingest_topics: set[str]) -> None:
-        """Reads the fences of logs that became ours."""
+        """Reads the fences of logs that became ours.
+
+        Raises OffsetLostError when retention has taken messages that were not routed: Kafka's client
+        would go on behind the gap without a word.
+        """
+        committed = committed_offsets(
+            self._cluster, self._group, [(topic, 0) for topic in ingest_topics]
+        )
         for topic in ingest_topics:
+            low, _ = self._reader.bounds(topic, 0)
+            if (start := committed.get((topic, 0), 0)) < low:
+                raise OffsetLostError(
+                    f"offset {start} has not been routed and is gone; the log begins at {low}",
+                    where=f"{topic}/0",
+                    remedy="raise the topic's retention; `gravity reset --source` copies the source anew",
+                )
             self._fences[topic] = known_fences(
                 self._control, self._reader, topic, self._source_of[topic]
             )

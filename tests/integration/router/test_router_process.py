@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -92,6 +93,17 @@ state: {{folder: "{folder}/state"}}
         for future in admin.incremental_alter_configs([resource]).values():
             future.result()
 
+    def forget_before(self, offset: int) -> None:
+        """Lets retention take the ingest log's beginning."""
+        admin = AdminClient({"bootstrap.servers": self._brokers})
+        doomed = TopicPartition(self.topics.ingest("s"), 0, offset)
+        for future in admin.delete_records([doomed]).values():
+            future.result()
+
+    @property
+    def log(self) -> str:
+        return (self._folder / "log").read_text()
+
     def start(self, fault: str = "") -> subprocess.Popen[bytes]:
         """Starts a router."""
         with (self._folder / "log").open("ab") as log:
@@ -125,7 +137,7 @@ state: {{folder: "{folder}/state"}}
     def wait(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 90
         while not condition():
-            assert time.monotonic() < deadline, (self._folder / "log").read_text()[-3000:]
+            assert time.monotonic() < deadline, self.log[-3000:]
             time.sleep(0.2)
 
     def assert_lawful(self) -> None:
@@ -170,3 +182,10 @@ def test_what_the_broker_refuses_is_not_lost(world: World) -> None:
     world.start()
     world.wait_complete()
     world.assert_lawful()
+
+
+def test_messages_that_retention_took_unrouted_halt_the_router_by_name(world: World) -> None:
+    world.forget_before(5)
+    assert world.start().wait(60) == 78
+    assert "OffsetLostError" in world.log
+    assert not any(world.first_sights())
