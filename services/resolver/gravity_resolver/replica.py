@@ -7,29 +7,30 @@ So a restarted resolver produces the same messages under the same numbers.
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from gravity.batch import (
-    DELETE,
     MOVED,
-    REMOVES_ROW,
     TRUNCATE,
-    UPDATE,
     ChangeBatch,
     Column,
     TableSchema,
-    Value,
 )
-from gravity.codec import decode_batch, encode_batch, encode_record
+from gravity.codec import decode_batch, encode_batch
 from gravity.errors import FatalError, FormatError, NewerFormatError
 from gravity.header import RoutedHeader, RoutedKind, TargetHeader
 from gravity.key import encode_key
 from gravity.plan import Resolution, RoutingPlan
 from gravity.position import Position
+from gravity_resolver.emission import (
+    batches_of,
+    cell_from_json,
+    cell_to_json,
+    conflict_record,
+)
 from gravity_resolver.resolution import (
     Change,
     Outcome,
@@ -50,7 +51,6 @@ _ROW_PREFIX, _SHAPE_PREFIX = b"r\x00", b"s\x00"
 
 # Made once: json.dumps with separators makes an encoder a call, which is most of its cost here.
 _compact_json = json.JSONEncoder(separators=(",", ":")).encode
-_readable_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 Seen = tuple[int, int, int]
 """(ingest seq, part, row) of the last row taken in from a source."""
@@ -294,7 +294,7 @@ class PartitionState:
                 counters.conflicts[kind] = counters.conflicts.get(kind, 0) + 1
                 if kind != "delete_missing":
                     effects.conflicts.append(
-                        _conflict(
+                        conflict_record(
                             self.target,
                             header=header,
                             batch=batch,
@@ -313,7 +313,7 @@ class PartitionState:
                 winners.append((index, now))
         effects.outputs = [
             self._output(out_header, encode_batch(out_batch))
-            for out_header, out_batch in _runs(header, batch, winners)
+            for out_header, out_batch in batches_of(header, batch, winners)
         ]
         return effects
 
@@ -357,7 +357,7 @@ class PartitionState:
                 Position(*position),
                 op,
                 ets,
-                None if cells is None else tuple(map(_from_json, cells)),
+                None if cells is None else tuple(map(cell_from_json, cells)),
                 self._shape(schema_id),
             )
             for source, position, op, ets, cells, schema_id in registers
@@ -377,135 +377,9 @@ def _dump_registers(tag: str, registers: Mapping[str, Register]) -> bytes:
             ],
             reg.op,
             reg.ets,
-            None if reg.row is None else [_to_json(cell) for cell in reg.row],
+            None if reg.row is None else [cell_to_json(cell) for cell in reg.row],
             reg.shape.schema_id,
         ]
         for source, reg in sorted(registers.items())
     ]
     return _compact_json([tag, opinions]).encode()
-
-
-def _to_json(value: Value) -> object:
-    return {"b": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
-
-
-def _from_json(cell: Any) -> Value:
-    if isinstance(cell, dict):
-        return base64.b64decode(cell["b"])
-    assert cell is None or isinstance(cell, int | float | str)
-    return cell
-
-
-# ---------------------------------------------------------------------- outputs
-
-
-def _runs(
-    header: RoutedHeader, batch: ChangeBatch, winners: list[tuple[int, Outcome]]
-) -> list[tuple[RoutedHeader, ChangeBatch]]:
-    """The winners as batches, one per run of rows with the same columns."""
-    runs: list[list[tuple[int, Outcome]]] = []
-    for item in winners:
-        if runs and runs[-1][0][1].columns == item[1].columns:
-            runs[-1].append(item)
-        else:
-            runs.append([item])
-    return [_run(header, batch, run) for run in runs]
-
-
-def _run(
-    header: RoutedHeader, batch: ChangeBatch, run: list[tuple[int, Outcome]]
-) -> tuple[RoutedHeader, ChangeBatch]:
-    columns = run[0][1].columns
-    names = {column.name: index for index, column in enumerate(columns)}
-    missing = [name for name in batch.schema.key_names if name not in names]
-    if missing:
-        raise FatalError(
-            f"a source's table has no column {missing[0]}, which is the key at {batch.source}",
-            where=f"table {header.table}, source {run[0][1].winner}",
-            remedy="give the sources' tables one key, or send them to tables of their own",
-        )
-    key = tuple(names[name] for name in batch.schema.key_names)
-    schema = TableSchema(batch.schema.database, batch.schema.table, columns, key)
-    taken = batch.take([index for index, _ in run], before=False)
-    ops, rows = [], []
-    for (index, outcome), op in zip(run, taken.ops, strict=True):
-        if outcome.row is None:
-            ops.append(op if op in REMOVES_ROW else DELETE)
-            rows.append(_key_row(batch, index, schema))
-        else:
-            ops.append(UPDATE)  # Whether the target had a row is not this change's to say.
-            rows.append(outcome.row)
-    out = ChangeBatch(
-        source=batch.source,
-        epoch=batch.epoch,
-        schema=schema,
-        transactions=taken.transactions,
-        ops=bytes(ops),
-        tx=taken.tx,
-        ordinal=taken.ordinal,
-        columns=list(zip(*rows, strict=True)),
-        origin=taken.origin,
-        row_source=[outcome.winner for _, outcome in run],
-    )
-    described = replace(
-        header,
-        rows=len(run),
-        counted=sum(batch.ops[index] != MOVED for index, _ in run),
-        first=out.origin_of(0),
-        last=out.origin_of(len(run) - 1),
-        schema=schema.schema_id,
-    )
-    return described, out
-
-
-def _key_row(batch: ChangeBatch, index: int, schema: TableSchema) -> tuple[Value, ...]:
-    """The deleted row in the columns of `schema`: what the batch knows of it, NULL for the rest."""
-    known = batch.schema.column_index
-    return tuple(
-        batch.columns[known[column.name]][index] if column.name in known else None
-        for column in schema.columns
-    )
-
-
-def _conflict(
-    target: str,
-    *,
-    header: RoutedHeader,
-    batch: ChangeBatch,
-    index: int,
-    kind: str,
-    rule: Resolution,
-    outcome: Outcome | None,
-    registers: Mapping[str, Register],
-) -> bytes:
-    def row_text(reg: Register) -> str | None:
-        if reg.row is None:
-            return None
-        names = [column.name for column in reg.shape.columns]
-        return _readable_json(dict(zip(names, map(_to_json, reg.row), strict=True)))
-
-    return encode_record(
-        "conflict",
-        {
-            "target": target,
-            "table": header.table,
-            "key": _readable_json([_to_json(batch.columns[i][index]) for i in batch.schema.key]),
-            "kind": kind,
-            "strategy": rule.strategy,
-            "outcome": "row" if outcome is not None and outcome.row is not None else "delete",
-            "winner": outcome.winner if outcome is not None else "",
-            "source": batch.source,
-            "seq": header.seq,
-            "row": batch.origin_of(index),
-            "plan": header.plan,
-            "opinions": [
-                {
-                    "source": source,
-                    "position": str(reg.position),
-                    "ets": reg.ets,
-                    "row": row_text(reg),
-                }
-                for source, reg in sorted(registers.items())
-            ],
-        },
-    )
