@@ -11,6 +11,7 @@ from typing import Any
 import clickhouse_connect
 
 from deploy.demo.pipeline import Pipeline
+from deploy.demo.progress import ProgressReader
 from gravity.config import Config, load_config
 from tests.bench.decode import CREATE, order
 from tests.oracle.server import Address
@@ -153,5 +154,10 @@ class Installation:
             self.pipeline.check()
             time.sleep(0.1)
         self.wait_until_shown(number)
-        # The snapshot has ended; the stream begins.
-        time.sleep(3)
+        # Only when the snapshot has ended does the stream alone bring what comes next.
+        reader = ProgressReader(self.config)
+        while not all(reader.refresh().is_copied(source.name) for source in self.config.sources):
+            self.pipeline.check()
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the snapshot does not end: {self.pipeline.log_tail()}")
+            time.sleep(0.1)
