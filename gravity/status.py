@@ -42,6 +42,11 @@ class SourceStatus:
         """Whether no collector is at work on it."""
         return self.silent_s is None or self.silent_s * 1_000_000 > SILENT_US
 
+    @property
+    def is_copying(self) -> bool:
+        """Whether existing rows are still to be collected."""
+        return self.snapshot_done < self.snapshot_total
+
 
 @dataclass(frozen=True, slots=True)
 class StageStatus:
@@ -93,8 +98,10 @@ class PipelineStatus:
 
     @property
     def is_caught_up(self) -> bool:
-        """Whether everything that was collected is in every target."""
-        return all(lag == 0 for target in self.targets for lag in target.lag_ms.values())
+        """Whether everything is in every target: the existing rows, and what was collected since."""
+        return not any(source.is_copying for source in self.sources) and all(
+            lag == 0 for target in self.targets for lag in target.lag_ms.values()
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The status as JSON values."""

@@ -34,7 +34,7 @@ def status(
     Lag is the age of the data that a target surely has; 0 means that it has everything that was
     collected. Reads Kafka only, so it works from any machine and disturbs nothing.
 
-    With --json one line per look; `is_caught_up` says whether all targets have all that was collected.
+    With --json one line per look; `is_caught_up` says whether all targets have all: existing rows, and what was collected since.
     """
     from gravity.status_reader import StatusReader
 

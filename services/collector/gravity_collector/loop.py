@@ -117,6 +117,8 @@ class Loop:
         if self.readers.is_done:
             self._snapshotting = False
             self.publisher.snapshot_done = True
+            # Who waits for the copy is told at once.
+            self._due.progress_s = 0.0
             log.info("snapshot_finished", source=self.source, rows=self.publisher.rows)
 
     def _publish_chunk(self, read: ChunkRead) -> None:

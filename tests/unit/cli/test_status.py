@@ -14,10 +14,12 @@ TWO = Installation(("s",), (("t", "mysql"),), 2)
 SECOND = 1_000_000
 
 
-def collected(at_s: float, rows: int = 0, position: str = "1:1:500:0") -> dict[str, Any]:
+def collected(
+    at_s: float, rows: int = 0, position: str = "1:1:500:0", copied: int = 2
+) -> dict[str, Any]:
     return {
         "position": position, "gtids": "", "ets": 7, "rows": rows,
-        "snapshot": {"done": 1, "total": 2}, "at_us": int(at_s * SECOND),
+        "snapshot": {"done": copied, "total": 2}, "at_us": int(at_s * SECOND),
     }  # fmt: skip
 
 
@@ -44,6 +46,15 @@ def test_lag_is_nothing_once_every_partition_has_what_was_collected() -> None:
         [("collector/s", collected(10)), ("sink/t/0", applied(10)), ("sink/t/1", applied(10))], 60
     )
     assert now.targets[0].lag_ms == {"s": 0}
+    assert now.is_caught_up
+
+
+def test_nothing_is_caught_up_while_existing_rows_are_being_copied() -> None:
+    applied_everywhere = [("sink/t/0", applied(10)), ("sink/t/1", applied(10))]
+    now = status([("collector/s", collected(10, copied=1)), *applied_everywhere], 10)
+    assert now.targets[0].lag_ms == {"s": 0}
+    assert not now.is_caught_up
+    now = status([("collector/s", collected(10, copied=2)), *applied_everywhere], 10)
     assert now.is_caught_up
 
 
