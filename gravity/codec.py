@@ -20,6 +20,8 @@ from gravity.batch import ChangeBatch, Column, TableSchema, Transaction, Value
 from gravity.errors import FormatError, NewerFormatError
 
 FORMAT_VERSION = 1
+FORMAT_VERSIONS = {"schema_change": 2}
+"""Of the values that have come beyond `FORMAT_VERSION`."""
 
 _LONG_MAX = (1 << 63) - 1
 _INTEGER_TYPES = ("tinyint", "smallint", "mediumint", "int", "bigint", "year", "bit", "boolean")
@@ -34,37 +36,46 @@ _PLACEHOLDER: dict[type, Value] = {int: 0, float: 0.0, str: "", bytes: b""}
 
 
 @cache
-def avro_schema(name: str) -> Schema:
-    """The parsed schema `schemas/<name>.avsc`."""
-    text = (
-        resources.files("gravity").joinpath("schemas", f"{name}.avsc").read_text(encoding="utf-8")
-    )
+def avro_schema(name: str, version: int = 0) -> Schema:
+    """The parsed schema `schemas/<name>.avsc`, or what it was in format `version`."""
+    file = f"released/{name}/{version}.avsc" if version else f"{name}.avsc"
+    text = resources.files("gravity").joinpath("schemas", file).read_text(encoding="utf-8")
     return fastavro.parse_schema(json.loads(text))
 
 
 def encode_record(name: str, record: dict[str, Any]) -> bytes:
     """`record` as Avro of `schemas/<name>.avsc`; its `format` is set here."""
     out = BytesIO()
-    fastavro.schemaless_writer(out, avro_schema(name), {"format": FORMAT_VERSION, **record})
+    version = FORMAT_VERSIONS.get(name, FORMAT_VERSION)
+    fastavro.schemaless_writer(out, avro_schema(name), {"format": version, **record})
     return out.getvalue()
 
 
 def decode_record(name: str, data: bytes) -> dict[str, Any]:
-    """The record that `encode_record` wrote. Raises FormatError for newer or damaged bytes."""
+    """The record that `encode_record` wrote, or an older version of it did.
+
+    Fields that an older version did not have hold their defaults. Raises FormatError for newer or
+    damaged bytes.
+    """
+    known = FORMAT_VERSIONS.get(name, FORMAT_VERSION)
     # The version is the first field of every record, so it can be read before a newer layout is.
     try:
         version = fastavro.schemaless_reader(BytesIO(data), {"type": "int"}, None)
     except (EOFError, IndexError, ValueError) as error:
         raise FormatError(f"an empty or damaged {name} message") from error
-    if not isinstance(version, int) or version < FORMAT_VERSION:
+    if not isinstance(version, int) or version < 1:
         raise FormatError(f"a damaged {name} message: {version!r} is no format version")
-    if version > FORMAT_VERSION:
+    if version > known:
         raise NewerFormatError(
-            f"{name} format {version} is newer than this reader, which knows {FORMAT_VERSION}",
+            f"{name} format {version} is newer than this reader, which knows {known}",
             remedy="upgrade this stage before the stages in front of it",
         )
     try:
-        record = fastavro.schemaless_reader(BytesIO(data), avro_schema(name), None)
+        if version == known:
+            record = fastavro.schemaless_reader(BytesIO(data), avro_schema(name), None)
+        else:
+            written = avro_schema(name, version)
+            record = fastavro.schemaless_reader(BytesIO(data), written, avro_schema(name))
     except (EOFError, IndexError, ValueError, KeyError, UnicodeDecodeError, MemoryError) as error:
         raise FormatError(f"a damaged {name} message: {error}") from error
     assert isinstance(record, dict)

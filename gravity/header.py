@@ -34,6 +34,8 @@ class IngestKind(StrEnum):
     """Says: everything before me has passed."""
     SCHEMA = "schema"
     """A schema change; a span of its own."""
+    SNAPSHOT = "snapshot"
+    """Says that existing rows of a table will be read again: what was done of it before counts no more."""
 
 
 class RoutedKind(StrEnum):
@@ -108,7 +110,8 @@ class IngestHeader:
     schema: str = ""
     rows: int = 0
     chunk: str = ""
-    """Snapshot chunk (kinds chunk, chunk_done) or the process that fences (kind fence)."""
+    """Snapshot chunk (kinds chunk, chunk_done), the process that fences (kind fence), the request (kind
+    snapshot), or `reread` (kind schema: the table's existing rows follow as snapshot reads)."""
 
     def to_kafka(self) -> KafkaHeaders:
         """The headers to send."""

@@ -14,6 +14,13 @@ from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibi
 from gravity.batch import UPDATE, ChangeBatch, Column, TableSchema, Transaction
 from gravity.codec import decode_batch, decode_record, encode_batch, encode_record
 from gravity.errors import FormatError, NewerFormatError
+from gravity.schema_change import (
+    ColumnAction,
+    ColumnChange,
+    RowsAfter,
+    SchemaChange,
+    TableAction,
+)
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 RECORDS = sorted(path.stem for path in SCHEMAS.glob("*.avsc"))
@@ -93,3 +100,31 @@ def test_a_newer_format_is_refused_by_name_and_a_damaged_one_too() -> None:
     for cut in range(len(data)):
         with pytest.raises(FormatError):
             decode_record("marker", data[:cut])
+
+
+def test_a_schema_change_comes_back_as_it_was_and_avro_reads_it() -> None:
+    change = SchemaChange(
+        "s", "app", "t", TableAction.ALTER, "ALTER TABLE t …", "app", "0-1-2", "1:2:3:0", 9, 1,
+        (
+            ColumnChange(ColumnAction.ADD, "n", "", Column("n", "int", nullable=False), "5", ""),
+            ColumnChange(ColumnAction.RENAME, "a", "b"),
+        ),
+        RowsAfter.FILLED, ("id", "n"),
+    )  # fmt: skip
+    data = change.encode()
+    assert SchemaChange.decode(data) == change
+    schema = parsed((SCHEMAS / "schema_change.avsc").read_text())
+    record = avro.io.DatumReader(schema).read(avro.io.BinaryDecoder(io.BytesIO(data)))
+    assert (record["columns"][0]["column"]["type"], record["rows"]) == ("int", "filled")
+
+
+def test_a_schema_change_of_the_first_format_is_still_read() -> None:
+    schema = parsed((SCHEMAS / "released" / "schema_change" / "1.avsc").read_text())
+    out = io.BytesIO()
+    record = {
+        "format": 1, "source": "s", "database": "app", "statement": "TRUNCATE t", "gtid": "0-1-2",
+        "position": "1:2:3:0", "ets": 9,
+    }  # fmt: skip
+    avro.io.DatumWriter(schema).write(record, avro.io.BinaryEncoder(out))
+    change = SchemaChange.decode(out.getvalue())
+    assert (change.statement, change.table, change.columns) == ("TRUNCATE t", "", ())

@@ -63,7 +63,7 @@ class _Cut:
 def route(header: IngestHeader, value: bytes, plan: RoutingPlan) -> list[RoutedMessage]:
     """Everything that an ingest message sends, in sending order.
 
-    Fences and ends of chunks send nothing. Raises FormatError for a value that can't be read.
+    Fences, requests and ends of chunks send nothing. Raises FormatError for a value that can't be read.
     """
     match header.kind:
         case IngestKind.ROWS | IngestKind.CHUNK:
@@ -72,7 +72,7 @@ def route(header: IngestHeader, value: bytes, plan: RoutingPlan) -> list[RoutedM
             return list(_copies(header, value, plan, RoutedKind.MARKER))
         case IngestKind.SCHEMA:
             return list(_copies(header, value, plan, RoutedKind.SCHEMA))
-        case IngestKind.FENCE | IngestKind.CHUNK_DONE:
+        case IngestKind.FENCE | IngestKind.CHUNK_DONE | IngestKind.SNAPSHOT:
             return []
 
 
