@@ -118,6 +118,40 @@ class Apt:
         ]
 
 
+def fetch_packages(
+    program: str,
+    packages: Sequence[str],
+    folder: Path,
+    *,
+    suite: str,
+    needless: Sequence[str],
+    guardian: Guardian,
+) -> None:
+    """Unpacks `packages` of a Debian suite, with all they need but what is `needless`, under `root`.
+
+    Documents go at once. `needless` are parts of package names.
+
+    Raises:
+        Unavailable: `program`, so the message says, can't be had here.
+    """
+    try:
+        apt = Apt(folder / "apt", guardian, suite=suite)
+        apt.update()
+        names = apt.closure(packages)
+        apt.unpack(
+            [name for name in names if not any(x in name for x in needless)], folder / "root"
+        )
+    except StartError as error:
+        raise Unavailable(
+            f"{program} cannot be had: {error.what}",
+            where=error.where,
+            remedy="check the network and apt's mirror",
+        ) from error
+    shutil.rmtree(folder / "apt")
+    for name in ("doc", "man", "locale", "lintian", "apport"):
+        shutil.rmtree(folder / "root/usr/share" / name, ignore_errors=True)
+
+
 def unpack_first(apt: Apt, alternatives: Sequence[str], target: Path) -> None:
     """Unpacks the first of `alternatives` that apt knows.
 

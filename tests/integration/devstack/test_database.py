@@ -128,6 +128,20 @@ def test_mysql_9_writes_compressed_transactions(stack: Stack) -> None:
     server.stop()
 
 
+def test_mariadb_10_11_is_a_replication_source(stack: Stack) -> None:
+    try:
+        server = stack.mariadb("elder", version="10.11")
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    assert server.version.startswith("10.11.")
+    assert variable(server, "binlog_row_metadata") == "FULL"
+    rows(server, "CREATE DATABASE elder")
+    server.kill()
+    server.start()
+    assert rows(server, "SHOW DATABASES LIKE 'elder'") == [("elder",)]
+    server.stop()
+
+
 def test_servers_listen_on_loopback_only(server: DatabaseServer) -> None:
     listening = subprocess.run(
         ["cat", f"/proc/{server.pid}/net/tcp"], capture_output=True, text=True, check=True

@@ -1,4 +1,4 @@
-"""The stack's MariaDB and MySQL as sources whose binlog is read directly, without a collector."""
+"""The stack's MariaDB and MySQL servers as sources whose binlog is read directly, without a collector."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import pytest
 from gravity_devstack import Stack
 
 from tests.integration.collector.binlog.source import Source
+from tests.source_server import SERVERS, started
 
 
-@pytest.fixture(scope="session", params=["mariadb", "mysql"])
+@pytest.fixture(scope="session", params=list(SERVERS))
 def source(request: pytest.FixtureRequest, stack: Stack) -> Source:
-    server = stack.mariadb("collected") if request.param == "mariadb" else stack.mysql("collected")
+    server = started(stack, request.param)
     connection = {
         "host": server.host,
         "port": server.port,
@@ -20,7 +21,7 @@ def source(request: pytest.FixtureRequest, stack: Stack) -> Source:
         "password": server.password,
         "charset": "utf8mb4",
     }
-    return Source(request.param, connection)
+    return Source(server.flavor, connection)
 
 
 @pytest.fixture

@@ -1,0 +1,26 @@
+"""The servers that collector tests run on. Those that a machine can't have are skipped, with the reason."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+from gravity_devstack import Stack, Unavailable
+from gravity_devstack.database import DatabaseServer
+
+SERVERS: Final = {
+    "mariadb": ("mariadb", "11.4", "collected"),
+    "mysql": ("mysql", "8.0.15", "collected"),
+    "mysql-9.7": ("mysql", "9.7", "collected-9"),
+    "mariadb-10.11": ("mariadb", "10.11", "collected-10"),
+}
+"""Test id to kind, version and the server's name in the stack. The last two come by apt."""
+
+
+def started(stack: Stack, name: str) -> DatabaseServer:
+    """The server of that key of `SERVERS`; skips the test where it can't be had."""
+    kind, version, server = SERVERS[name]
+    try:
+        return (stack.mariadb if kind == "mariadb" else stack.mysql)(server, version)
+    except Unavailable as reason:
+        pytest.skip(f"{name}: {reason}")
