@@ -23,6 +23,8 @@ BREAKS = {
     "commit-before-send": "the router commits its input before its outputs are sent",
     "one-owner-key": "control keeps one owner record per source",
     "checkpoint-unfenced": "a void collector's checkpoint in control is believed",
+    "version-from-control": "the router takes the newest plan in control, not the one a message names",
+    "finish-chunk": "an incomplete snapshot chunk is finished by reading the rest again",
     "count-in-router": "filtered rows are counted by the stateless router",
     "no-term": "a new version of the resolver's function starts without a fence",
     "read-at-next": "a snapshot's row stands at the place of the next transaction",

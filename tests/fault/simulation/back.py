@@ -56,7 +56,7 @@ def apply(world: World, state: PartitionState, message: Message, offset: int, ve
             return replica.Effects()
         seen[batch.source] = max(batch.position_of(i) for i in fresh)
     with code_version(version):
-        return state.apply(header, value, offset=offset, plan=world.plan)
+        return state.apply(header, value, offset=offset, plan=world.plans[header.plan or 1])
 
 
 def restore(world: World, key: Key, host: Any) -> tuple[PartitionState, int, int]:

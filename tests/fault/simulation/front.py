@@ -78,6 +78,7 @@ class Writer:
         self.seq = scan.seq
         self.done = done_before(scan.next_position) if scan.next_position.offset else 0
         self.chunks: set[str] = set(scan.chunks_done)
+        self.plan = world.newest_plan
 
     def publish(
         self,
@@ -87,15 +88,17 @@ class Writer:
         *,
         first: int = 0,
         chunk: str = "",
+        plan: int = 0,
     ) -> Steps:
         """Parts `first`, … of one span, which ends when `upto` transactions are done."""
         for part in range(first, len(groups)):
-            yield None
+            for _ in range(10 if chunk and self.world.broken == "finish-chunk" else 1):
+                yield None
             self.seq += 1
             rows = groups[part]
             header = IngestHeader(
                 kind, f"s{self.number}", self.owner, self.seq, part, len(groups),
-                next_position(self.done), next_position(upto), plan=1,
+                next_position(self.done), next_position(upto), plan=plan or self.plan,
                 table=f"app.{rows[0].table}" if rows else "", rows=len(rows), chunk=chunk,
             )  # fmt: skip
             value = encode_rows(rows) if rows else b""
@@ -112,7 +115,7 @@ class Writer:
 
     def copy(self, chunk: tuple[str, int]) -> Steps:
         """A chunk of the snapshot between two watermarks."""
-        world, source = self.world, self.world.source[self.number]
+        source = self.world.source[self.number]
         low = len(source.binlog)
         yield None
         image = dict(source.tables[chunk[0]])
@@ -122,6 +125,17 @@ class Writer:
             yield from self.stream(high)
         window = [r for t in source.binlog[low:high] for r in t if r.table == chunk[0]]
         touched = {row.key for row in window} | {row.old for row in window}
+        yield from self.publish_chunk(image, chunk, touched)
+
+    def publish_chunk(
+        self,
+        image: dict[int, tuple[int, str]],
+        chunk: tuple[str, int],
+        touched: set[int | None],
+        first: int = 0,
+    ) -> Steps:
+        """The chunk's rows as `image` has them, those that the stream touched left out."""
+        world, source = self.world, self.world.source[self.number]
         place = next_position(self.done)
 
         def position(number: int) -> Position:
@@ -135,7 +149,8 @@ class Writer:
             if row.key not in touched
         ]
         name = f"{chunk[0]}/{chunk[1]}"
-        yield from self.publish(IngestKind.CHUNK, self.done, [(row,) for row in rows], chunk=name)
+        groups = [(row,) for row in rows]
+        yield from self.publish(IngestKind.CHUNK, self.done, groups, first=first, chunk=name)
         yield from self.publish(IngestKind.CHUNK_DONE, self.done, [()], chunk=name)
         self.chunks.add(name)
 
@@ -183,7 +198,13 @@ def collector(world: World, number: int, role: Any, generation: int) -> Steps:
         upto = done_before(span.to)
         binlog = world.source[number].binlog
         rows = [r for t in binlog[done_before(span.from_) : upto] for r in t]
-        yield from writer.publish(IngestKind.ROWS, upto, grouping(rows), first=span.part + 1)
+        yield from writer.publish(
+            IngestKind.ROWS, upto, grouping(rows), first=span.part + 1, plan=span.plan
+        )
+    elif span is not None and world.broken == "finish-chunk":
+        table, _, half = span.chunk.partition("/")
+        image = dict(world.source[number].tables[table])
+        yield from writer.publish_chunk(image, (table, int(half)), set(), first=span.part + 1)
     yield from collect(world, writer, log)
     del role
 
@@ -242,7 +263,10 @@ def router(world: World, number: int, role: Any, generation: int) -> Steps:
             if world.broken == "commit-before-send":
                 world.commit(role, generation, at + 1)
                 yield None
-            for sent in route(header, value, world.plan):
+            version = header.plan or 1
+            if world.broken == "version-from-control":
+                version = world.newest_plan
+            for sent in route(header, value, world.plans[version]):
                 if sent.header.kind is RoutedKind.NOTE and world.broken == "count-in-router":
                     world.filtered_by_router[number, sent.target] += sent.header.filtered
                     continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Callable
 from typing import Any
 
 from gravity.batch import DELETE, READ
@@ -11,7 +12,7 @@ from gravity.position import Position
 
 from .back import resolver, restore, sink_clickhouse, sink_kafka, sink_mysql
 from .front import IDLE, Steps, collector, router
-from .world import DieError, Row, ViolationError, World
+from .world import BAR_BY_PLAN, DieError, Row, ViolationError, World
 
 BODIES: dict[str, Any] = {
     "collector": collector,
@@ -21,7 +22,7 @@ BODIES: dict[str, Any] = {
     "clickhouse": sink_clickhouse,
     "kafka": sink_kafka,
 }
-FOCUS = {"no-term": "resolver"}
+FOCUS = {"no-term": "resolver", "finish-chunk": "collector"}
 """Broken variants that show rarely: the faults are aimed at this kind of process."""
 Value = tuple[int, str]
 
@@ -106,6 +107,8 @@ class Scheduler:
                 rng.choice(world.source).commit_something()
             if world.code == 1 and rng.random() < upgrade:
                 world.code = 2
+            if world.newest_plan == 1 and rng.random() < 0.001:
+                world.newest_plan = 2
             if self.processes and rng.random() < rate:
                 self.fault()
             dead = [role for role in self.roles if self.current[role] not in self.processes]
@@ -202,11 +205,31 @@ def expected(world: World, target: str) -> dict[tuple[str, int], Value]:
     want = {k: value for k, held in said.items() if (value := verdict(k[0], held)) is not None}
     for source in world.source:
         for table, held in source.tables.items():
-            if table not in ("latest", "priority"):
+            if table not in ("latest", "priority", source.log):
                 for key, value in held.items():
                     if wanted(world, target, table, value):
                         want[table, key] = value
+        plans = plans_of_log(world, source.number)
+        for row in (row for t in source.binlog for row in t if row.table == source.log):
+            bar = BAR_BY_PLAN[plans(row.position)]
+            if row.value and (row.value[0] >= bar) == (target == world.targets[0]):
+                want[row.table, row.key] = row.value
     return want
+
+
+def plans_of_log(world: World, number: int) -> Callable[[Position], int]:
+    """The plan under which the row at a position was published, as the valid messages' headers say."""
+    spans: list[tuple[Position, Position, int]] = []
+    top = last = 0
+    for message in world.ingest[number]:
+        header = message.header
+        if header.kind is IngestKind.FENCE:
+            top = max(top, header.owner)
+        elif header.owner >= top and header.seq > last:
+            last = header.seq
+            if header.kind is IngestKind.ROWS:
+                spans.append((header.from_, header.to, header.plan))
+    return lambda at: next(plan for start, end, plan in spans if start <= at < end)
 
 
 def contents(world: World, target: str) -> dict[tuple[str, int], Value]:

@@ -24,6 +24,8 @@ from gravity.position import Position
 PARTS = 2
 KEYS = 4
 """Few keys, so that everything contends."""
+BAR_BY_PLAN = {1: 60, 2: 20}
+"""From which amount on a row of a growing table goes to the first target, by the plan's number."""
 STEP = 100
 """Bytes between the starts of two transactions."""
 
@@ -118,6 +120,9 @@ class Source:
                     rows[key] = self.new_value()  # Only a snapshot can deliver these.
         self.initial = {table: dict(rows) for table, rows in self.tables.items()}
         self.chunks = [(table, half) for table in self.tables for half in (0, 1)]
+        self.log = f"log{number}"
+        """A table that only grows, whose rows go to one target or the other as the plan says."""
+        self.tables[self.log] = {}
 
     def new_value(self) -> tuple[int, str]:
         self.stamp += 1
@@ -132,7 +137,7 @@ class Source:
         for ordinal in range(rng.randint(1, 5)):
             table = rng.choice(list(self.tables))
             live = self.tables[table]
-            key = rng.randrange(KEYS)
+            key = len(live) if table == self.log else rng.randrange(KEYS)
             before = live.get(key)
             old = key if before else None
             act = rng.random()
@@ -204,7 +209,10 @@ class World:
             self.targets[0] = "clickhouse"
         self.mysql, self.clickhouse, self.kafka = MysqlTarget(), ClickhouseTarget(), KafkaTarget()
         self.source = [Source(self, number) for number in range(self.sources)]
-        self.plan = make_plan(self.sources, self.targets)
+        self.plans = {
+            version: make_plan(self.sources, self.targets, version) for version in BAR_BY_PLAN
+        }
+        self.newest_plan = 1
         self.ingest: list[list[Message]] = [[] for _ in self.source]
         keys = [(target, q) for target in self.targets for q in range(PARTS)]
         self.routed: dict[tuple[str, int], list[Message]] = {key: [] for key in keys}
@@ -246,22 +254,25 @@ class World:
             raise DieError("producer fenced")
 
 
-def make_plan(sources: int, targets: list[str]) -> RoutingPlan:
+def make_plan(sources: int, targets: list[str], version: int) -> RoutingPlan:
     """Conditional, multi-source by both strategies, and grouped tables, to two targets."""
+    bar = BAR_BY_PLAN[version]
     names = [f"s{number}" for number in range(sources)]
     ranks = {name: rank for rank, name in enumerate(names, 1)}
-    routes = [RoutePlan(target, ("*",), exclude=("cond*",)) for target in targets]
+    routes = [RoutePlan(target, ("*",), exclude=("cond*", "log*")) for target in targets]
     routes.append(RoutePlan(targets[0], ("cond*",), condition="amount >= 50"))
     routes.append(RoutePlan(targets[1], ("cond*",), condition="amount < 50"))
+    routes.append(RoutePlan(targets[0], ("log*",), condition=f"amount >= {bar}"))
+    routes.append(RoutePlan(targets[1], ("log*",), condition=f"amount < {bar}"))
     lanes = tuple((f"group{n}?", f"group:g{n}") for n in range(sources))
     every = {"app.latest": tuple(names), "app.priority": tuple(names)}
     single = {
         f"app.{table}{n}{suffix}": (f"s{n}",)
         for n in range(sources)
-        for table, suffix in (("cond", ""), ("group", "a"), ("group", "b"))
+        for table, suffix in (("cond", ""), ("group", "a"), ("group", "b"), ("log", ""))
     }
     return RoutingPlan(
-        version=1,
+        version=version,
         partitions=PARTS,
         sources=tuple(SourcePlan(name, ("*",), ("*",), ()) for name in names),
         targets=tuple(
