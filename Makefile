@@ -8,9 +8,11 @@ ROWS ?= 3000
 SEEDS ?= 1000
 T ?=
 ONLY ?=
+WHAT ?= routing
+SCALE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt fmt-check lint types imports tidy unit contract integration simulation bench docs lock clean
+.PHONY: help setup demo test check fmt fmt-check lint types imports tidy unit contract integration simulation bench prove docs lock clean
 
 help: ## Print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -62,6 +64,9 @@ simulation: $(READY) ## The seeded simulation on the product's own cores, then e
 
 bench: $(READY) ## Benchmarks as JSON lines (ONLY=decode|codec|…)
 	$(BIN)/python -m tests.bench $(ONLY)
+
+prove: $(READY) ## The long proofs of one subject on real servers (WHAT=source|routing|resolving SCALE=… ONLY=…)
+	$(BIN)/python -m tests.prove $(WHAT) --scale $(SCALE) --only "$(ONLY)"
 
 docs: $(READY) ## Generate what is generated under docs/
 	$(BIN)/python -m gravity.config.schema docs

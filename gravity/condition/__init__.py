@@ -1,7 +1,8 @@
 """Conditions: SQL expressions over one row, evaluated over the columns of a batch as MySQL would.
 
-Pure: no I/O. `expression` is the door to sqlglot; `program` turns an expression into Python for one
-table; `number`, `moment` and `collation` hold MySQL's rules for values.
+Pure: no I/O. `syntax` is the door to sqlglot and makes the tree of `expression`; `program` and `call` turn
+a tree into Python for one table; `signature` lists the functions; `number`, `moment`, `calendar`,
+`collation`, `function` and `json_path` hold MySQL's rules for values.
 """
 
 from gravity.condition.expression import ConditionError

@@ -15,6 +15,22 @@ from functools import lru_cache
 DEFAULT = "utf8mb4_0900_ai_ci"
 """Of texts written in a condition, and of columns whose collation is not known."""
 
+_CODECS = {
+    "utf8mb4": "utf-8",
+    "utf8mb3": "utf-8",
+    "utf8": "utf-8",
+    "ascii": "latin-1",
+    "latin1": "cp1252",
+    "latin2": "iso8859-2",
+    "ucs2": "utf-16-be",
+    "utf16": "utf-16-be",
+    "utf32": "utf-32-be",
+    "gbk": "gbk",
+    "big5": "big5",
+    "sjis": "shift-jis",
+    "euckr": "euc-kr",
+}
+
 _LAST_OF_PLANE_0 = 0xFFFF
 _REPLACEMENT = "\ufffd"
 
@@ -58,6 +74,11 @@ def parse_collation(name: str | None) -> Collation:
         is_uca=is_uca,
         is_plane_0=general or name.endswith(("_unicode_ci", "_unicode_nopad_ci")),
     )
+
+
+def codec_of(collation: Collation) -> str | None:
+    """Python's name of the character set that the collation is for; None where it is not known here."""
+    return _CODECS.get(collation.name.partition("_")[0])
 
 
 def common_collation(left: Collation, right: Collation) -> Collation | None:
@@ -107,6 +128,17 @@ def _fold(character: str, collation: Collation) -> str:
     return character
 
 
+def fold_function(collation: Collation) -> Callable[[str], str]:
+    """The function from a text to one of as many characters, without what the collation does not see."""
+
+    def fold(text: str) -> str:
+        if text.isascii():
+            return text.upper()
+        return "".join(_fold(character, collation) or character for character in text)
+
+    return fold if collation.folds_case else str
+
+
 def like_matcher(pattern: str, escape: str, collation: Collation) -> Callable[[str], bool]:
     """Whether a text is LIKE `pattern`: character by character, spaces at the end counting."""
     if not collation.folds_case:
@@ -117,11 +149,7 @@ def like_matcher(pattern: str, escape: str, collation: Collation) -> Callable[[s
 
         return matches_exactly
 
-    def fold(text: str) -> str:
-        if text.isascii():
-            return text.upper()
-        return "".join(_fold(character, collation) or character for character in text)
-
+    fold = fold_function(collation)
     folded = _like_expression(pattern, escape, fold)
 
     def matches(text: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import sys
+from collections.abc import Callable, Mapping
 from decimal import Clamped, Context, Decimal, DivisionByZero, InvalidOperation, Overflow
 
 # More digits than any sum or product of MySQL's 65-digit decimals: nothing is ever rounded.
@@ -17,6 +18,26 @@ DIGITS_PER_WORD = 9
 """MySQL keeps a decimal's fraction in words of this many digits, and divides to whole words."""
 DIVISION_DIGITS = 4
 """`div_precision_increment`: digits that a division adds to its dividend's (the default)."""
+
+
+_BITS_64 = 2**64 - 1
+
+
+def _shifted_left(value: int, places: int) -> int:
+    return (value << places) & _BITS_64 if 0 <= places < 64 else 0  # noqa: PLR2004
+
+
+def _shifted_right(value: int, places: int) -> int:
+    return (value & _BITS_64) >> places if 0 <= places < 64 else 0  # noqa: PLR2004
+
+
+BITWISE: Mapping[str, Callable[[int, int], int]] = {
+    "&": lambda left, right: left & right & _BITS_64,
+    "|": lambda left, right: (left | right) & _BITS_64,
+    "<<": _shifted_left,
+    ">>": _shifted_right,
+}
+"""Operators over 64 bits without a sign."""
 
 
 def text_to_float(text: str) -> float:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from gravity.batch import Column, Value
 from gravity.column import INTEGER_BYTES, ColumnType
+from gravity.condition import json_path
 from gravity.condition.collation import (
     Collation,
     common_collation,
@@ -35,9 +36,10 @@ Kind = Literal[
     "day",
     "moment",
     "time",
+    "json",
     "other",
 ]
-"""What an operand's values are. `label`: ENUM and SET; `other`: JSON and geometry."""
+"""What an operand's values are. `label`: ENUM and SET; `json`: JSON text; `other`: geometry."""
 
 EXACT_NUMBERS = frozenset({"int", "bit", "year", "decimal"})
 NUMBERS = EXACT_NUMBERS | {"float"}
@@ -58,6 +60,7 @@ _KINDS: Mapping[str, Kind] = {
     "datetime": "moment",
     "timestamp": "moment",
     "time": "time",
+    "json": "json",
 }
 _YEAR_SHORT_MAX = 99
 
@@ -78,6 +81,10 @@ class Operand:
     digits: int = 0
     """`moment`: digits of the second's fraction."""
     is_column: bool = False
+    weak: bool = False
+    """Text whose collation yields to another's: made of constants and numbers."""
+    is_printable: bool = False
+    """Its values are, or print as, the text that MySQL makes of them."""
 
     @property
     def is_null(self) -> bool:
@@ -111,7 +118,33 @@ def describe(operand: Operand) -> str:
     """The operand and its kind, for a message."""
     names = {"int": "whole number", "label": "enum or set", "day": "date", "moment": "datetime"}
     kind = names.get(operand.kind, operand.kind)
-    return f"{operand.text} ({'JSON or geometry' if kind == 'other' else kind})"
+    return (
+        f"{operand.text} ({'geometry' if kind == 'other' else 'JSON' if kind == 'json' else kind})"
+    )
+
+
+def shared_collation(operands: Iterable[Operand]) -> Collation:
+    """The collation in which texts meet: constants and numbers take that of the others.
+
+    Raises:
+        ConditionError: MySQL would refuse to mix them.
+    """
+    shared: Operand | None = None
+    for operand in operands:
+        if operand.weak:
+            continue
+        if shared is None:
+            shared = operand
+            continue
+        common = common_collation(shared.collation, operand.collation)
+        if common is None:
+            raise ConditionError(
+                f"{shared.text} ({shared.collation.name}) and {operand.text} "
+                f"({operand.collation.name}) have different collations",
+                remedy="compare columns of one collation",
+            )
+        shared = replace(shared, collation=common)
+    return parse_collation(None) if shared is None else shared.collation
 
 
 class Frame:
@@ -150,6 +183,7 @@ class Frame:
             collation=parse_collation(column.collation),
             digits=declared.scale if declared.name in ("datetime", "timestamp") else 0,
             is_column=True,
+            is_printable=declared.name not in ("float", "double", "bit", "json", "geometry"),
         )
 
     def constant(self, value: Scalar, text: str | None = None) -> Operand:
@@ -169,7 +203,15 @@ class Frame:
         shown = text or (
             "NULL" if value is None else repr(value) if isinstance(value, str) else str(value)
         )
-        return Operand(kind, self.name(value), shown, is_constant=True, value=value)
+        return Operand(
+            kind,
+            self.name(value),
+            shown,
+            is_constant=True,
+            value=value,
+            weak=True,
+            is_printable=kind != "float",
+        )
 
     def converted(
         self, operand: Operand, kind: Kind, function: Callable[[Any], Any], what: str
@@ -189,6 +231,40 @@ class Frame:
         key = ("computed", code)
         made = self._lists.get(key) or self._list(key, f"[{code} for {loop(inputs)}]")
         return Operand(kind, made, text)
+
+    def applied(
+        self, kind: Kind, function: Callable[..., Any], operands: Sequence[Operand], text: str
+    ) -> Operand:
+        """`function` of the operands' values in each row; NULL where one of them is."""
+        if any(operand.is_null for operand in operands):
+            return self.constant(None)
+        varying = [operand for operand in operands if not operand.is_constant]
+        if not varying:
+            value = function(*(operand.value for operand in operands))
+            made = self.constant(None)
+            return replace(
+                made,
+                kind="null" if value is None else kind,
+                code=self.name(value),
+                value=value,
+                text=text,
+            )
+        if len(varying) == 1:
+            place = operands.index(varying[0])
+            before = [operand.value for operand in operands[:place]]
+            after = [operand.value for operand in operands[place + 1 :]]
+            made = self.converted(
+                varying[0],
+                kind,
+                lambda value: function(*before, value, *after),
+                f"{text} {kind}",
+            )
+            return Operand(kind, made.code, text)
+        name = self.name(function)
+        present = " and ".join(operand.present for operand in varying)
+        arguments = ", ".join(operand.code for operand in operands)
+        code = f"({name}({arguments}) if {present} else None)"
+        return self.computed(kind, code, [operand.code for operand in varying], text)
 
     def _list(self, key: tuple[object, ...], code: str) -> str:
         number = len(self._lists)
@@ -245,23 +321,14 @@ class Frame:
             return self._bytes(left, right), self._bytes(right, left)
         if "time" in kinds:
             return self._time(left, right), self._time(right, left)
+        if "json" in kinds:
+            return self._json(left, right), self._json(right, left)
         if kinds & {"day", "moment"}:
             return self._moments_alike(left, right)
         raise refuse_pair(left, right)
 
     def _texts_alike(self, left: Operand, right: Operand) -> tuple[Operand, Operand]:
-        if left.is_constant:
-            collation: Collation | None = right.collation
-        elif right.is_constant:
-            collation = left.collation
-        else:
-            collation = common_collation(left.collation, right.collation)
-        if collation is None:
-            raise ConditionError(
-                f"{left.text} ({left.collation.name}) and {right.text} ({right.collation.name}) "
-                "have different collations",
-                remedy="compare columns of one collation",
-            )
+        collation = shared_collation([left, right])
         what = f"key {collation.name}"
         key = key_function(collation)
         return self.converted(left, "text", key, what), self.converted(right, "text", key, what)
@@ -282,6 +349,17 @@ class Frame:
             return operand
         if operand.kind == "text" and operand.is_constant:
             return self.converted(operand, "bytes", str.encode, "bytes")
+        raise refuse_pair(operand, other)
+
+    def _json(self, operand: Operand, other: Operand) -> Operand:
+        if operand.kind == "json":
+            return self.converted(operand, "json", json_path.key, "json key")
+        if operand.kind in ("int", "decimal", "float") and operand.text not in ("TRUE", "FALSE"):
+            return self.converted(
+                self.numeric(operand), "json", json_path.number_key, "json number"
+            )
+        if operand.kind == "text":
+            return self.converted(operand, "json", json_path.text_key, "json text")
         raise refuse_pair(operand, other)
 
     def _time(self, operand: Operand, other: Operand) -> Operand:

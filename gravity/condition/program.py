@@ -7,33 +7,42 @@ it is surely false; where it is neither, it is NULL. AND, OR and NOT only combin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import NamedTuple, cast
+from typing import NamedTuple
+from typing import cast as typed
 
 from gravity.batch import Column, Value
+from gravity.condition.call import as_text, call, cast, json_value, shift, unified
 from gravity.condition.collation import like_matcher, like_matcher_bytes, regexp_matcher
 from gravity.condition.expression import (
     Among,
     Arithmetic,
+    Call,
+    Case,
+    Cast,
     ColumnName,
     Compare,
     CompareOperator,
     ConditionError,
     Constant,
+    DateLiteral,
     Expression,
     IsNull,
     IsTruth,
+    JsonPath,
     Like,
     Logic,
     Negative,
     Not,
     Predicate,
     Regexp,
+    Shift,
     columns_of,
-    parse_expression,
 )
+from gravity.condition.moment import parse_moment
 from gravity.condition.number import (
+    BITWISE,
     EXACT,
     divide,
     divide_float,
@@ -41,7 +50,8 @@ from gravity.condition.number import (
     remainder,
     remainder_float,
 )
-from gravity.condition.operand import Frame, Kind, Operand, describe, loop
+from gravity.condition.operand import Frame, Kind, Operand, loop, shared_collation
+from gravity.condition.syntax import parse_expression
 
 Evaluator = Callable[[Mapping[str, Sequence[Value]], int], list[bool | None]]
 
@@ -97,7 +107,7 @@ class _Compiler:
             case Like(operand, pattern, escape):
                 return self.like(self.operand(operand), pattern, escape)
             case Regexp(operand, pattern):
-                found = self.as_text(self.operand(operand), "REGEXP")
+                found = as_text(self.frame, self.operand(operand), "REGEXP")
                 return self.matching(
                     found, regexp_matcher(pattern, found.collation), f"regexp {pattern!r}"
                 )
@@ -128,9 +138,71 @@ class _Compiler:
                 return self.negative(self.operand(inner))
             case Arithmetic(operator, left, right):
                 return self.arithmetic(operator, self.operand(left), self.operand(right))
+            case DateLiteral(kind, text):
+                return self.date(kind, text)
+            case Call("COALESCE", arguments):
+                return self.coalesce([self.operand(part) for part in arguments])
+            case Call("NULLIF", (first, second)):
+                branch = (self.verdict(Compare("=", first, second)), self.frame.constant(None))
+                return self.choice([branch], self.operand(first), "NULLIF")
+            case Call("MOD", (left, right)):
+                return self.arithmetic("%", self.operand(left), self.operand(right))
+            case Call(name, arguments):
+                return call(self.frame, name, [self.operand(part) for part in arguments])
+            case Case(branches, default):
+                chosen = [(self.verdict(when), self.operand(then)) for when, then in branches]
+                return self.choice(chosen, self.operand(default), "CASE")
+            case Cast(inner):
+                return cast(self.frame, self.operand(inner), node)
+            case Shift(inner, amount, unit):
+                return shift(self.frame, self.operand(inner), self.operand(amount), unit)
+            case JsonPath(inner, path, unquoted):
+                return json_value(self.frame, self.operand(inner), path, unquoted=unquoted)
             case _:
                 verdict = self.verdict(node)
                 return self.frame.computed("int", verdict.value, verdict.inputs, "a comparison")
+
+    def date(self, kind: str, text: str) -> Operand:
+        """A date as it is written."""
+        said = parse_moment(text)
+        if said is None or said.is_day != (kind == "DATE"):
+            form = "YYYY-MM-DD" if kind == "DATE" else "YYYY-MM-DD HH:MM:SS"
+            raise ConditionError(
+                f"{text!r} is not a {kind.lower()}", remedy=f"write {kind} '{form}'"
+            )
+        digits = len(said.fraction)
+        made = self.frame.constant(said.day if said.is_day else said.text(digits))
+        return replace(made, kind="day" if said.is_day else "moment", digits=digits)
+
+    def coalesce(self, operands: list[Operand]) -> Operand:
+        """The first that is not NULL."""
+        branches = [
+            (Verdict(f"({part.code} is not None)", "False", _inputs([part])), part)
+            for part in operands[:-1]
+        ]
+        return self.choice(branches, operands[-1], "COALESCE")
+
+    def choice(
+        self, branches: Sequence[tuple[Verdict, Operand]], default: Operand, what: str
+    ) -> Operand:
+        """The operand of the first branch whose verdict is true, else `default`."""
+        operands = unified(self.frame, [*(part for _, part in branches), default], what)
+        valued = [part for part in operands if not part.is_null]
+        if not valued:
+            return self.frame.constant(None)
+        code = operands[-1].code
+        for (verdict, _), part in reversed(list(zip(branches, operands[:-1], strict=True))):
+            code = f"({part.code} if {verdict.true} else {code})"
+        inputs = _inputs(operands).union(*(verdict.inputs for verdict, _ in branches))
+        text = f"{what}({', '.join(part.text for part in operands)})"
+        made = self.frame.computed(valued[0].kind, code, inputs, text)
+        return replace(
+            made,
+            collation=shared_collation(valued),
+            weak=all(part.weak for part in valued),
+            digits=max(part.digits for part in valued),
+            is_printable=made.kind != "decimal" and all(part.is_printable for part in valued),
+        )
 
     def negative(self, operand: Operand) -> Operand:
         """Minus `operand`."""
@@ -154,6 +226,8 @@ class _Compiler:
         if left.is_null or right.is_null:
             return self.frame.constant(None)
         kinds = {left.kind, right.kind}
+        if operator in BITWISE:
+            return self.bitwise(operator, left, right, text)
         if "float" in kinds:
             if operator == "DIV":
                 raise ConditionError(
@@ -167,6 +241,12 @@ class _Compiler:
         code = self._arithmetic_code(operator, kind, left, right)
         guarded = f"({code} if {left.present} and {right.present} else None)"
         return self.frame.computed(kind, guarded, _inputs([left, right]), text)
+
+    def bitwise(self, operator: str, left: Operand, right: Operand, text: str) -> Operand:
+        """`left operator right` over 64 bits without a sign."""
+        if not {left.kind, right.kind} <= {"int", "bit", "year"}:
+            raise ConditionError(f"{text}: bits of what is not a whole number", remedy="use CAST")
+        return self.frame.applied("int", BITWISE[operator], [left, right], text)
 
     def _arithmetic_code(self, operator: str, kind: Kind, left: Operand, right: Operand) -> str:
         functions: dict[str, Callable[..., object]] = {
@@ -229,21 +309,8 @@ class _Compiler:
         what = f"like {pattern!r} {escape!r}"
         if operand.kind == "bytes":
             return self.matching(operand, like_matcher_bytes(pattern, escape), what)
-        operand = self.as_text(operand, "LIKE")
+        operand = as_text(self.frame, operand, "LIKE")
         return self.matching(operand, like_matcher(pattern, escape, operand.collation), what)
-
-    def as_text(self, operand: Operand, operator: str) -> Operand:
-        """`operand` as MySQL prints it.
-
-        Raises:
-            ConditionError: how it is printed is not known here.
-        """
-        if operand.kind in ("int", "year") and operand.is_column:
-            return self.frame.converted(operand, "text", str, "text")
-        printed = operand.kind in ("text", "label", "null")
-        if printed or (operand.is_column and operand.kind in ("decimal", "day", "moment", "time")):
-            return operand
-        raise ConditionError(f"{operator} of {describe(operand)}", remedy="use it on a text column")
 
     def matching(self, operand: Operand, matches: Callable[..., bool], what: str) -> Verdict:
         """Whether `operand` matches, each distinct value tried once."""
@@ -285,7 +352,7 @@ class _Compiler:
         # The source is made of operators and generated names only; every value of the user's is
         # reached through `names`.
         exec(compile(source, "<condition>", "exec"), self.frame.names)  # noqa: S102
-        return cast(Evaluator, self.frame.names["evaluate"])
+        return typed(Evaluator, self.frame.names["evaluate"])
 
 
 def _combine(operator: str, parts: Sequence[Verdict]) -> Verdict:

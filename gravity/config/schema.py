@@ -38,8 +38,8 @@ offer keys and values if the file begins with
 - `password-file: PATH` stands for `password:` with the file's text, such as `/run/secrets/name`; a
   relative path starts at the configuration file.
 - Table patterns: `users` (in every database), `shop.users`, `temp_*`, `user?`, `orders_[0-9]`, `[!_]*`.
-- Conditions are SQL expressions over one row, decided as MySQL would: columns, texts, numbers, `= <> < <=
-  > >= <=>`, `IN`, `BETWEEN`, `LIKE`, `REGEXP`, `IS NULL`, `IS TRUE`, `AND OR XOR NOT`, `+ - * / % DIV`.
+- Conditions are SQL expressions over one row, decided as MySQL would: columns, texts, numbers, dates,
+  comparisons, NULL logic, arithmetic and common functions; `docs/routing.md` lists all of it.
 - Keys at the top that begin with `x-` are ignored, so YAML anchors can stand there.
 - All errors are reported at once, each with line, key and nearest known name.
 - A file that declares no targets may name some all the same; it loads, but `run` refuses it.

@@ -304,4 +304,97 @@ BYTES = [
     ),
 ]
 
-CASES = (*COLLATION, *PATTERN, *COERCION, *NUMBER, *MOMENT, *LABEL, *BYTES)
+FUNCTION = [
+    *_text(
+        GENERAL,
+        ("Ada", "LOWER(c) = 'ADA'", True),
+        ("straße", "UPPER(c) LIKE 'STRA_E'", True),
+        ("naïve", "LENGTH(c) = 6 AND CHAR_LENGTH(c) = 5", True),
+        ("abcdef", "SUBSTRING(c, 2, 3) = 'bcd'", True),
+        ("abcdef", "SUBSTRING(c FROM -2) = 'ef'", True),
+        ("abcdef", "SUBSTRING(c, 0, 3) = ''", True),
+        ("  x ", "CONCAT('[', TRIM(c), ']') = '[x]'", True),
+        ("xxyx", "TRIM(LEADING 'x' FROM c) = 'yx'", True),
+        ("a", "CONCAT(c, NULL) IS NULL", True),
+        ("shop", "LOCATE('OP', c) = 3", True),
+        ("abc", "CRC32(c) = 891568578", True),
+        ("de-42", "CAST(RIGHT(c, 2) AS SIGNED) + 1 = 43", True),
+        ("12.345", "CAST(c AS DECIMAL(6,2)) = 12.35", True),
+        (None, "COALESCE(c, 'none') = 'NONE'", True),
+        (None, "IFNULL(c, 'x') IN ('x')", True),
+        ("x", "NULLIF(c, 'X') IS NULL", True),
+        ("vip", "CASE c WHEN 'VIP' THEN 2 WHEN 'x' THEN 1 ELSE 0 END = 2", True),
+        ("b", "(c, 1) IN (('a', 1), ('B', 1))", True),
+    ),
+    *_text(BIN, ("shop", "LOCATE('OP', c) = 0", True), ("Ada", "LOWER(c) = 'Ada'", False)),
+    *_of(
+        "int",
+        (-7, "ABS(c) = 7 AND SIGN(c) = -1", True),
+        (-7, "MOD(c, 4) = -3", True),
+        (15, "ROUND(c, -1) = 20", True),
+        (6, "c & 4 = 4", True),
+        (6, "c | 1 = 7 AND c << 2 = 24 AND c >> 1 = 3", True),
+        (5, "IF(c > 3, 'big', 'small') = 'BIG'", True),
+        (5, "CASE WHEN c < 3 THEN 'a' END IS NULL", True),
+        (5, "GREATEST(c, 7, 6) = 7 AND LEAST(c, 7) = 5", True),
+        (-1, "CAST(c AS UNSIGNED) = 18446744073709551615", True),
+        (12, "CONCAT(c, 'x') = '12x'", True),
+        (None, "(c, 2) <=> (NULL, 2)", True),
+    ),
+    *_of(
+        "decimal(10,2)",
+        ("2.50", "ROUND(c) = 3", True),
+        ("-2.50", "ROUND(c) = -3", True),
+        ("-2.50", "FLOOR(c) = -3 AND CEILING(c) = -2", True),
+        ("-2.55", "TRUNCATE(c, 1) = -2.5", True),
+        ("2.50", "CAST(c AS SIGNED) = 3", True),
+        ("2.50", "CONCAT(c, '') = '2.50'", True),
+    ),
+    *_of("double", (2.5, "ROUND(c) = 2", True), (-2.5, "FLOOR(c) = -3", True)),
+    *_of(
+        "date",
+        ("2024-02-29", "YEAR(c) = 2024 AND MONTH(c) = 2 AND DAY(c) = 29", True),
+        ("2024-02-29", "c + INTERVAL 1 YEAR = '2025-02-28'", True),
+        ("2024-01-31", "DATE_ADD(c, INTERVAL 1 MONTH) = '2024-02-29'", True),
+        ("2024-02-29", "c - INTERVAL 1 SECOND = '2024-02-28 23:59:59'", True),
+        ("2024-02-29", "DAYOFWEEK(c) = 5 AND WEEKDAY(c) = 3 AND QUARTER(c) = 1", True),
+        ("2024-02-29", "DATEDIFF(c, '2024-01-01 23:00:00') = 59", True),
+        ("2024-02-29", "c = DATE '2024-02-29'", True),
+        ("9999-12-31", "c + INTERVAL 1 DAY IS NULL", True),
+        ("2024-02-29", "LAST_DAY(c - INTERVAL 1 MONTH) = '2024-01-31'", True),
+    ),
+    *_of(
+        "datetime(3)",
+        ("2024-02-29 23:59:59.500", "HOUR(c) = 23 AND DATE(c) = '2024-02-29'", True),
+        ("2024-02-29 23:59:59.500", "EXTRACT(DAY FROM c) = 29", True),
+        (
+            "2024-02-29 23:59:59.500",
+            "CAST(c AS DATETIME(3)) > TIMESTAMP '2024-02-29 23:59:59'",
+            True,
+        ),
+    ),
+    *_of("time", ("-30:15:05", "HOUR(c) = 30 AND MINUTE(c) = 15 AND SECOND(c) = 5", True)),
+]
+
+JSON = [
+    *_of(
+        "json",
+        ('{"a": 1, "b": "Vip"}', "c->'$.a' = 1", True),
+        ('{"a": 1, "b": "Vip"}', "c->'$.b' = 'Vip'", True),
+        ('{"a": 1, "b": "Vip"}', "c->'$.b' = 'vip'", False),  # JSON knows case.
+        ('{"a": 1, "b": "Vip"}', "c->'$.a' = '1'", False),  # A number is no text.
+        ('{"a": 1, "b": "Vip"}', "c->>'$.a' = '1'", True),
+        ('{"a": 1, "b": "Vip"}', "c->>'$.b' LIKE 'V%'", True),
+        ('{"a": 1, "b": "Vip"}', "c->>'$.a' > 0", True),
+        ('{"a": 1, "b": "Vip"}', "c->'$.x' IS NULL", True),
+        ('{"a": null}', "c->'$.a' IS NULL", False),  # JSON's null is a value.
+        ('{"a": null}', "c->>'$.a' = 'null'", True),
+        ('{"l": [1, {"x y": 2.50}]}', "c->'$.l[1].\"x y\"' = 2.5", True),
+        ('{"l": [1, {"x y": 2.5}]}', "c->>'$.l[1]' = '{\"x y\": 2.5}'", True),
+        ("5", "c->'$[0]' = 5", True),
+        (None, "c->'$.a' = 1", None),
+    ),
+]
+"""Not in MariaDB's grammar."""
+
+CASES = (*COLLATION, *PATTERN, *COERCION, *NUMBER, *MOMENT, *LABEL, *BYTES, *FUNCTION)

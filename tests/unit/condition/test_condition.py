@@ -8,7 +8,7 @@ import pytest
 
 from gravity.batch import Column, Value
 from gravity.condition import Condition, ConditionError, compile_condition, program
-from tests.unit.condition.case import CASES, Case
+from tests.unit.condition.case import CASES, JSON, Case
 
 
 def decide(text: str, type_text: str, *cells: Value) -> list[bool | None]:
@@ -55,7 +55,7 @@ def test_only_the_columns_of_the_condition_are_needed() -> None:
     assert compile_condition("c = 2").evaluate({"c": [1, 2]}, schema, 2) == [False, True]
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", [*CASES, *JSON], ids=str)
 def test_not_turns_every_verdict_but_null(case: Case) -> None:
     schema = (Column("c", case.type, collation=case.collation),)
     [verdict] = compile_condition(f"NOT ({case.condition})").evaluate({"c": [case.cell]}, schema, 1)
@@ -90,8 +90,17 @@ def test_a_missing_column_is_named_with_those_there_are() -> None:
 @pytest.mark.parametrize(
     ("text", "type_text", "words"),
     [
-        ("c = 1", "json", "JSON or geometry"),
-        ("c = 'x'", "geometry", "JSON or geometry"),
+        ("c + 1 = 2", "json", "c (JSON) can't be used as a number"),
+        ("c = TRUE", "json", "c (JSON)"),
+        ("c = 'x'", "geometry", "geometry"),
+        ("LOWER(c) = 'x'", "double", "LOWER of c (float)"),
+        ("YEAR(c) = 2024", "varchar(9)", "YEAR of c (text)"),
+        ("c + INTERVAL 1 DAY > '2024-01-01'", "int", "+ INTERVAL of c (whole number)"),
+        ("LEFT(c, 1.5) = 'x'", "varchar(9)", "LEFT takes a whole number"),
+        ("IF(c > '2024-01-01', c, 'never') = 'x'", "date", "CASE of c (date) and 'never' (text)"),
+        ("c & 1", "varchar(9)", "bits of what is not a whole number"),
+        ("CAST(c AS UNSIGNED) = 1", "double", "c (float)"),
+        ("LENGTH(c) = 1", "geometry", "geometry"),
         ("c > 10", "datetime", "datetime"),
         ("c = 'soon'", "date", "'soon' is not a date"),
         ("c = '2024-02-30'", "date", "is not a date"),

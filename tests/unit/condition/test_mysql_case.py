@@ -6,10 +6,10 @@ import pytest
 
 from gravity.batch import Column
 from gravity.condition import compile_condition
-from tests.unit.condition.case import CASES, Case
+from tests.unit.condition.case import CASES, JSON, Case
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", [*CASES, *JSON], ids=str)
 def test_the_verdict_is_mysqls(case: Case) -> None:
     charset = "utf8mb4" if case.collation else None
     schema = (Column("c", case.type, nullable=True, charset=charset, collation=case.collation),)

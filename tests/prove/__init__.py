@@ -1,0 +1,1 @@
+"""The long proofs: `python -m tests.prove WHAT` runs every module here whose name begins with WHAT."""
