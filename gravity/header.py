@@ -13,6 +13,7 @@ from typing import Self
 
 from gravity.errors import FormatError, NewerFormatError
 from gravity.position import START, Position
+from gravity.snapshot_request import REREAD, SnapshotRequest
 
 FORMAT_VERSION = 1
 
@@ -112,6 +113,13 @@ class IngestHeader:
     chunk: str = ""
     """Snapshot chunk (kinds chunk, chunk_done), the process that fences (kind fence), the request (kind
     snapshot), or `reread` (kind schema: the table's existing rows follow as snapshot reads)."""
+
+    @property
+    def restarts_copy(self) -> bool:
+        """Whether all rows of `table` are read again: what was done of it before counts no more."""
+        if self.kind is IngestKind.SCHEMA:
+            return self.chunk == REREAD
+        return self.kind is IngestKind.SNAPSHOT and not SnapshotRequest.parse(self.chunk).where
 
     def to_kafka(self) -> KafkaHeaders:
         """The headers to send."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from gravity.header import IngestHeader, IngestKind
 from gravity.position import START, Position
+from gravity.snapshot_request import table_of_chunk
 
 PENDING = -1
 """Offset of an owner record whose fence has not been written, or not been found, yet."""
@@ -58,6 +59,8 @@ class Checkpoint:
     snapshot_done: bool = False
     snapshot_round: int = 0
     """Which copy of the source `chunks_done` is part of; `gravity reset` asks for the next one."""
+    rereads: tuple[str, ...] = ()
+    """Tables (`database.table`) that are being read again; `chunks_done` says how much of them is."""
 
 
 @dataclass(slots=True)
@@ -72,6 +75,8 @@ class IngestScan:
     gtids: str = ""
     ets: int = 0
     chunks_done: set[str] = field(default_factory=set)
+    rereads: set[str] = field(default_factory=set)
+    """Tables that were to be read again, the finished ones included."""
     top_owner: int = 0
     open_span: IngestHeader | None = None
     """The last message of a span whose later parts are missing."""
@@ -87,6 +92,7 @@ class IngestScan:
             gtids=checkpoint.gtids,
             ets=checkpoint.ets,
             chunks_done=set(checkpoint.chunks_done),
+            rereads=set(checkpoint.rereads),
         )
 
     def read(self, header: IngestHeader) -> bool:
@@ -104,6 +110,11 @@ class IngestScan:
             self.gtids = header.gtids
         if header.kind is IngestKind.CHUNK_DONE:
             self.chunks_done.add(header.chunk)
+        elif header.restarts_copy:
+            self.chunks_done = {
+                chunk for chunk in self.chunks_done if table_of_chunk(chunk) != header.table
+            }
+            self.rereads.add(header.table)
         return True
 
 

@@ -104,6 +104,12 @@ class Coverage:
         """The key behind which an incomplete table goes on."""
         return self._through.get(table)
 
+    def forget(self, table: TableName) -> None:
+        """Nothing of the table is done: it is read again."""
+        self._complete.discard(table)
+        self._through.pop(table, None)
+        self._islands.pop(table, None)
+
     def keep_only(self, tables: Iterable[TableName]) -> None:
         """Forgets all other tables: if they are read again one day, they will have missed changes."""
         kept = set(tables)
@@ -158,11 +164,21 @@ class GtidView:
 View = PositionView | GtidView
 
 
-def covers(view: View, *, file_index: int, offset: int, gtids: GtidSet) -> bool:
-    """Whether the view saw every transaction before the place where the stream began to be watched."""
+@dataclass(frozen=True, slots=True)
+class Since:
+    """The place in the binlog from where on changes of a table are remembered."""
+
+    file_index: int
+    offset: int
+    gtids: GtidSet
+    """What had been executed before it. Must not change afterwards."""
+
+
+def covers(view: View, since: Since) -> bool:
+    """Whether the view saw every transaction before that place."""
     if isinstance(view, GtidView):
-        return view.gtids.contains_all(gtids)
-    return (view.file_index, view.offset) >= (file_index, offset)
+        return view.gtids.contains_all(since.gtids)
+    return (view.file_index, view.offset) >= (since.file_index, since.offset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,19 +207,28 @@ class TouchLog:
     """
 
     _touches: dict[TableName, deque[Touch]] = field(default_factory=dict)
-    _floors: dict[str, View | None] = field(default_factory=dict)
-    """Chunk being read → a view that was complete before its own was opened; in order of announcement."""
+    _since: dict[TableName, Since] = field(default_factory=dict)
+    _floors: dict[int, View | None] = field(default_factory=dict)
+    """Ticket of a chunk being read → a view that was complete before its own was opened, oldest first."""
+    _tickets: int = 0
     _newest: View | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def watch(self, tables: Iterable[TableName]) -> None:
-        """Remembers changes of these tables from now on."""
+    def watch(self, tables: Iterable[TableName], since: Since) -> None:
+        """Remembers changes of these tables from `since` on, which is the present."""
         for table in tables:
-            self._touches.setdefault(table, deque())
+            self._touches[table] = deque()
+            self._since[table] = since
 
     def forget(self, table: TableName) -> None:
         """The table is done."""
         self._touches.pop(table, None)
+        self._since.pop(table, None)
+
+    def covers(self, table: TableName, view: View) -> bool:
+        """Whether the view saw all that came before the table was watched. Any thread may ask."""
+        since = self._since.get(table)
+        return since is None or covers(view, since)
 
     def tables(self) -> list[TableName]:
         """The tables that are watched."""
@@ -225,18 +250,25 @@ class TouchLog:
             if table in self._touches:
                 self._touches[table].append(Touch(gtid, file_index, offset, None))
 
-    def announce(self, chunk_id: str) -> None:
-        """A view for this chunk is about to be opened."""
+    def announce(self) -> int:
+        """A view for a chunk is about to be opened; gives the ticket by which the chunk is withdrawn."""
         with self._lock:
-            self._floors[chunk_id] = self._newest
+            self._tickets += 1
+            self._floors[self._tickets] = self._newest
+            return self._tickets
 
-    def withdraw(self, chunk_id: str) -> None:
+    def withdraw(self, ticket: int) -> None:
         """The chunk was given up or published; what only it needed is forgotten."""
         with self._lock:
-            self._floors.pop(chunk_id, None)
+            self._floors.pop(ticket, None)
 
     def touched(self, table: TableName, view: View) -> set[Key] | None:
-        """Keys that changed behind the view's back; None when the table's shape did: the chunk is void."""
+        """Keys that changed behind the view's back.
+
+        None when the chunk is void: the table's shape changed, or the view is older than the watch.
+        """
+        if not self.covers(table, view):
+            return None
         keys: set[Key] = set()
         for touch in self._touches.get(table, ()):
             if not view.sees(touch):

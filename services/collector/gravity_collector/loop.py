@@ -9,13 +9,11 @@ from typing import Final
 
 import structlog
 
-from gravity.batch import READ, ChangeBatch, Transaction
+from gravity.batch import READ, ChangeBatch, TableSchema, Transaction
 from gravity.clock import monotonic_s, now_us
-from gravity.position import Position
 from gravity_collector.binlog import BinlogStream
-from gravity_collector.chunk import TouchLog, covers, reconcile
+from gravity_collector.chunk import Key, TouchLog, reconcile
 from gravity_collector.flow import Flows
-from gravity_collector.gtid import GtidSet
 from gravity_collector.keeper import Keeper
 from gravity_collector.publisher import Publisher
 from gravity_collector.snapshot import ChunkRead, SnapshotReaders
@@ -56,23 +54,19 @@ class Loop:
     limits: Limits
     pace_s: float
     """Least time between spans under a steady trickle."""
-    watched_from: Position
-    """Where the stream began: what lies before it, every chunk's view must have seen."""
-    watched_from_gtids: GtidSet
     _due: _Due = field(default_factory=_Due)
     _waiting: ChunkRead | None = None
-    _snapshotting: bool = True
+    _snapshotting: bool = False
 
     def run(self, stop: threading.Event) -> None:
         """Goes on until `stop`; then everything read is in the log and the checkpoint says so."""
-        self._snapshotting = not self.readers.is_done
-        self.publisher.snapshot_done = not self._snapshotting
+        self.publisher.snapshot_done = not self._is_snapshotting()
         while not stop.is_set():
             self._read()
             self.publisher.serve()
             if self.keeper.failure is not None:
                 raise self.keeper.failure
-            if self._snapshotting and self.stream.is_between_transactions:
+            if self._is_snapshotting() and self.stream.is_between_transactions:
                 self._publish_chunks()
             self._serve_what_is_due()
         if self.stream.is_between_transactions:
@@ -80,6 +74,12 @@ class Loop:
         self.publisher.flush()
         self.keeper.end()
         self.keeper.keep()
+
+    def _is_snapshotting(self) -> bool:
+        """Whether existing rows are being read; looked at anew, since a table may be asked for again."""
+        if not self._snapshotting and not self.readers.is_done:
+            self._snapshotting, self.publisher.snapshot_done = True, False
+        return self._snapshotting
 
     def _read(self) -> None:
         """Reads what is there; with nothing more to read, what has been read is sent.
@@ -107,6 +107,10 @@ class Loop:
             chunk = self._waiting or self.readers.ready()
             if chunk is None:
                 break
+            self._waiting = None
+            if not self.readers.is_current(chunk):
+                self.readers.published(chunk)
+                continue
             self._waiting = chunk
             view, here = chunk.view, self.stream.position
             if (here.file_index, here.offset) < (view.file_index, view.offset):
@@ -122,26 +126,26 @@ class Loop:
             log.info("snapshot_finished", source=self.source, rows=self.publisher.rows)
 
     def _publish_chunk(self, read: ChunkRead) -> None:
-        covered = covers(
-            read.view,
-            file_index=self.watched_from.file_index,
-            offset=self.watched_from.offset,
-            gtids=self.watched_from_gtids,
-        )
-        touched = self.touches.touched(read.chunk.table, read.view) if covered else None
+        touched = self.touches.touched(read.chunk.table, read.view)
         if touched is None:
-            self.readers.give_back(read.chunk)
+            self.readers.give_back(read)
             return
-        kept = reconcile(read.rows, read.schema, touched)
-        rows = [read.rows[index] for index in kept]
-        cuts = self.limits.cut([read.sizes[index] for index in kept])
-        flow = self.flows.of_schema(read.schema)
-        batches = [self._batch(flow, rows[start:end], start) for start, end in cuts]
+        batches = self._batches(read.schema, read, touched) if read.schema is not None else []
         self.publisher.publish_chunk(read.chunk, batches, plan=self.stream.plan_version)
         self.touches.complete(read.view)
-        self.readers.published(read.chunk)
+        self.readers.published(read)
         if self.publisher.coverage.is_complete(read.chunk.table):
             self.touches.forget(read.chunk.table)
+
+    def _batches(
+        self, schema: TableSchema, read: ChunkRead, touched: set[Key]
+    ) -> list[ChangeBatch]:
+        """The rows of a chunk that are still the newest, in messages."""
+        kept = reconcile(read.rows, schema, touched)
+        rows = [read.rows[index] for index in kept]
+        cuts = self.limits.cut([read.sizes[index] for index in kept])
+        flow = self.flows.of_schema(schema)
+        return [self._batch(flow, rows[start:end], start) for start, end in cuts]
 
     def _batch(self, flow: Flow, rows: Sequence[Row], first: int) -> ChangeBatch:
         """Rows of a chunk, the first of which is its row `first`."""

@@ -59,6 +59,8 @@ class Ownership:
     """The last message of a span of rows whose later parts are missing."""
     snapshot_round: int = 0
     """Which copy of the source `chunks_done` is part of."""
+    rereads: frozenset[str] = frozenset()
+    """Tables (`database.table`) that were to be read again; `chunks_done` says how much of them is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,7 @@ def checkpoint_record(checkpoint: Checkpoint) -> dict[str, Any]:
         "chunks_done": list(checkpoint.chunks_done),
         "snapshot_done": checkpoint.snapshot_done,
         "snapshot_round": checkpoint.snapshot_round,
+        "rereads": list(checkpoint.rereads),
     }
 
 
@@ -127,6 +130,7 @@ def checkpoint_of(record: Mapping[str, Any]) -> Checkpoint:
         chunks_done=tuple(record["chunks_done"]),
         snapshot_done=record["snapshot_done"],
         snapshot_round=record.get("snapshot_round", 0),
+        rereads=tuple(record.get("rereads", ())),
     )
 
 
@@ -270,6 +274,7 @@ def _scan(
         frozenset(done),
         unfinished,
         max(snapshot_round, asked),
+        frozenset(scan.rereads),
     )
 
 

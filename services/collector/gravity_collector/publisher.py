@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gravity import fault
@@ -18,7 +18,8 @@ from gravity.kafka.client import MESSAGE_BYTES_MAX
 from gravity.kafka.producer import LogProducer
 from gravity.kafka.reader import LogReader
 from gravity.position import Position
-from gravity_collector.chunk import Chunk, Coverage
+from gravity.snapshot_request import REREAD, SnapshotRequest
+from gravity_collector.chunk import Chunk, Coverage, TableName
 
 if TYPE_CHECKING:
     from gravity.kafka.client import Cluster
@@ -73,6 +74,7 @@ class Publisher:
         ets: int,
         coverage: Coverage,
         snapshot_round: int = 0,
+        rereads: Iterable[TableName] = (),
     ) -> None:
         self._log = log
         self._progress_topic = progress_topic
@@ -93,16 +95,33 @@ class Publisher:
         self.coverage = coverage
         self._acknowledged_coverage = Coverage(coverage.chunk_ids())
         self._acknowledged_ids = coverage.chunk_ids()
+        self._rereads = set(rereads)
+        """As far as acknowledged: tables that are being read again."""
         self.snapshot_done = False
         self.acknowledged: Checkpoint | None = None
 
-    def _send(self, header: IngestHeader, value: bytes, *, done: Chunk | None = None) -> None:
+    def _send(
+        self,
+        header: IngestHeader,
+        value: bytes,
+        *,
+        done: Chunk | None = None,
+        reread: TableName | None = None,
+    ) -> None:
         last, ets = header.part + 1 == header.parts, self.ets
         snapshot_done = self.snapshot_done
+        if reread is not None:
+            self.coverage.forget(reread)
 
         def delivered(offset: int) -> None:
             if done is not None:
                 self._acknowledged_coverage.add(done)
+                if self._acknowledged_coverage.is_complete(done.table):
+                    self._rereads.discard(done.table)
+            if reread is not None:
+                self._acknowledged_coverage.forget(reread)
+                self._rereads.add(reread)
+            if done is not None or reread is not None:
                 self._acknowledged_ids = self._acknowledged_coverage.chunk_ids()
             # Inside a transaction rows are counted under the plan of the last message, which a
             # checkpoint does not name; the next boundary is never far.
@@ -117,6 +136,7 @@ class Publisher:
                     chunks_done=self._acknowledged_ids,
                     snapshot_done=snapshot_done,
                     snapshot_round=self._snapshot_round,
+                    rereads=tuple(sorted(map(".".join, self._rereads))),
                 )
 
         if len(value) >= MESSAGE_BYTES_MAX - 65536:
@@ -183,9 +203,12 @@ class Publisher:
 
     def publish_schema(
         self, *, table: str, database: str, statement: str, gtid: str, at: Position, to: Position, gtids: str, ets: int,
-        plan: int,
+        plan: int, reread: TableName | None = None,
     ) -> None:  # fmt: skip
-        """Publishes a schema change, a span of its own that ends at `to`."""
+        """Publishes a schema change, a span of its own that ends at `to`.
+
+        `reread`: the table, whose rows are all read again because of it.
+        """
         self.seq += 1
         value = encode_record(
             "schema_change",
@@ -199,8 +222,19 @@ class Publisher:
             },
         )
         self.gtids, self.ets = gtids, ets
-        self._send(self._single(IngestKind.SCHEMA, to, plan, table=table), value)
+        chunk = REREAD if reread is not None else ""
+        header = self._single(IngestKind.SCHEMA, to, plan, table=table, chunk=chunk)
+        self._send(header, value, reread=reread)
         self.next_position = self._published_to = to
+
+    def publish_request(self, table: TableName, request: SnapshotRequest, *, plan: int) -> None:
+        """Says that rows of a table are read again from here on."""
+        self.seq += 1
+        header = self._single(
+            IngestKind.SNAPSHOT, self.next_position, plan, table=".".join(table), chunk=request.text
+        )
+        self._send(header, b"", reread=table if header.restarts_copy else None)
+        self._published_to = self.next_position
 
     def publish_chunk(self, chunk: Chunk, batches: Sequence[ChangeBatch], *, plan: int) -> None:
         """Publishes the rows of a snapshot chunk at `next_position`, then says that it is done."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,6 +55,9 @@ _TABLE_CHANGED: Final = frozenset((1412, 1146, 1054, 1051))
 """The table's shape is not the one that we asked for, or it is gone: the chunk is void."""
 _READY_MAX: Final = 2
 """Chunks that wait to be published, beside one in each reader's hands."""
+_READERS_PER_TABLE: Final = 4
+_IDLE_S: Final = 0.05
+"""Between two looks for something to read, or for a view that saw enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +65,16 @@ class ChunkRead:
     """A chunk's rows as `view` saw them."""
 
     chunk: Chunk
-    schema: TableSchema
+    schema: TableSchema | None
+    """None: the table is gone, and there are no rows."""
     rows: Sequence[Row]
     sizes: Sequence[int]
     """Characters or bytes of each row."""
     view: View
+    ticket: int
+    """What the touch log knows it by."""
+    generation: int
+    """Which reading of its table it is part of."""
 
 
 class SourceConnection:
@@ -247,8 +256,8 @@ class TableReader:
 class SnapshotReaders:
     """Threads that read the missing chunks of a source side by side. They only read; one writer publishes.
 
-    Chunks come out in `ready`; whoever takes one must `give_back` it (void: it is read again) or
-    publish it.
+    Chunks come out in `ready`; whoever takes one must publish it and say so, or `give_back` it (void:
+    it is read again). A table may be asked for again at any time: `request`.
     """
 
     def __init__(
@@ -268,27 +277,55 @@ class SnapshotReaders:
         self._flavor: Flavor = flavor
         self._touches = touches
         self._chunk_rows = chunk_rows
+        self._workers = workers
         self._lock = threading.Lock()
-        self._schemas = dict(tables)
-        missing = [table for table in sorted(tables) if not coverage.is_complete(table)]
+        """Guards all that follows but the queue."""
+        self._schemas: dict[TableName, TableSchema] = dict(tables)
         self._cursors: dict[TableName, Key | None] = {
-            table: coverage.next_after(table) for table in missing
+            table: coverage.next_after(table)
+            for table in sorted(tables)
+            if not coverage.is_complete(table)
         }
-        self._again: list[Chunk] = []
+        self._generations: Counter[TableName] = Counter()
+        self._again: list[tuple[Chunk, int]] = []
+        self._in_hand = 0
+        """Chunks taken by a reader and neither published nor given back."""
+        self._running = 0
+        self._asked = set(self._cursors)
         self._stop = threading.Event()
         self._ready: queue.Queue[ChunkRead | GravityError] = queue.Queue(_READY_MAX)
-        self.total = len(missing)
-        """Tables that were not complete at the start."""
-        self._unpublished = 0
-        self._threads = [
-            threading.Thread(target=self._run, name=f"snapshot-{source}-{number}", daemon=True)
-            for number in range(min(workers, max(1, len(missing) * 4)))
-        ]
+
+    @property
+    def total(self) -> int:
+        """Tables that were not complete at the start or have been asked for since."""
+        return len(self._asked)
 
     def start(self) -> None:
         """Begins to read."""
-        for thread in self._threads:
-            thread.start()
+        with self._lock:
+            wanted = min(self._workers, len(self._cursors) * _READERS_PER_TABLE)
+            missing = 0 if self._stop.is_set() else max(0, wanted - self._running)
+            self._running += missing
+        for _ in range(missing):
+            name = f"snapshot-{self._source}"
+            threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def request(self, table: TableName, schema: TableSchema | None = None) -> None:
+        """Reads the whole table again; what was read of it before is void, chunks in hand included.
+
+        For the source's thread, which must have published why, and have the table watched since. Any
+        view opened from now on that covers the watch will do. Without `schema` it is looked up.
+        """
+        with self._lock:
+            self._generations[table] += 1
+            self._again = [(chunk, number) for chunk, number in self._again if chunk.table != table]
+            if schema is None:
+                self._schemas.pop(table, None)
+            else:
+                self._schemas[table] = schema
+            self._cursors[table] = None
+            self._asked.add(table)
+        self.start()
 
     def stop(self) -> None:
         """Ends the readers; what they hold is dropped."""
@@ -298,42 +335,52 @@ class SnapshotReaders:
     def is_done(self) -> bool:
         """Whether every chunk has been published."""
         with self._lock:
-            return not self._cursors and not self._again and not self._unpublished
+            return not self._cursors and not self._again and not self._in_hand
 
     def ready(self) -> ChunkRead | None:
         """A chunk that waits to be published; None when there is none now. Raises a reader's failure."""
-        try:
-            found = self._ready.get_nowait()
-        except queue.Empty:
-            return None
-        if isinstance(found, GravityError):
-            raise found
-        return found
+        while True:
+            try:
+                found = self._ready.get_nowait()
+            except queue.Empty:
+                return None
+            if isinstance(found, GravityError):
+                raise found
+            if self.is_current(found):
+                return found
+            self.published(found)
 
-    def give_back(self, chunk: Chunk) -> None:
-        """The chunk is void: it will be read again in a new view."""
-        self._touches.withdraw(chunk.chunk_id)
-        with self._lock:
-            self._again.append(chunk)
-            self._unpublished -= 1
+    def is_current(self, read: ChunkRead) -> bool:
+        """Whether the chunk's table has not been asked for again since."""
+        return self._generations[read.chunk.table] == read.generation
 
-    def published(self, chunk: Chunk) -> None:
-        """The chunk is in the log."""
-        self._touches.withdraw(chunk.chunk_id)
+    def give_back(self, read: ChunkRead) -> None:
+        """The chunk is void: it is read again in a new view, unless all of its table is."""
+        self._release(read.chunk, read.ticket, read.generation)
+
+    def published(self, read: ChunkRead) -> None:
+        """The chunk is in the log, or of no use any more."""
+        self._touches.withdraw(read.ticket)
         with self._lock:
-            self._unpublished -= 1
+            self._in_hand -= 1
+
+    def _release(self, chunk: Chunk, ticket: int, generation: int) -> None:
+        self._touches.withdraw(ticket)
+        with self._lock:
+            if self._generations[chunk.table] == generation:
+                self._again.append((chunk, generation))
+            self._in_hand -= 1
 
     def _run(self) -> None:
         try:
             connection = SourceConnection(self._arguments, self._source)
             try:
-                while not self._stop.is_set():
-                    chunk = self._next_chunk(connection)
-                    if chunk is None:
-                        if self.is_done or self._stop.wait(0.05):
-                            return
+                while not self._is_over():
+                    taken = self._next_chunk(connection)
+                    if taken is None:
+                        self._stop.wait(_IDLE_S)
                         continue
-                    self._put(self._read(connection, chunk))
+                    self._put(self._read(connection, *taken))
             finally:
                 connection.close()
         except GravityError as error:
@@ -345,6 +392,15 @@ class SnapshotReaders:
                 )
             )
 
+    def _is_over(self) -> bool:
+        """Whether this reader may end; nobody can ask for a table in between."""
+        with self._lock:
+            over = not self._cursors and not self._again and not self._in_hand
+            if over or self._stop.is_set():
+                self._running -= 1
+                return True
+            return False
+
     def _put(self, item: ChunkRead | GravityError | None) -> None:
         while item is not None and not self._stop.is_set():
             try:
@@ -353,30 +409,32 @@ class SnapshotReaders:
                 continue
             return
 
-    def _next_chunk(self, connection: SourceConnection) -> Chunk | None:
+    def _next_chunk(self, connection: SourceConnection) -> tuple[Chunk, int] | None:
         """The next chunk nobody has; its upper bound is found here, so that chunks follow one another."""
         with self._lock:
             if self._again:
-                self._unpublished += 1
+                self._in_hand += 1
                 return self._again.pop()
             if not self._cursors:
                 return None
             table, after = next(iter(self._cursors.items()))
-            reader = TableReader(self._schemas[table], connection.literal)
-            try:
-                found = connection.query(reader.bound(after, self._chunk_rows))
-            except TableChangedError:
-                if self._refresh(connection, table):
-                    return None
-                # Dropped: a last chunk without rows says that nothing is left to copy.
-                found = []
+            found: Sequence[tuple[Any, ...]] = ()
+            is_there = table in self._schemas or self._refresh(connection, table)
+            if is_there:
+                reader = TableReader(self._schemas[table], connection.literal)
+                try:
+                    found = connection.query(reader.bound(after, self._chunk_rows))
+                except TableChangedError:
+                    if self._refresh(connection, table):
+                        return None
+            # Dropped: a last chunk without rows says that nothing is left to copy.
             through = reader.key_of(found[0]) if found else None
             if through is None:
                 del self._cursors[table]
             else:
                 self._cursors[table] = through
-            self._unpublished += 1
-            return Chunk(table, after, through)
+            self._in_hand += 1
+            return Chunk(table, after, through), self._generations[table]
 
     def _refresh(self, connection: SourceConnection, table: TableName) -> bool:
         """Learns the table's present shape; False when it is gone."""
@@ -392,30 +450,44 @@ class SnapshotReaders:
             table
         )
 
-    def _read(self, connection: SourceConnection, chunk: Chunk) -> ChunkRead | None:
-        self._touches.announce(chunk.chunk_id)
-        view = open_view(connection, self._flavor)
+    def _open_view(self, connection: SourceConnection, table: TableName) -> View | None:
+        """A view that saw all that the stream had brought when the table's watch began; None at the end."""
+        while not self._stop.is_set():
+            view = open_view(connection, self._flavor)
+            if self._touches.covers(table, view):
+                return view
+            connection.query("COMMIT")
+            self._stop.wait(_IDLE_S)
+        return None
+
+    def _read(
+        self, connection: SourceConnection, chunk: Chunk, generation: int
+    ) -> ChunkRead | None:
+        ticket = self._touches.announce()
+        view = self._open_view(connection, chunk.table)
+        if view is None:
+            return None
+        schema = self._schemas.get(chunk.table)
         try:
-            schema = self._schemas[chunk.table]
-            reader = TableReader(schema, connection.literal)
-            found = connection.query(reader.rows(chunk))
+            reader: TableReader | None = None
+            found: Sequence[tuple[Any, ...]] = ()
+            if schema is not None:
+                reader = TableReader(schema, connection.literal)
+                found = connection.query(reader.rows(chunk))
             # From the SELECT on, this transaction's metadata lock keeps the shape as it is.
             now = self._catalog_of(connection, chunk.table)
-            is_same = now is not None and now.schema == schema
         except TableChangedError:
-            now, is_same, found = None, False, ()
+            now, reader = None, None
         finally:
             connection.query("COMMIT")
-        if is_same:
+        if reader is not None and now is not None and now.schema == schema:
             rows = reader.cells(found)
-            return ChunkRead(
-                chunk, schema, rows, [sum(map(len, filter(None, cells))) for cells in found], view
-            )
+            sizes = [sum(map(len, filter(None, cells))) for cells in found]
+            return ChunkRead(chunk, reader.schema, rows, sizes, view, ticket, generation)
         if now is None and self._catalog_of(connection, chunk.table) is None:
             # Dropped: nothing of it is left to copy.
-            return ChunkRead(
-                Chunk(chunk.table, chunk.after, None), self._schemas[chunk.table], (), (), view
-            )
+            rest = Chunk(chunk.table, chunk.after, None)
+            return ChunkRead(rest, None, (), (), view, ticket, generation)
         self._refresh(connection, chunk.table)
-        self.give_back(chunk)
+        self._release(chunk, ticket, generation)
         return None

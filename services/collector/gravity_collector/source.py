@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import structlog
 import tenacity
 
+from gravity.batch import TableSchema
 from gravity.catalog import CatalogTable, read_catalog
 from gravity.errors import FatalError, GravityError, TransientError
 from gravity.kafka.control import ControlTopic
@@ -18,7 +19,7 @@ from gravity.kafka.plan_store import PlanStore
 from gravity.mysql import connection_arguments
 from gravity.topic import Topics
 from gravity_collector.binlog import BinlogStream, Start, open_stream, read_server_facts
-from gravity_collector.chunk import Coverage, TableName, TouchLog
+from gravity_collector.chunk import Coverage, Since, TableName, TouchLog
 from gravity_collector.event import Event
 from gravity_collector.flow import Flows, keyless
 from gravity_collector.gtid import parse_gtids
@@ -153,7 +154,7 @@ class _Session:
         if owned.resume is None:
             # From now on the log says where the source was begun.
             loop.publisher.publish_marker(plan=plan)
-        position = str(loop.watched_from)
+        position = str(loop.stream.position)
         log.info(
             "source_taken_over",
             source=name,
@@ -206,8 +207,14 @@ class _Session:
     def _assemble(self, sides: _Sides, owned: Ownership) -> tuple[Loop, Sequence[Event]]:
         """The loop that goes on where the log ends, and events that were read to learn where."""
         name, facts, flows = self._source.name, sides.facts, sides.flows
-        coverage = Coverage(owned.chunks_done)
+        # Islands are read again: bounds that are found anew need not meet theirs.
+        coverage = Coverage(Coverage(owned.chunks_done).chunk_ids())
         coverage.keep_only(sides.catalog)
+        rereads = {
+            table
+            for table in sides.catalog
+            if ".".join(table) in owned.rereads and not coverage.is_complete(table)
+        }
         open_at = self._open_at(facts)
         binlog, start, events = open_binlog(sides.connection, facts, owned, open_at)
         self._closing.append(binlog.close)
@@ -223,9 +230,14 @@ class _Session:
             ets=start.ets,
             coverage=coverage,
             snapshot_round=owned.snapshot_round,
+            rereads=rereads,
         )
         touches = TouchLog()
-        readers = self._readers(facts, sides.catalog, coverage, touches)
+        place = start.next_position
+        since = Since(place.file_index, place.offset, parse_gtids(facts.flavor, start.gtids))
+        wanted = self._wanted(sides.catalog, coverage, rereads)
+        touches.watch(wanted, since)
+        readers = self._readers(facts, wanted, coverage, touches)
         keeper = Keeper(sides.control, publisher, name, owned.owner)
         begun_under = _plan_begun_under(owned) or flows.version
         first = flows
@@ -240,6 +252,7 @@ class _Session:
             touches=touches,
             unfinished=owned.unfinished,
             flows_after=flows if first is not flows else None,
+            request=readers.request,
         )
         self._closing += [keeper.end, readers.stop]
         loop = Loop(
@@ -253,8 +266,6 @@ class _Session:
             flows=flows,
             limits=self._limits,
             pace_s=self._config.batch.wait_ms_max / 1000,
-            watched_from=start.next_position,
-            watched_from_gtids=parse_gtids(facts.flavor, start.gtids),
         )
         return loop, events
 
@@ -271,23 +282,31 @@ class _Session:
 
         return open_at
 
+    def _wanted(
+        self,
+        catalog: Mapping[TableName, CatalogTable],
+        coverage: Coverage,
+        rereads: Collection[TableName],
+    ) -> Mapping[TableName, TableSchema]:
+        """The tables of which the log does not have all existing rows that it should have."""
+        return {
+            name: table.schema
+            for name, table in catalog.items()
+            if not coverage.is_complete(name)
+            and (self._source.snapshot == "initial" or name in rereads)
+        }
+
     def _readers(
         self,
         facts: ServerFacts,
-        catalog: Mapping[TableName, CatalogTable],
+        wanted: Mapping[TableName, TableSchema],
         coverage: Coverage,
         touches: TouchLog,
     ) -> SnapshotReaders:
-        """Readers of the existing rows that the log does not have yet."""
-        wanted = catalog if self._source.snapshot == "initial" else {}
-        tables = {
-            name: table.schema for name, table in wanted.items() if not coverage.is_complete(name)
-        }
-        touches.watch(tables)
         return SnapshotReaders(
             self._arguments,
             self._source.name,
-            tables,
+            wanted,
             coverage,
             touches,
             flavor=facts.flavor,

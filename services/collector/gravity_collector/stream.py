@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from gravity.batch import UPDATE
+from gravity.batch import UPDATE, TableSchema
 from gravity.errors import FatalError, PositionLostError
 from gravity.header import IngestHeader
 from gravity.position import Position
-from gravity_collector.chunk import Touch, TouchLog, keys_of
+from gravity_collector.chunk import Since, TableName, Touch, TouchLog, keys_of
 from gravity_collector.ddl import Ddl, parse_ddl
 from gravity_collector.decoder import Row
 from gravity_collector.event import Begin, Commit, Event, Heartbeat, Query, Rollback, Rotate, Rows
@@ -20,6 +20,14 @@ from gravity_collector.span import Flow, Limits, SpanBuilder
 
 _ANSI_QUOTES: Final = 4
 _NO_ROWS: Final[tuple[Row, ...]] = ()
+
+Request = Callable[[TableName, TableSchema | None], None]
+"""Begins to read all rows of a table again, in its present shape where that is known."""
+
+
+def _nobody(table: TableName, schema: TableSchema | None) -> None:
+    """Where there are no readers of existing rows."""
+    del table, schema
 
 
 class Stream:
@@ -40,8 +48,10 @@ class Stream:
         touches: TouchLog,
         unfinished: IngestHeader | None = None,
         flows_after: Flows | None = None,
+        request: Request = _nobody,
     ) -> None:
         self._source = source
+        self._request = request
         self._publisher = publisher
         self._flows = flows
         self._flows_after = flows_after
@@ -54,6 +64,8 @@ class Stream:
         self.position = start
         """The first row not yet read."""
         self._begin: Begin | None = None
+        self._left = start.file_index, start.offset
+        """Where the last transaction ended. A server's own position may lag behind a later heartbeat's."""
         self._ordinal = 0
         self._skip = start.ordinal
         """Rows of the first transaction that are in the log already."""
@@ -105,6 +117,18 @@ class Stream:
     def end_span(self) -> None:
         """Publishes what has been read up to `position`."""
         self._publish(self.position)
+
+    def read_again(self, table: TableName, schema: TableSchema | None = None) -> None:
+        """Has all rows of a table read again. The message that says so must have just been published."""
+        begin = self._begin
+        place = self._left if begin is None else (begin.file_index, begin.offset)
+        self._touches.watch([table], Since(*place, self._gtids.copy()))
+        if begin is not None:
+            # The statement's own transaction is still open: who does not see it, does not see its effect.
+            self._touches.record_shape(
+                [table], gtid=begin.gtid, file_index=begin.file_index, offset=begin.offset
+            )
+        self._request(table, schema)
 
     def _publish(self, to: Position, *, skip_parts: int = 0) -> None:
         batches = self._builder.take()
@@ -276,6 +300,7 @@ class Stream:
         self._begin = None
         self._skip = 0
         self.position = Position(self._epoch, file_index, offset)
+        self._left = file_index, offset
         if self._ddl is not None:
             self._publish_ddl(self.position)
         if self._until is not None:

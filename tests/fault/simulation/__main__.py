@@ -27,6 +27,7 @@ BREAKS = {
     "finish-chunk": "an incomplete snapshot chunk is finished by reading the rest again",
     "count-in-router": "filtered rows are counted by the stateless router",
     "no-term": "a new version of the resolver's function starts without a fence",
+    "request-forgotten": "chunks done before a table is asked for again are believed",
     "read-at-next": "a snapshot's row stands at the place of the next transaction",
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -18,6 +20,7 @@ from gravity.ingest_log import (
     newest_checkpoint,
 )
 from gravity.position import Position
+from gravity.snapshot_request import SnapshotRequest, table_of_chunk
 
 from .world import Row, World, done_before, encode_rows, next_position
 
@@ -70,6 +73,10 @@ def known_fences(world: World, number: int) -> Fences:
     return fences
 
 
+def name_of(chunk: tuple[str, int]) -> str:
+    return json.dumps(["app", *chunk])
+
+
 class Writer:
     """What a collector that owns a log appends to it."""
 
@@ -79,6 +86,7 @@ class Writer:
         self.done = done_before(scan.next_position) if scan.next_position.offset else 0
         self.chunks: set[str] = set(scan.chunks_done)
         self.plan = world.newest_plan
+        self.reread: collections.Counter[str] = collections.Counter()
 
     def publish(
         self,
@@ -87,6 +95,7 @@ class Writer:
         groups: list[tuple[Row, ...]],
         *,
         first: int = 0,
+        table: str = "",
         chunk: str = "",
         plan: int = 0,
     ) -> Steps:
@@ -99,7 +108,7 @@ class Writer:
             header = IngestHeader(
                 kind, f"s{self.number}", self.owner, self.seq, part, len(groups),
                 next_position(self.done), next_position(upto), plan=plan or self.plan,
-                table=f"app.{rows[0].table}" if rows else "", rows=len(rows), chunk=chunk,
+                table=f"app.{rows[0].table}" if rows else table, rows=len(rows), chunk=chunk,
             )  # fmt: skip
             value = encode_rows(rows) if rows else b""
             self.world.append(self.world.ingest[self.number], header, value)
@@ -108,13 +117,29 @@ class Writer:
 
     def stream(self, limit: int) -> Steps:
         """The next span of the binlog."""
+        source = self.world.source[self.number]
+        rewritten = source.rewrites.get(self.done)
+        if rewritten is not None:
+            yield from self.read_again(rewritten)
+            return
         upto = min(limit, self.done + self.world.rng.randint(1, 3))
-        binlog = self.world.source[self.number].binlog
+        upto = min([upto, *(number for number in source.rewrites if number > self.done)])
+        binlog = source.binlog
         rows = [row for transaction in binlog[self.done : upto] for row in transaction]
         yield from self.publish(IngestKind.ROWS, upto, grouping(rows))
 
+    def read_again(self, table: str) -> Steps:
+        """Says that the table is read again, and forgets what was done of it."""
+        request = SnapshotRequest(0).text
+        yield from self.publish(
+            IngestKind.SNAPSHOT, self.done + 1, [()], table=f"app.{table}", chunk=request
+        )
+        self.chunks = {name for name in self.chunks if table_of_chunk(name) != f"app.{table}"}
+        self.reread[table] += 1
+
     def copy(self, chunk: tuple[str, int]) -> Steps:
         """A chunk of the snapshot between two watermarks."""
+        generation = self.reread[chunk[0]]
         source = self.world.source[self.number]
         low = len(source.binlog)
         yield None
@@ -123,6 +148,8 @@ class Writer:
         high = len(source.binlog)
         while self.done < high:
             yield from self.stream(high)
+        if self.reread[chunk[0]] != generation:
+            return
         window = [r for t in source.binlog[low:high] for r in t if r.table == chunk[0]]
         touched = {row.key for row in window} | {row.old for row in window}
         yield from self.publish_chunk(image, chunk, touched)
@@ -148,7 +175,7 @@ class Writer:
             for number, row in enumerate(source.read_rows(image, chunk))
             if row.key not in touched
         ]
-        name = f"{chunk[0]}/{chunk[1]}"
+        name = name_of(chunk)
         groups = [(row,) for row in rows]
         yield from self.publish(IngestKind.CHUNK, self.done, groups, first=first, chunk=name)
         yield from self.publish(IngestKind.CHUNK_DONE, self.done, [()], chunk=name)
@@ -183,7 +210,10 @@ def collector(world: World, number: int, role: Any, generation: int) -> Steps:
             elif header.owner == owner:
                 set_owner(world, number, owner, offset)  # The loser completes the winner's record.
             return
+        done = set(scan.chunks_done)
         scan.read(header)
+        if world.broken == "request-forgotten":
+            scan.chunks_done |= done
     if any(
         o > owner or (o == owner and at < mine)
         for at, o in zip(fences.offsets, fences.owners, strict=True)
@@ -202,7 +232,7 @@ def collector(world: World, number: int, role: Any, generation: int) -> Steps:
             IngestKind.ROWS, upto, grouping(rows), first=span.part + 1, plan=span.plan
         )
     elif span is not None and world.broken == "finish-chunk":
-        table, _, half = span.chunk.partition("/")
+        _, table, half = json.loads(span.chunk)
         image = dict(world.source[number].tables[table])
         yield from writer.publish_chunk(image, (table, int(half)), set(), first=span.part + 1)
     yield from collect(world, writer, log)
@@ -214,7 +244,7 @@ def collect(world: World, writer: Writer, log: list[Any]) -> Steps:
     source = world.source[number]
     while True:
         act = world.rng.random()
-        missing = [c for c in source.chunks if f"{c[0]}/{c[1]}" not in writer.chunks]
+        missing = [c for c in source.chunks if name_of(c) not in writer.chunks]
         overtaken = known_fences(world, number).top_owner() > owner
         if act < 0.1 and world.faults:
             yield from writer.publish(IngestKind.MARKER, writer.done, [()])

@@ -26,6 +26,8 @@ KEYS = 4
 """Few keys, so that everything contends."""
 BAR_BY_PLAN = {1: 60, 2: 20}
 """From which amount on a row of a growing table goes to the first target, by the plan's number."""
+REWRITES = 0.1
+"""Share of rewritten tables among what a source commits."""
 STEP = 100
 """Bytes between the starts of two transactions."""
 
@@ -111,6 +113,8 @@ class Source:
     def __init__(self, world: World, number: int) -> None:
         self.world, self.number = world, number
         self.binlog: list[tuple[Row, ...]] = []
+        self.rewrites: dict[int, str] = {}
+        """Numbers of binlog entries without rows at which a table's values changed: only reading it again tells."""
         self.ets = self.stamp = 0
         names = ("latest", "priority", f"cond{number}", f"group{number}a", f"group{number}b")
         self.tables: dict[str, dict[int, tuple[int, str]]] = {name: {} for name in names}
@@ -129,8 +133,16 @@ class Source:
         return (self.world.rng.randrange(100), f"s{self.number}v{self.stamp}")
 
     def commit_something(self) -> None:
-        """One transaction of one to five row changes."""
+        """One transaction of one to five row changes, or a change of values that the binlog does not show."""
         rng, number = self.world.rng, len(self.binlog) + 1
+        # Elsewhere what is broken shows by itself; its first seeds are known without rewrites.
+        rewrites = self.world.broken in (None, "request-forgotten")
+        if rewrites and rng.random() < REWRITES:
+            table = f"group{self.number}{rng.choice('ab')}"
+            self.rewrites[len(self.binlog)] = table
+            self.binlog.append(())
+            self.tables[table] = {key: self.new_value() for key in self.tables[table]}
+            return
         self.world.clock += rng.randrange(2)
         self.ets = max(self.ets, self.world.clock - rng.randrange(3))
         rows = []

@@ -4,6 +4,7 @@ from gravity_collector.chunk import (
     GtidView,
     Key,
     PositionView,
+    Since,
     Touch,
     TouchLog,
     covers,
@@ -18,6 +19,7 @@ from gravity.batch import Column, TableSchema
 
 T = ("shop", "users")
 SCHEMA = TableSchema("shop", "users", (Column("id", "int"), Column("name", "varchar(9)")), (0,))
+FROM_THE_FIRST = Since(0, 0, MysqlGtids({}))
 UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
 
 cells = st.one_of(
@@ -73,7 +75,7 @@ def _touch(offset: int, *ids: int, number: int = 0) -> Touch:
 
 def test_rows_changed_behind_the_view_are_left_out_and_others_kept() -> None:
     touches = TouchLog()
-    touches.watch([T])
+    touches.watch([T], FROM_THE_FIRST)
     touches.record(T, _touch(100, 1))
     touches.record(T, _touch(200, 2))
     touched = touches.touched(T, PositionView(1, 200))
@@ -86,7 +88,7 @@ def test_a_transaction_in_the_binlog_but_not_yet_visible_counts_as_changed_behin
 ):
     """The gap between writing the binlog and committing, which a server's position alone can't show."""
     touches = TouchLog()
-    touches.watch([T])
+    touches.watch([T], FROM_THE_FIRST)
     touches.record(T, _touch(100, 1, number=7))
     view = GtidView(MysqlGtids.parse(f"{UUID}:1-6"), 1, 500)
     assert touches.touched(T, view) == {(1,)}
@@ -94,7 +96,7 @@ def test_a_transaction_in_the_binlog_but_not_yet_visible_counts_as_changed_behin
 
 def test_a_change_of_shape_behind_the_view_voids_the_chunk() -> None:
     touches = TouchLog()
-    touches.watch([T])
+    touches.watch([T], FROM_THE_FIRST)
     touches.record_shape([T], gtid=f"{UUID}:9", file_index=1, offset=300)
     assert touches.touched(T, PositionView(1, 200)) is None
     assert touches.touched(T, PositionView(1, 301)) == set()
@@ -102,30 +104,44 @@ def test_a_change_of_shape_behind_the_view_voids_the_chunk() -> None:
 
 def test_nothing_is_forgotten_that_a_chunk_still_being_read_may_need() -> None:
     touches = TouchLog()
-    touches.watch([T])
-    touches.announce("slow")
+    touches.watch([T], FROM_THE_FIRST)
+    slow = touches.announce()
     touches.record(T, _touch(100, 1))
-    touches.announce("quick")
-    touches.withdraw("quick")
+    touches.withdraw(touches.announce())
     touches.complete(PositionView(1, 500))
     assert touches.touched(T, PositionView(1, 50)) == {(1,)}, (
         "the slow chunk's view was opened before the quick one's"
     )
-    touches.withdraw("slow")
+    touches.withdraw(slow)
     touches.complete(PositionView(1, 500))
     assert touches.touched(T, PositionView(1, 50)) == set()
 
 
 def test_a_view_must_have_seen_all_that_the_stream_did_not_watch() -> None:
-    start = MysqlGtids.parse(f"{UUID}:1-5")
-    assert covers(PositionView(1, 100), file_index=1, offset=100, gtids=start)
-    assert not covers(PositionView(1, 99), file_index=1, offset=100, gtids=start)
-    assert covers(
-        GtidView(MysqlGtids.parse(f"{UUID}:1-5"), 1, 1), file_index=1, offset=100, gtids=start
-    )
-    assert not covers(
-        GtidView(MysqlGtids.parse(f"{UUID}:1-4"), 1, 999), file_index=1, offset=100, gtids=start
-    )
+    since = Since(1, 100, MysqlGtids.parse(f"{UUID}:1-5"))
+    assert covers(PositionView(1, 100), since)
+    assert not covers(PositionView(1, 99), since)
+    assert covers(GtidView(MysqlGtids.parse(f"{UUID}:1-5"), 1, 1), since)
+    assert not covers(GtidView(MysqlGtids.parse(f"{UUID}:1-4"), 1, 999), since)
+
+
+def test_a_chunk_whose_view_is_older_than_the_watch_is_void() -> None:
+    """What changed before was not remembered; a table read again is watched anew."""
+    touches = TouchLog()
+    touches.watch([T], FROM_THE_FIRST)
+    touches.record(T, _touch(100, 1))
+    touches.watch([T], Since(1, 300, MysqlGtids({})))
+    assert touches.touched(T, PositionView(1, 299)) is None
+    assert touches.touched(T, PositionView(1, 300)) == set()
+
+
+def test_a_table_that_is_read_again_has_nothing_done() -> None:
+    coverage = Coverage([Chunk(T, None, None).chunk_id])
+    coverage.add(Chunk(("shop", "orders"), None, (7,)))
+    coverage.forget(T)
+    assert not coverage.is_complete(T)
+    assert coverage.next_after(T) is None
+    assert coverage.next_after(("shop", "orders")) == (7,)
 
 
 changes = st.lists(st.tuples(st.integers(0, 5), st.none() | st.integers(0, 99)), max_size=30)
@@ -140,7 +156,7 @@ def test_a_chunk_published_behind_the_stream_gives_the_sources_rows(
     seen = min(max(seen, started), len(history))
     published = min(max(published, seen), len(history))
     touches = TouchLog()
-    touches.watch([T])
+    touches.watch([T], FROM_THE_FIRST)
     target: dict[int, int] = {}
 
     def apply(table: dict[int, int], change: tuple[int, int | None]) -> None:

@@ -1,0 +1,201 @@
+"""A table that is read again: the log alone says so, and says how much of it is done, whoever dies when."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import pytest
+from gravity_collector.chunk import Chunk, Coverage, PositionView, TableName, TouchLog
+from gravity_collector.event import Begin, Commit, Query
+from gravity_collector.flow import Flows
+from gravity_collector.gtid import MariadbGtids
+from gravity_collector.owner import Ownership, checkpoint_record, take_over
+from gravity_collector.publisher import Publisher
+from gravity_collector.span import Limits
+from gravity_collector.stream import Stream
+
+from gravity.batch import INSERT, TableSchema
+from gravity.errors import FormatError
+from gravity.header import IngestHeader, IngestKind
+from gravity.position import Position
+from gravity.snapshot_request import REREAD, SnapshotRequest, table_of_chunk
+from gravity.topic import checkpoint_key
+from tests.unit.collector.world import SERVER, Control, Died, Log, Table, plan
+
+TABLES: tuple[TableName, ...] = (("shop", "a"), ("shop", "b"))
+
+
+def _own(control: Control, log: Log, name: str) -> tuple[Ownership, Publisher]:
+    owned = take_over(control, log, source="s", process=name, server=SERVER, plan=1)
+    coverage = Coverage(owned.chunks_done)
+    publisher = Publisher(
+        log,  # type: ignore[arg-type]
+        "progress",
+        source="s",
+        owner=owned.owner,
+        seq=owned.seq,
+        server=SERVER,
+        next_position=owned.resume.next_position if owned.resume else Position(1, 1, 100),
+        gtids="",
+        ets=0,
+        coverage=coverage,
+        rereads=[t for t in TABLES if ".".join(t) in owned.rereads and not coverage.is_complete(t)],
+    )
+    return owned, publisher
+
+
+def _said_by_the_log(log: Log) -> tuple[set[str], set[str]]:
+    """(tables asked for again, ids of chunks done since), by a reading of its own."""
+    asked, done = set(), set()
+    for header, _ in log.valid():
+        chunk = header.chunk
+        if (header.kind is IngestKind.SCHEMA and chunk == "reread") or (
+            header.kind is IngestKind.SNAPSHOT and not json.loads(chunk)["where"]
+        ):
+            asked.add(header.table)
+            done = {d for d in done if ".".join(json.loads(d)[:2]) != header.table}
+        elif header.kind is IngestKind.CHUNK_DONE:
+            done.add(chunk)
+    return asked, done
+
+
+def _act(rng: random.Random, publisher: Publisher, number: int) -> None:
+    table, kind = rng.choice(TABLES), rng.random()
+    if kind < 0.6 and not publisher.coverage.is_complete(table):
+        after = publisher.coverage.next_after(table)
+        upto = (0 if after is None else int(str(after[0]))) + 1
+        publisher.publish_chunk(Chunk(table, after, (upto,) if upto < 4 else None), [], plan=1)
+    elif kind < 0.7:
+        publisher.publish_request(table, SnapshotRequest(number), plan=1)
+    elif kind < 0.75:
+        publisher.publish_request(table, SnapshotRequest(number, "id = 1"), plan=1)
+    elif kind < 0.9:
+        publisher.publish_schema(
+            table=".".join(table),
+            database="shop",
+            statement="ALTER",
+            gtid="0-1-1",
+            at=publisher.next_position,
+            to=publisher.next_position,
+            gtids="",
+            ets=0,
+            plan=1,
+            reread=table if rng.random() < 0.7 else None,
+        )
+    else:
+        publisher.publish_marker(plan=1)
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_every_owner_knows_what_is_asked_for_again_and_how_much_of_it_is_done(seed: int) -> None:
+    rng, control, log = random.Random(seed), Control(), Log()
+    for life in range(6):
+        log.dies_at = None
+        owned, publisher = _own(control, log, f"p{life}")
+        asked, done = _said_by_the_log(log)
+        truth = Coverage(sorted(done))
+        mine = Coverage(sorted(owned.chunks_done))
+        for table in TABLES:
+            assert mine.is_complete(table) == truth.is_complete(table)
+            assert mine.next_after(table) == truth.next_after(table)
+            if ".".join(table) in asked and not truth.is_complete(table):
+                assert ".".join(table) in owned.rereads, "the request is lost"
+        log.dies_at = len(log.messages) + rng.randint(1, 12)
+        try:
+            for number in range(20):
+                _act(rng, publisher, number)
+                point = publisher.acknowledged
+                if point is not None and rng.random() < 0.3:
+                    control.write(checkpoint_key("s", owned.owner), checkpoint_record(point))
+                    if rng.random() < 0.5:
+                        # Retention takes what the checkpoint stands for.
+                        log.low = point.offset
+        except Died:
+            pass
+
+
+def test_a_checkpoint_remembers_a_request_until_its_table_is_complete() -> None:
+    control, log = Control(), Log()
+    _, publisher = _own(control, log, "p")
+    publisher.publish_request(TABLES[0], SnapshotRequest(1), plan=1)
+    publisher.publish_chunk(Chunk(TABLES[0], None, (5,)), [], plan=1)
+    assert publisher.acknowledged is not None
+    assert publisher.acknowledged.rereads == ("shop.a",)
+    publisher.publish_chunk(Chunk(TABLES[0], (5,), None), [], plan=1)
+    assert publisher.acknowledged.rereads == ()
+
+
+def test_a_request_for_some_rows_leaves_what_is_done_of_the_table() -> None:
+    control, log = Control(), Log()
+    _, publisher = _own(control, log, "p")
+    publisher.publish_chunk(Chunk(TABLES[0], None, None), [], plan=1)
+    publisher.publish_request(TABLES[0], SnapshotRequest(1, "id < 5"), plan=1)
+    owned, _ = _own(control, log, "q")
+    assert Coverage(owned.chunks_done).is_complete(TABLES[0])
+    assert not owned.rereads
+
+
+def _stream(log: Log, touches: TouchLog, asked: list[Any]) -> tuple[Stream, Publisher]:
+    _, publisher = _own(Control(), log, "p")
+
+    def request(table: TableName, schema: TableSchema | None) -> None:
+        asked.append((table, schema, touches.watches(table)))
+
+    stream = Stream(
+        "s",
+        publisher,
+        Flows(plan(), "s", lambda *_: ()),
+        Limits(10, 1000),
+        gtids=MariadbGtids.parse(""),
+        touches=touches,
+        request=request,
+    )
+    return stream, publisher
+
+
+def test_a_view_must_have_seen_all_that_the_stream_had_brought_when_a_table_was_asked_for() -> None:
+    touches, asked = TouchLog(), list[Any]()
+    table = Table("a")
+    stream, _ = _stream(Log(), touches, asked)
+    stream.take([Begin("0-1-1", 1, 100), table.event(INSERT, [(1, "x")]), Commit(1, 200, 5)])
+    stream.read_again(TABLES[0])
+    assert asked == [(TABLES[0], None, True)]
+    assert touches.touched(TABLES[0], PositionView(1, 199)) is None
+    assert touches.touched(TABLES[0], PositionView(1, 200)) == set()
+    stream.take([Begin("0-1-2", 1, 200), table.event(INSERT, [(2, "x")]), Commit(1, 300, 6)])
+    assert touches.touched(TABLES[0], PositionView(1, 200)) == {(2,)}
+
+
+def test_a_table_asked_for_inside_a_transaction_is_read_by_views_that_saw_that_transaction() -> (
+    None
+):
+    touches, asked = TouchLog(), list[Any]()
+    stream, _ = _stream(Log(), touches, asked)
+    stream.take([Begin("0-1-1", 1, 100), Query("shop", "CREATE TABLE a (id INT)", 0)])
+    stream.read_again(TABLES[0])
+    stream.take([Commit(1, 200, 5)])
+    assert touches.touched(TABLES[0], PositionView(1, 100)) is None
+    assert touches.touched(TABLES[0], PositionView(1, 200)) == set()
+
+
+def test_what_a_header_says_of_the_copy() -> None:
+    def header(kind: IngestKind, chunk: str) -> IngestHeader:
+        return IngestHeader(kind, "s", 1, 1, table="d.t", chunk=chunk)
+
+    assert header(IngestKind.SCHEMA, REREAD).restarts_copy
+    assert not header(IngestKind.SCHEMA, "").restarts_copy
+    assert header(IngestKind.SNAPSHOT, SnapshotRequest(3).text).restarts_copy
+    assert not header(IngestKind.SNAPSHOT, SnapshotRequest(3, "a = 1").text).restarts_copy
+    assert not header(IngestKind.MARKER, "").restarts_copy
+
+
+def test_a_request_survives_its_text_and_damage_is_named() -> None:
+    request = SnapshotRequest(7, "name = 'é\"x'")
+    assert SnapshotRequest.parse(request.text) == request
+    with pytest.raises(FormatError, match="not a snapshot request"):
+        SnapshotRequest.parse("[]")
+    with pytest.raises(FormatError, match="not the id of a snapshot chunk"):
+        table_of_chunk("[1")
+    assert table_of_chunk(Chunk(("d", "t"), None, None).chunk_id) == "d.t"
