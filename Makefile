@@ -7,6 +7,8 @@ MEMBERS := . deploy/devstack $(wildcard services/*)
 ROWS ?= 3000
 SEEDS ?= 1000
 T ?=
+# Most tests wait for servers: two files at a time, each worker with servers of its own.
+SIDE_BY_SIDE ?= -n 2 --dist loadfile
 ONLY ?=
 WHAT ?= routing
 SCALE ?= 1
@@ -29,7 +31,7 @@ demo: $(READY) ## The main job on real servers: three sources into MySQL, ClickH
 	$(BIN)/python -m deploy.demo --rows $(ROWS)
 
 test: $(READY) check ## Everything that must pass: checks, then tests on real servers
-	$(BIN)/pytest tests/contract tests/integration tests/end_to_end tests/fault $(T)
+	$(BIN)/pytest $(SIDE_BY_SIDE) tests/contract tests/integration tests/end_to_end tests/fault $(T)
 
 check: $(READY) fmt-check lint types imports unit ## Format, lint, types, import contracts, tidy, unit tests
 
@@ -50,13 +52,13 @@ imports: $(READY) ## Import contracts
 	$(BIN)/lint-imports
 
 unit: $(READY) ## Unit tests and the tree's own tidiness; no servers
-	$(BIN)/pytest tests/unit tests/tidy $(T)
+	$(BIN)/pytest $(SIDE_BY_SIDE) tests/unit tests/tidy $(T)
 
 contract: $(READY) ## Contracts: schemas, examples, every sink
 	$(BIN)/pytest tests/contract $(T)
 
 integration: $(READY) ## One real neighbour at a time
-	$(BIN)/pytest tests/integration $(T)
+	$(BIN)/pytest $(SIDE_BY_SIDE) tests/integration $(T)
 
 simulation: $(READY) ## The seeded simulation on the product's own cores, then each law broken on purpose (SEEDS=…)
 	$(BIN)/python -m tests.fault.simulation --seeds $(SEEDS)
