@@ -20,11 +20,15 @@ from gravity.pattern import TableSelection, parse_glob, parse_table_pattern, sel
 
 if TYPE_CHECKING:
     from gravity.config import Config
+    from gravity.config.conflict import ConflictRule
 
-Strategy = Literal["source-priority", "timestamp-latest"]
+Strategy = Literal["source-priority", "timestamp-latest", "merge", "error-stop"]
 OnDelete = Literal["incarnation", "absolute", "fallthrough"]
+Scope = Literal["key", "table", "job"]
 
-PLAN_FORMAT = 1
+PLAN_FORMAT = 2
+_READABLE_FORMATS = (1, 2)
+"""Format 1 knew fewer strategies; what it lacks has a default."""
 
 _FLOWING = ("broadcast", "single", "conditional")
 """Routing strategies that rows flow by; the others are named in a notice when the file is loaded."""
@@ -91,6 +95,25 @@ class Resolution:
     on_delete: OnDelete = "incarnation"
     timestamp_column: str | None = None
     """For timestamp-latest: the column that is compared; None = commit time."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """For merge: column to `latest` (as those not named), `priority`, `owner:<source>`, `max`, `min`,
+    `sum`, `union` or `coalesce`."""
+    groups: tuple[tuple[str, ...], ...] = ()
+    """For merge: columns that are only taken together from one source, by the rule of any of them."""
+    null_is_unset: bool = True
+    """For merge: whether NULL in a new row gives way to another source's value."""
+    scope: Scope = "key"
+    """For error-stop: what stands still while sources disagree."""
+    auto_clear: bool = True
+    """For error-stop: whether a hold ends when the sources agree again."""
+    conflict_window_us: int | None = None
+    """For error-stop: opinions further apart in commit time don't disagree, the later one stands."""
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """The rule in a plan's JSON, of this format or an older one."""
+        groups = tuple(tuple(group) for group in record.get("groups", ()))
+        return cls(**{**record, "groups": groups})
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +280,7 @@ class RoutingPlan:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
         """The plan that `to_json` gave `record` for. Raises FormatError when it is newer than this reader."""
-        if record.get("format") != PLAN_FORMAT:
+        if record.get("format") not in _READABLE_FORMATS:
             raise FormatError(
                 f"plan format {record.get('format')} is not the one this reader knows ({PLAN_FORMAT})",
                 remedy="upgrade this stage before the one that wrote the plan",
@@ -277,10 +300,12 @@ class RoutingPlan:
             ),
             routes=tuple(RoutePlan(**_tuples(item)) for item in record["routes"]),
             rules=tuple(
-                RulePlan(tuple(item["tables"]), item["target"], Resolution(**item["resolution"]))
+                RulePlan(
+                    tuple(item["tables"]), item["target"], Resolution.from_json(item["resolution"])
+                )
                 for item in record["rules"]
             ),
-            default_resolution=Resolution(**record["default_resolution"]),
+            default_resolution=Resolution.from_json(record["default_resolution"]),
             lanes=record["lanes"],
             feeding={
                 target: {table: tuple(names) for table, names in tables.items()}
@@ -461,10 +486,22 @@ def _rules_of(config: Config) -> Iterable[RulePlan]:
 
 
 def _resolution_of(config: Config, rule: Any) -> Resolution:
+    return resolution_of(rule, config.source_ranks(rule))
+
+
+def resolution_of(rule: ConflictRule, ranks: Mapping[str, int]) -> Resolution:
+    """The rule of a configuration, for sources that rank so."""
     source, _, column = rule.timestamp_source.partition(":")
+    window = rule.conflict_window
     return Resolution(
-        strategy=rule.strategy_in_force,
-        ranks=config.source_ranks(rule),
+        strategy=rule.strategy,
+        ranks=ranks,
         on_delete=rule.on_delete,
         timestamp_column=column if source == "column" else None,
+        columns=rule.columns,
+        groups=rule.groups,
+        null_is_unset=rule.null_is_unset,
+        scope=rule.scope,
+        auto_clear=rule.auto_clear,
+        conflict_window_us=None if window is None else round(window.total_seconds() * 1_000_000),
     )

@@ -113,6 +113,13 @@ class ConflictRule(Model):
     auto_clear: bool = Field(
         True, description="`error-stop`: whether a hold ends when the sources agree again."
     )
+    conflict_window: Duration | None = Field(
+        None,
+        description=(
+            "`error-stop`: only changes committed within this time of each other disagree; of those "
+            "further apart the later one stands. Unset = whatever the time between them."
+        ),
+    )
 
     def matches(self, target: str, database: str, table: str) -> bool:
         """Whether the rule is for the source's `table` in `database` on its way to `target`."""
@@ -123,22 +130,44 @@ class ConflictRule(Model):
         patterns = map(parse_table_pattern, self.tables)
         return any(p.is_exact and p.matches(database, table) for p in patterns)
 
-    @property
-    def strategy_in_force(self) -> Literal["source-priority", "timestamp-latest"]:
-        """The strategy that is applied today; see `gravity.config.inactive`."""
-        return "timestamp-latest" if self.strategy == "timestamp-latest" else "source-priority"
-
     @model_validator(mode="after")
     def _parts_fit_the_strategy(self) -> Self:
         if self.strategy != "merge":
             for key in ("columns", "groups"):
                 if getattr(self, key):
                     raise at(key, f"only used by strategy merge, not by {self.strategy}")
+        if self.strategy != "error-stop" and self.conflict_window is not None:
+            raise at("conflict-window", f"only used by strategy error-stop, not by {self.strategy}")
         if self.strategy != "timestamp-latest" and self.timestamp_source != "commit":
             raise at("timestamp-source", f"only used by timestamp-latest, not by {self.strategy}")
         if len(set(self.sources)) < len(self.sources):
             raise at("sources", "a source is given twice")
+        self._require_sound_groups()
+        for column, how in self.columns.items():
+            owner = how.removeprefix("owner:")
+            if owner != how and self.sources and owner not in self.sources:
+                raise at(f"columns.{column}", f"its owner {owner} is not among the rule's sources")
         return self
+
+    def _require_sound_groups(self) -> None:
+        grouped: set[str] = set()
+        for group in self.groups:
+            if len(group) < 2:  # noqa: PLR2004 - one column alone needs no group
+                raise at("groups", "a group needs two columns or more")
+            for column in group:
+                if column in grouped:
+                    raise at("groups", f"column {column} is given twice")
+                grouped.add(column)
+            rules = {self.columns[column] for column in group if column in self.columns}
+            if len(rules) > 1:
+                raise at("groups", f"the columns of group {', '.join(group)} have different rules")
+            for rule in rules:
+                if rule not in ("latest", "priority") and not rule.startswith("owner:"):
+                    raise at(
+                        "groups",
+                        f"a group is taken from one source, so its rule can't be {rule}: "
+                        "use latest, priority or owner:<source>",
+                    )
 
 
 class ConflictResolution(Model):

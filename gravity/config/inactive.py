@@ -38,7 +38,6 @@ class InactivePart:
 
 
 _RULE = ("conflict-resolution", "rules", "*")
-_UNRESOLVED = "conflicts are resolved by source-priority"
 
 INACTIVE: tuple[InactivePart, ...] = (
     InactivePart(("routing-rules", "*"), "its tables go where routing and targets say"),
@@ -51,10 +50,7 @@ INACTIVE: tuple[InactivePart, ...] = (
     InactivePart(("monitoring", "metrics"), "thresholds are not watched"),
     InactivePart(("alerts",), "nobody is told"),
     InactivePart(("merge", "strategy"), "sources are read in parallel", _other_than("parallel")),
-    InactivePart(
-        ("conflict-resolution", "default-strategy"), _UNRESOLVED, _one_of("merge", "error-stop")
-    ),
-    InactivePart((*_RULE, "strategy"), _UNRESOLVED, _one_of("merge", "error-stop")),
+    InactivePart((*_RULE, "scope"), "only the key is held", _other_than("key")),
     InactivePart((*_RULE, "constraint"), "a row the target refuses is dead-lettered"),
     InactivePart((*_RULE, "tombstone-retention"), "deleted keys are remembered for ever"),
     InactivePart(("sources", "*", "rate-limit"), "the source is read at full speed"),

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from gravity.batch import (
     DELETE,
@@ -21,23 +19,12 @@ from gravity.codec import encode_record
 from gravity.errors import FatalError
 from gravity.header import RoutedHeader
 from gravity.plan import Resolution
-from gravity_resolver.resolution import Outcome, Register
+from gravity.resolution.register import Register
+from gravity.resolution.strategy import Hold, Outcome, Verdict
+from gravity_resolver.row_state import cell_to_json
 
 # Made once: json.dumps with separators makes an encoder a call, which is most of its cost here.
 _readable_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
-
-
-def cell_to_json(value: Value) -> object:
-    """A cell as a JSON value; bytes as an object that no other cell looks like."""
-    return {"b": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
-
-
-def cell_from_json(cell: Any) -> Value:
-    """The cell that `cell_to_json` was given."""
-    if isinstance(cell, dict):
-        return base64.b64decode(cell["b"])
-    assert cell is None or isinstance(cell, int | float | str)
-    return cell
 
 
 def batches_of(
@@ -108,6 +95,13 @@ def _key_row(batch: ChangeBatch, index: int, schema: TableSchema) -> tuple[Value
     )
 
 
+def outcome_name(outcome: Verdict | None) -> str:
+    """`row`, `delete` or `hold`."""
+    if isinstance(outcome, Hold):
+        return "hold"
+    return "row" if outcome is not None and outcome.row is not None else "delete"
+
+
 def conflict_record(
     target: str,
     *,
@@ -116,7 +110,7 @@ def conflict_record(
     index: int,
     kind: str,
     rule: Resolution,
-    outcome: Outcome | None,
+    outcome: Verdict | None,
     registers: Mapping[str, Register],
 ) -> bytes:
     """The conflict that row `index` met, for the conflicts topic (schemas/conflict.avsc)."""
@@ -137,8 +131,8 @@ def conflict_record(
             ),
             "kind": kind,
             "strategy": rule.strategy,
-            "outcome": "row" if outcome is not None and outcome.row is not None else "delete",
-            "winner": outcome.winner if outcome is not None else "",
+            "outcome": outcome_name(outcome),
+            "winner": outcome.winner if isinstance(outcome, Outcome) else "",
             "source": batch.source,
             "seq": header.seq,
             "row": batch.origin_of(index),

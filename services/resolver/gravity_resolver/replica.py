@@ -8,7 +8,6 @@ So a restarted resolver produces the same messages under the same numbers.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Protocol
 
@@ -24,33 +23,17 @@ from gravity.errors import FatalError, FormatError, NewerFormatError
 from gravity.header import RoutedHeader, RoutedKind, TargetHeader
 from gravity.key import encode_key
 from gravity.plan import Resolution, RoutingPlan
-from gravity.position import Position
-from gravity_resolver.emission import (
-    batches_of,
-    cell_from_json,
-    cell_to_json,
-    conflict_record,
-)
-from gravity_resolver.resolution import (
-    Change,
-    Outcome,
-    Register,
-    Shape,
-    conflict_kind,
-    register,
-    resolve,
-    rule_tag,
-    same_outcome,
-)
+from gravity.resolution.conflict import conflict_kind, is_late
+from gravity.resolution.register import Change, Shape, changed_columns, register
+from gravity.resolution.strategy import Hold, Outcome, resolve, rule_tag, same_outcome
+from gravity_resolver.emission import batches_of, conflict_record
+from gravity_resolver.row_state import RowState
 
-FUNCTION_VERSION = 1
+FUNCTION_VERSION = 2
 """Grows whenever the same input would cause other outputs; see `gravity_resolver.term`."""
 
 META_KEY = b"\x00meta"
 _ROW_PREFIX, _SHAPE_PREFIX = b"r\x00", b"s\x00"
-
-# Made once: json.dumps with separators makes an encoder a call, which is most of its cost here.
-_compact_json = json.JSONEncoder(separators=(",", ":")).encode
 
 Seen = tuple[int, int, int]
 """(ingest seq, part, row) of the last row taken in from a source."""
@@ -90,12 +73,16 @@ class Counters:
     superseded: int = 0
     """Resolved without a difference to the target."""
     filtered: int = 0
+    held: int = 0
+    """Met a disagreement that waits for the sources or for an operator (error-stop)."""
     dead: int = 0
     """Of messages that can't be read."""
     duplicates: int = 0
     """Rows seen again: counted apart, they ended when they were first seen."""
     conflicts: dict[str, int] = field(default_factory=dict)
     """Kind to number; a row with a conflict is counted above as well."""
+    late: int = 0
+    """Of the conflicts: changes that came after a newer one of another source had been resolved."""
 
 
 @dataclass(slots=True)
@@ -278,20 +265,26 @@ class PartitionState:
         tag = self._tag_of(rule, header)
         winners: list[tuple[int, Outcome]] = []
         for index, (op, row) in enumerate(zip(batch.ops, batch.rows(), strict=True)):
-            ets = batch.transactions[batch.tx[index]].ets
-            change = Change(batch.source, batch.position_of(index), op, ets, row, shape)
             key = encode_key([row[i] for i in batch.schema.key])
             slot = _ROW_PREFIX + header.table.encode() + b"\x00" + key
-            old_tag, before = self._load_registers(slot)
-            after = {**before, batch.source: register(before.get(batch.source), change)}
-            self.delta[slot] = _dump_registers(tag, after)
-            now = resolve(after, rule)
-            # Under another rule the target holds something that can't be told from here: say it again.
-            unknown = old_tag not in (tag, "")
-            changed = now is not None and (unknown or not same_outcome(resolve(before, rule), now))
+            known = RowState.load(self._get(slot), self._shape)
+            before, mine = known.registers, known.registers.get(batch.source)
+            changed_names = None
+            if rule.strategy == "merge":
+                changed_names = changed_columns(
+                    mine, op, row, shape, null_is_unset=rule.null_is_unset
+                )
+            ets = batch.transactions[batch.tx[index]].ets
+            change = Change(
+                batch.source, batch.position_of(index), op, ets, row, shape, changed_names
+            )
+            after = {**before, batch.source: register(mine, change)}
+            self.delta[slot] = RowState(tag, after, known.decision, known.hold).dump()
+            now = resolve(after, rule, known.decision)
             kind = conflict_kind(before, change, rule, now)
             if kind is not None:
                 counters.conflicts[kind] = counters.conflicts.get(kind, 0) + 1
+                counters.late += is_late(before, change, rule)
                 if kind != "delete_missing":
                     effects.conflicts.append(
                         conflict_record(
@@ -305,9 +298,17 @@ class PartitionState:
                             registers=after,
                         )
                     )
-            if op != MOVED:
-                counters.applied += changed
-                counters.superseded += not changed
+            counted = op != MOVED
+            if isinstance(now, Hold):
+                counters.held += counted
+                continue
+            # Under another rule the target holds something that can't be told from here: say it again.
+            unknown = known.tag not in (tag, "")
+            changed = now is not None and (
+                unknown or not same_outcome(resolve(before, rule, known.decision), now)
+            )
+            counters.applied += counted and changed
+            counters.superseded += counted and not changed
             if changed:
                 assert now is not None
                 winners.append((index, now))
@@ -345,41 +346,3 @@ class PartitionState:
         if tag is None:
             tag = self._tags[header.plan, header.table] = rule_tag(rule)
         return tag
-
-    def _load_registers(self, slot: bytes) -> tuple[str, dict[str, Register]]:
-        """The registers under a key, and the tag of the rule they were last resolved by."""
-        data = self._get(slot)
-        if data is None:
-            return "", {}
-        tag, registers = json.loads(data)
-        return tag, {
-            source: Register(
-                Position(*position),
-                op,
-                ets,
-                None if cells is None else tuple(map(cell_from_json, cells)),
-                self._shape(schema_id),
-            )
-            for source, position, op, ets, cells, schema_id in registers
-        }
-
-
-def _dump_registers(tag: str, registers: Mapping[str, Register]) -> bytes:
-    # Sorted, so that the bytes are a function of the set of changes and not of their order.
-    opinions = [
-        [
-            source,
-            [
-                reg.position.epoch,
-                reg.position.file_index,
-                reg.position.offset,
-                reg.position.ordinal,
-            ],
-            reg.op,
-            reg.ets,
-            None if reg.row is None else [cell_to_json(cell) for cell in reg.row],
-            reg.shape.schema_id,
-        ]
-        for source, reg in sorted(registers.items())
-    ]
-    return _compact_json([tag, opinions]).encode()

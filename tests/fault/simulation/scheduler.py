@@ -278,7 +278,8 @@ def check(world: World) -> None:
                 if key[0] == target:
                     counters = restore(world, key, None)[0].counters.get(f"s{source.number}")
                     if counters:
-                        ended += counters.applied + counters.superseded + counters.filtered
+                        ended += counters.applied + counters.superseded
+                        ended += counters.filtered + counters.held
             if ended != total:
                 raise ViolationError(
                     f"conservation: source {source.number} {target}: {total} in, {ended} counted"

@@ -1,8 +1,11 @@
 """Which conflict rule a table has, and how its sources rank."""
 
+import json
+
 import pytest
 
-from gravity.config import Config, parse_config
+from gravity.config import Config, ConfigError, parse_config
+from gravity.plan import Resolution, RoutingPlan, compile_plan
 
 
 def conflicts(
@@ -44,20 +47,59 @@ def test_sources_rank_by_rule_then_priorities_then_priority_then_place(
     assert config.source_ranks(rule) == ranks
 
 
+def rule_problem(text: str) -> str:
+    with pytest.raises(ConfigError) as found:
+        conflicts(f"{{rules: [{{table: a, {text}}}]}}")
+    (problem,) = found.value.problems
+    return str(problem)
+
+
 @pytest.mark.parametrize(
-    ("strategy", "in_force"),
+    ("text", "message"),
     [
-        ("source-priority", "source-priority"),
-        ("timestamp-latest", "timestamp-latest"),
-        ("merge", "source-priority"),
-        ("error-stop", "source-priority"),
+        ("strategy: merge, groups: [[price]]", "two columns or more"),
+        ("strategy: merge, groups: [[x, y], [y, z]]", "column y is given twice"),
+        ("strategy: merge, groups: [[x, y]], columns: {x: sum}", "can't be sum"),
+        ("strategy: merge, groups: [[x, y]], columns: {x: latest, y: priority}", "different rules"),
+        ("strategy: merge, sources: [a, b], columns: {x: 'owner:c'}", "owner c is not among"),
+        ("strategy: merge, conflict-window: 5s", "only used by strategy error-stop"),
+        ("strategy: merge, columns: {x: newest}", "must be latest"),
     ],
 )
-def test_the_strategy_in_force_is_one_that_is_active(strategy: str, in_force: str) -> None:
-    rule = conflicts(f"{{rules: [{{table: a, strategy: {strategy}}}]}}").conflict_resolution.rules[
-        0
-    ]
-    assert rule.strategy_in_force == in_force
+def test_parts_of_a_rule_that_make_no_sense_are_refused(text: str, message: str) -> None:
+    assert message in rule_problem(text)
+
+
+@pytest.mark.parametrize(
+    ("special", "rules"), [("strategy", "special-rules"), ("default-strategy", "custom-rules")]
+)
+def test_both_spellings_reach_the_plan(special: str, rules: str) -> None:
+    text = f"""{{{special}: timestamp-latest, {rules}: [
+        {{match: {{target: t1, table: "shop.*"}}, strategy: merge, sources: [c, a],
+          columns: {{qty: sum, email: "owner:a"}}, groups: [[price, currency]], null-is-unset: false}},
+        {{table: bank, strategy: error-stop, conflict-window: 5s, auto-clear: false}}]}}"""
+    plan = compile_plan(conflicts(text), [])
+    merge, stop = (rule.resolution for rule in plan.rules)
+    assert merge == Resolution(
+        "merge",
+        {"c": 1, "a": 2},
+        columns={"qty": "sum", "email": "owner:a"},
+        groups=(("price", "currency"),),
+        null_is_unset=False,
+    )
+    assert (stop.conflict_window_us, stop.auto_clear) == (5_000_000, False)
+    assert plan.default_resolution.strategy == "timestamp-latest"
+    assert RoutingPlan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+
+
+def test_a_plan_of_the_first_format_is_read() -> None:
+    plan = compile_plan(conflicts("{rules: [{table: a, strategy: timestamp-latest}]}"), [])
+    record = {**json.loads(json.dumps(plan.to_json())), "format": 1}
+    for part in (record["default_resolution"], record["rules"][0]["resolution"]):
+        for name in list(part):
+            if name not in ("strategy", "ranks", "on_delete", "timestamp_column"):
+                del part[name]
+    assert RoutingPlan.from_json(record) == plan
 
 
 def test_every_key_of_a_rule() -> None:

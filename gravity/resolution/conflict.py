@@ -1,0 +1,68 @@
+"""Which conflict a change meets in what other sources say about its row. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gravity.batch import INSERT, MOVED, READ, REMOVES_ROW
+from gravity.plan import Resolution
+from gravity.resolution.register import Change, Registers
+from gravity.resolution.strategy import Outcome, Verdict
+from gravity.resolution.value import normalised
+
+KINDS: Final = {
+    "insert_insert": "two sources inserted the key, with different rows",
+    "update_update": "two sources hold different rows under the key",
+    "update_delete": "one source changed the row, another deleted it",
+    "update_after_delete": "as update_delete, and the change is older than the delete",
+    "delete_stale": "a delete that the rule does not follow: the row stays",
+    "delete_missing": "a delete of a row that nobody has",
+    "pk_move": "a source gave the row another key, another source still uses the old one",
+}
+"""Every kind that the resolver finds, and what it means."""
+
+
+def conflict_kind(
+    before: Registers, change: Change, rule: Resolution, outcome: Verdict | None
+) -> str | None:
+    """Which conflict (see KINDS) `change` meets in the opinions that stood before it; None if none.
+
+    `outcome` is what the opinions come to with it.
+    """
+    if change.source not in rule.ranks:
+        return None
+    mine = before.get(change.source)
+    others = [reg for s, reg in before.items() if s != change.source and s in rule.ranks]
+    live = [reg for reg in others if reg.live]
+    if change.op in REMOVES_ROW:
+        if not live:
+            return "delete_missing" if mine is None or not mine.live else None
+        if change.op == MOVED:
+            return "pk_move"
+        stands = isinstance(outcome, Outcome) and outcome.row is not None
+        return "delete_stale" if stands else "update_delete"
+    if mine is not None and mine.row == change.row:
+        return None  # The source says nothing new, such as in a second snapshot.
+    mine_row = normalised(change.row, change.shape.columns)
+    for reg in live:
+        assert reg.row is not None
+        if normalised(reg.row, reg.shape.columns) != mine_row:
+            both_new = change.op in (INSERT, READ) and reg.op in (INSERT, READ)
+            return "insert_insert" if both_new else "update_update"
+    deleted = [reg for reg in others if not reg.live]
+    if deleted and not live:
+        if any(reg.op == MOVED for reg in deleted):
+            return "pk_move"
+        ets = 0 if change.op == READ else change.ets
+        late = ets <= max(reg.ets for reg in deleted)
+        return "update_after_delete" if late else "update_delete"
+    return None
+
+
+def is_late(before: Registers, change: Change, rule: Resolution) -> bool:
+    """Whether another source has changed the row later already: the change arrives behind its time."""
+    return change.op != READ and any(
+        reg.ets > change.ets
+        for source, reg in before.items()
+        if source != change.source and source in rule.ranks
+    )

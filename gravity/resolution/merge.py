@@ -1,0 +1,151 @@
+"""The field-level merge: each column, or group of columns, chosen among several sources' rows. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from gravity.batch import Column, Value
+from gravity.plan import Resolution
+from gravity.resolution.register import Opinion, Row
+from gravity.resolution.value import as_number, comparable, total, union
+
+OWNER_PREFIX = "owner:"
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """One candidate's value of one column."""
+
+    opinion: Opinion
+    value: Value
+    column: Column
+    changed_ets: int
+    """Latest commit time of a change of the column at the source."""
+
+    @property
+    def age(self) -> tuple[int, int]:
+        return (self.changed_ets, -self.opinion.rank)
+
+
+def merge(candidates: Sequence[Opinion], rule: Resolution) -> tuple[tuple[Column, ...], Row]:
+    """The columns and the row that the candidates' live rows make together.
+
+    Columns stand in the first candidate's order, then those that only later ones have.
+    """
+    ranked = sorted(candidates, key=lambda opinion: opinion.rank)
+    names = dict.fromkeys(
+        column.name for opinion in candidates for column in opinion.register.shape.columns
+    )
+    rules = rule.columns
+    chosen: dict[str, tuple[Column, Value]] = {}
+    for group in rule.groups:
+        how = next((rules[name] for name in group if name in rules), "latest")
+        chosen.update(_group(group, ranked, how, rule))
+    for name in names:
+        if name not in chosen:
+            chosen[name] = _column(name, ranked, rules.get(name, "latest"), rule)
+    return tuple(chosen[name][0] for name in names), tuple(chosen[name][1] for name in names)
+
+
+def _cells(name: str, ranked: Sequence[Opinion], rule: Resolution) -> list[_Cell]:
+    """The candidates' values, best rank first; those left unset only if all are."""
+    cells = []
+    for opinion in ranked:
+        found = opinion.cell(name)
+        if found is not None:
+            value, column = found
+            cells.append(_Cell(opinion, value, column, _changed_ets(opinion, name)))
+    if rule.null_is_unset:
+        # NULL that no change ever set: an inserted or copied row says nothing about the column.
+        return [cell for cell in cells if cell.value is not None or cell.changed_ets] or cells
+    return cells
+
+
+def _changed_ets(opinion: Opinion, name: str) -> int:
+    # A decision is about the whole row: it keeps no times by column, so its own time counts.
+    return opinion.register.column_ets(name)
+
+
+def _column(
+    name: str, ranked: Sequence[Opinion], how: str, rule: Resolution
+) -> tuple[Column, Value]:
+    cells = _cells(name, ranked, rule)
+    if how == "sum":
+        return _computed(cells, total)
+    if how == "union":
+        return _computed(cells, union)
+    cell = _chosen(cells, how)
+    return cell.column, cell.value
+
+
+def _chosen(cells: Sequence[_Cell], how: str) -> _Cell:
+    """The cell that one source's rule picks; ties go to the better rank, which stands first."""
+    latest = max(cells, key=lambda cell: cell.age)
+    if how == "priority":
+        return cells[0]
+    if how.startswith(OWNER_PREFIX):
+        owner = how.removeprefix(OWNER_PREFIX)
+        return next((cell for cell in cells if owner in cell.opinion.speaks_for), latest)
+    if how == "coalesce":
+        return next((cell for cell in cells if cell.value is not None), latest)
+    if how in ("max", "min"):
+        return _extreme(cells, max if how == "max" else min) or latest
+    return latest
+
+
+def _extreme(cells: Sequence[_Cell], pick: Callable[..., _Cell]) -> _Cell | None:
+    orderable = [cell for cell in cells if cell.value is not None]
+    if not orderable:
+        return None
+    return pick(orderable, key=lambda cell: comparable(cell.value, cell.column.type))
+
+
+def _computed(
+    cells: Sequence[_Cell], compute: Callable[[list[tuple[Value, str]]], Value]
+) -> tuple[Column, Value]:
+    """A value made of all cells, and the column of the first cell whose kind of value it is."""
+    value = compute([(cell.value, cell.column.type) for cell in cells])
+    fitting = (cell.column for cell in cells if type(cell.value) is type(value))
+    if isinstance(value, str):
+        # Of an INT here and a DECIMAL there the sum is a DECIMAL.
+        numeric = (c.column for c in cells if isinstance(c.value, str) and as_number(c.value))
+        return next(numeric, next(fitting, cells[0].column)), value
+    return next(fitting, cells[0].column), value
+
+
+def _group(
+    names: Sequence[str], ranked: Sequence[Opinion], how: str, rule: Resolution
+) -> Iterable[tuple[str, tuple[Column, Value]]]:
+    """The group's columns, all from one source: of those that have them all.
+
+    A group is as old as its latest changed column. Where no row has all its columns, each is chosen
+    for itself.
+    """
+    whole = [opinion for opinion in ranked if all(opinion.cell(name) is not None for name in names)]
+    if rule.null_is_unset:
+        whole = [opinion for opinion in whole if _is_set(opinion, names)] or whole
+    if not whole:
+        return ()
+    if how == "priority":
+        source = whole[0]
+    else:
+        source = max(whole, key=lambda o: (max(_changed_ets(o, name) for name in names), -o.rank))
+        if how.startswith(OWNER_PREFIX):
+            owner = how.removeprefix(OWNER_PREFIX)
+            source = next((o for o in whole if owner in o.speaks_for), source)
+    picked = []
+    for name in names:
+        found = source.cell(name)
+        assert found is not None
+        value, column = found
+        picked.append((name, (column, value)))
+    return picked
+
+
+def _is_set(opinion: Opinion, names: Sequence[str]) -> bool:
+    for name in names:
+        found = opinion.cell(name)
+        if found is not None and (found[0] is not None or _changed_ets(opinion, name)):
+            return True
+    return False

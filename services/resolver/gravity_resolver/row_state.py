@@ -1,0 +1,114 @@
+"""What the resolver remembers of one row, and the bytes it is saved as. Pure."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gravity.batch import Value
+from gravity.position import Position
+from gravity.resolution.register import Decision, Register, Shape
+
+# Made once: json.dumps with separators makes an encoder a call, which is most of its cost here.
+_compact_json = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def cell_to_json(value: Value) -> object:
+    """A cell as a JSON value; bytes as an object that no other cell looks like."""
+    return {"b": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
+
+
+def cell_from_json(cell: Any) -> Value:
+    """The cell that `cell_to_json` was given."""
+    if isinstance(cell, dict):
+        return base64.b64decode(cell["b"])
+    assert cell is None or isinstance(cell, int | float | str)
+    return cell
+
+
+@dataclass(slots=True)
+class RowState:
+    """What is known of one row of a target table."""
+
+    tag: str = ""
+    """The rule by which the row was last resolved; empty: never."""
+    registers: Mapping[str, Register] = field(default_factory=dict)
+    decision: Decision | None = None
+    hold: str = ""
+    """The hold that is open on the row; empty: none."""
+
+    def dump(self) -> bytes:
+        """The state as bytes: a function of the set of events, and not of their order."""
+        record: list[object] = [
+            self.tag,
+            [_opinion(source, reg) for source, reg in sorted(self.registers.items())],
+        ]
+        if self.decision is not None or self.hold:
+            record.append({"decision": _decision(self.decision), "hold": self.hold})
+        return _compact_json(record).encode()
+
+    @classmethod
+    def load(cls, data: bytes | None, shape_of: Callable[[str], Shape]) -> RowState:
+        """What `dump` gave; `shape_of` knows the shapes by their schema id. None: an unknown row."""
+        if data is None:
+            return cls()
+        tag, opinions, *rest = json.loads(data)
+        registers = {
+            source: Register(
+                Position(*position),
+                op,
+                ets,
+                None if cells is None else tuple(map(cell_from_json, cells)),
+                shape_of(schema_id),
+                changed_ets[0] if changed_ets else None,
+            )
+            for source, position, op, ets, cells, schema_id, *changed_ets in opinions
+        }
+        if not rest:
+            return cls(tag, registers)
+        return cls(tag, registers, _load_decision(rest[0]["decision"]), rest[0]["hold"])
+
+
+def _opinion(source: str, reg: Register) -> list[object]:
+    record: list[object] = [
+        source,
+        _numbers(reg.position),
+        reg.op,
+        reg.ets,
+        None if reg.row is None else [cell_to_json(cell) for cell in reg.row],
+        reg.shape.schema_id,
+    ]
+    if reg.changed_ets is not None:
+        record.append(dict(sorted(reg.changed_ets.items())))
+    return record
+
+
+def _numbers(position: Position) -> list[int]:
+    return [position.epoch, position.file_index, position.offset, position.ordinal]
+
+
+def _decision(decision: Decision | None) -> list[object] | None:
+    if decision is None:
+        return None
+    row = decision.row
+    return [
+        decision.seq,
+        {source: _numbers(position) for source, position in sorted(decision.cover.items())},
+        None if row is None else {name: cell_to_json(cell) for name, cell in sorted(row.items())},
+        decision.keep,
+    ]
+
+
+def _load_decision(record: Any) -> Decision | None:
+    if record is None:
+        return None
+    seq, cover, row, keep = record
+    return Decision(
+        seq,
+        {source: Position(*numbers) for source, numbers in cover.items()},
+        None if row is None else {name: cell_from_json(cell) for name, cell in row.items()},
+        keep,
+    )
