@@ -67,8 +67,8 @@ simulation: $(READY) ## The seeded simulation on the product's own cores, then e
 bench: $(READY) ## Benchmarks as JSON lines (ONLY=decode|codec|…)
 	$(BIN)/python -m tests.bench $(ONLY)
 
-prove: $(READY) ## The long proofs of one subject on real servers (WHAT=source|routing|resolving SCALE=… ONLY=…)
-	$(BIN)/python -m tests.prove $(WHAT) --scale $(SCALE) --only "$(ONLY)"
+prove: $(READY) ## The long proofs of one subject (WHAT=source|routing|resolving SCALE=… SEEDS=… ONLY=…)
+	$(BIN)/python -m tests.prove $(WHAT) --scale $(SCALE) --seeds $(SEEDS) --only "$(ONLY)"
 
 docs: $(READY) ## Generate what is generated under docs/
 	$(BIN)/python -m gravity.config.schema docs

@@ -16,12 +16,14 @@ from gravity.cli.configuration import schema, validate
 from gravity.cli.option import EXIT_BAD_CONFIG, EXIT_FAILED
 from gravity.cli.plan import plan
 from gravity.cli.reset import reset
+from gravity.cli.resolve import resolve
 from gravity.cli.run import run
 from gravity.cli.status import status
 from gravity.cli.topic import tail, topics
 from gravity.config import ConfigError
 from gravity.errors import EXIT_HALTED, EXIT_RESTART, FatalError, GravityError
 from gravity.supervisor import UnknownNameError
+from gravity.trial import HistoryError
 
 EXIT_CODES: Final[Mapping[int, str]] = {
     0: "done, or stopped as asked",
@@ -72,13 +74,13 @@ def _add(command: Callable[..., None]) -> None:
     app.command(command.__name__, help="\n\n".join(paragraphs))(command)
 
 
-for _command in (validate, check, plan, run, status, topics, tail, reset, schema):
+for _command in (validate, check, plan, run, status, topics, tail, reset, resolve, schema):
     _add(_command)
 
 
 def exit_code_of(error: GravityError) -> int:
     """The exit code of a command that ended with `error`."""
-    if isinstance(error, (ConfigError, UnknownNameError)):
+    if isinstance(error, (ConfigError, UnknownNameError, HistoryError)):
         return EXIT_BAD_CONFIG
     return EXIT_HALTED if isinstance(error, FatalError) else EXIT_FAILED
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from gravity.batch import INSERT, MOVED, READ, REMOVES_ROW
 from gravity.plan import Resolution
-from gravity.resolution.register import Change, Registers
+from gravity.resolution.register import Change, Register, Registers
 from gravity.resolution.strategy import Outcome, Verdict
 from gravity.resolution.value import normalised
 
@@ -41,8 +41,8 @@ def conflict_kind(
             return "pk_move"
         stands = isinstance(outcome, Outcome) and outcome.row is not None
         return "delete_stale" if stands else "update_delete"
-    if mine is not None and mine.row == change.row:
-        return None  # The source says nothing new, such as in a second snapshot.
+    if _says_nothing_new(mine, change):
+        return None  # Such as a second snapshot.
     mine_row = normalised(change.row, change.shape.columns)
     for reg in live:
         assert reg.row is not None
@@ -57,6 +57,18 @@ def conflict_kind(
         late = ets <= max(reg.ets for reg in deleted)
         return "update_after_delete" if late else "update_delete"
     return None
+
+
+def _says_nothing_new(mine: Register | None, change: Change) -> bool:
+    if mine is None or mine.row is None:
+        return False
+    if mine.row == change.row:
+        return True
+    if change.op != READ:
+        return False
+    known = normalised(mine.row, mine.shape.columns)
+    read = normalised(change.row, change.shape.columns)
+    return all(name in known and known[name] == value for name, value in read.items())
 
 
 def is_late(before: Registers, change: Change, rule: Resolution) -> bool:

@@ -80,8 +80,10 @@ class Decision:
     """Decisions about a row in their order; the greatest counts."""
     cover: Mapping[str, Position]
     """What the operator saw: each source's opinion up to this position."""
-    row: Mapping[str, Value] | None
-    """The row that is to stand, by column; None = no row."""
+    row: Row | None
+    """The row that is to stand; None = no row."""
+    columns: tuple[Column, ...] = ()
+    """The columns of `row`."""
     keep: str = OPERATOR
     """The source whose opinion it was, or OPERATOR."""
 
@@ -161,6 +163,8 @@ class Opinion:
     register: Register
     speaks_for: frozenset[str]
     """The sources whose registers it stands for: its own, or all that a decision covers."""
+    decided: bool = False
+    """Whether an operator decided it."""
 
     @property
     def live(self) -> bool:
@@ -201,8 +205,7 @@ def opinions_of(
     if not covered:
         return found
     rest = [opinion for opinion in found if opinion not in covered]
-    decided = _decided(decision, covered, found)
-    return sorted([decided, *rest], key=lambda opinion: opinion.rank)
+    return sorted([_decided(decision, covered), *rest], key=lambda opinion: opinion.rank)
 
 
 def _above(reg: Register, floor: Floor | None) -> Register:
@@ -211,22 +214,13 @@ def _above(reg: Register, floor: Floor | None) -> Register:
     return replace(reg, position=floor.position, ets=floor.ets, row=None)
 
 
-def _decided(decision: Decision, covered: list[Opinion], known: list[Opinion]) -> Opinion:
+def _decided(decision: Decision, covered: list[Opinion]) -> Opinion:
     """The one opinion in place of all that the operator saw."""
     best = covered[0]
     latest = max(opinion.register.ets for opinion in covered)
-    # The decision holds names and values; what their columns are like the sources' shapes say.
-    columns = {
-        column.name: column
-        for opinion in reversed([best, *known])
-        for column in opinion.register.shape.columns
-    }
-    ordered = [column.name for column in best.register.shape.columns]
-    ordered += [name for name in columns if name not in ordered]
-    row = None
+    shape = best.register.shape
     if decision.row is not None:
-        ordered = [name for name in ordered if name in decision.row]
-        row = tuple(decision.row[name] for name in ordered)
-    shape = Shape(f"decision {decision.seq}", tuple(columns[name] for name in ordered))
-    reg = Register(best.register.position, best.register.op, latest, row, shape)
-    return Opinion(decision.keep, best.rank, reg, frozenset(opinion.source for opinion in covered))
+        shape = Shape(f"decision {decision.seq}", decision.columns)
+    reg = Register(best.register.position, best.register.op, latest, decision.row, shape)
+    speaks_for = frozenset(opinion.source for opinion in covered)
+    return Opinion(decision.keep, best.rank, reg, speaks_for, decided=True)

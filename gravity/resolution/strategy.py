@@ -42,6 +42,8 @@ class Outcome:
     columns: tuple[Column, ...]
     filled_from: tuple[str, ...] = ()
     """Sources that gave columns which the winner does not have."""
+    lacking: tuple[str, ...] = ()
+    """Columns that nobody has whose row counts: NULL in `row`, the target's default to be exact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +210,7 @@ def _complete(outcome: Outcome, opinions: Sequence[Opinion]) -> Outcome:
     """
     assert outcome.row is not None
     columns, row = outcome.columns, outcome.row
+    lacking: list[str] = []
     present: set[str] = set()
     for opinion in opinions:
         if opinion.register.shape.columns == outcome.columns:
@@ -216,8 +219,11 @@ def _complete(outcome: Outcome, opinions: Sequence[Opinion]) -> Outcome:
         for column in opinion.register.shape.columns:
             if column.name not in present and column.nullable:
                 present.add(column.name)
+                lacking.append(column.name)
                 columns, row = (*columns, column), (*row, None)
-    return Outcome(outcome.winner, row, columns, outcome.filled_from)
+    if not lacking:
+        return outcome
+    return Outcome(outcome.winner, row, columns, outcome.filled_from, tuple(lacking))
 
 
 def same_outcome(one: Verdict | None, other: Verdict | None) -> bool:

@@ -18,6 +18,7 @@ def prove(
     what: Annotated[str, typer.Argument(help=" | ".join(SUBJECTS))],
     seed: Annotated[int, typer.Option(help="The first seed.")] = 1,
     scale: Annotated[float, typer.Option(help="1 = the full proof; less = part of it.")] = 1.0,
+    seeds: Annotated[int, typer.Option(help="Random histories or schedules a line.")] = 1000,
     only: Annotated[
         str, typer.Option(help="Only the module of this name, such as conditions.")
     ] = "",
@@ -26,7 +27,7 @@ def prove(
     names = sorted(path.stem for path in Path(__file__).parent.glob(f"{what}_{only or '*'}.py"))
     if not names:
         raise typer.BadParameter(f"nothing is proved about {what}: {', '.join(SUBJECTS)}")
-    report = Report(what, seed, scale)
+    report = Report(what, seed, scale, seeds)
     for name in names:
         importlib.import_module(f"tests.prove.{name}").run(report)
     sys.exit(report.end())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 
 @dataclass
@@ -15,8 +16,12 @@ class Report:
     seed: int = 1
     scale: float = 1.0
     """1 = the full proof; less = that part of it."""
+    seeds: int = 1000
+    """How many random histories or schedules a line tries, where it counts by them."""
     pairs: int = 0
     differences: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    """What else was tried, by its noun."""
 
     def scaled(self, pairs: int) -> int:
         """`pairs`, or the part of them that is asked for."""
@@ -39,10 +44,24 @@ class Report:
             sys.stdout.write(f"  {example}\n")
         sys.stdout.flush()
 
+    def tally(self, name: str, *, wrong: Sequence[str], **counts: int) -> None:
+        """Prints one result that is not one of pairs, with the first of what was wrong, and adds it up."""
+        self.counts.update(counts)
+        self.differences += len(wrong)
+        sys.stdout.write(f"{name}: {_numbers(counts)} divergences={len(wrong)}\n")
+        for example in wrong[:3]:
+            sys.stdout.write(f"  {example}\n")
+        sys.stdout.flush()
+
     def end(self) -> int:
         """Prints the sum; the exit code."""
         verdict = "proved" if not self.differences else "NOT proved"
-        sys.stdout.write(
-            f"{verdict}: {self.what} pairs={self.pairs} differences={self.differences} seed={self.seed}\n"
-        )
+        found = f"pairs={self.pairs} differences={self.differences}"
+        if self.counts:
+            found = f"{_numbers(self.counts)} divergences={self.differences}"
+        sys.stdout.write(f"{verdict}: {self.what} {found} seed={self.seed}\n")
         return 1 if self.differences else 0
+
+
+def _numbers(counts: Mapping[str, int]) -> str:
+    return " ".join(f"{name}={count}" for name, count in counts.items())

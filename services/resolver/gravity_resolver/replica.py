@@ -15,7 +15,6 @@ from gravity.batch import (
     MOVED,
     TRUNCATE,
     ChangeBatch,
-    Column,
     TableSchema,
 )
 from gravity.codec import decode_batch, encode_batch
@@ -27,7 +26,7 @@ from gravity.resolution.conflict import conflict_kind, is_late
 from gravity.resolution.register import Change, Shape, changed_columns, register
 from gravity.resolution.strategy import Hold, Outcome, resolve, rule_tag, same_outcome
 from gravity_resolver.emission import batches_of, conflict_record
-from gravity_resolver.row_state import RowState
+from gravity_resolver.row_state import RowState, columns_from_json, columns_to_json
 
 FUNCTION_VERSION = 2
 """Grows whenever the same input would cause other outputs; see `gravity_resolver.term`."""
@@ -326,9 +325,7 @@ class PartitionState:
             shape = self._shapes[schema.schema_id] = Shape(schema.schema_id, schema.columns)
             slot = _SHAPE_PREFIX + schema.schema_id.encode()
             if self._get(slot) is None:
-                self.delta[slot] = json.dumps(
-                    [[c.name, c.type, c.nullable, c.charset, c.collation] for c in schema.columns]
-                ).encode()
+                self.delta[slot] = json.dumps(columns_to_json(schema.columns)).encode()
         return shape
 
     def _shape(self, schema_id: str) -> Shape:
@@ -337,8 +334,7 @@ class PartitionState:
             data = self._get(_SHAPE_PREFIX + schema_id.encode())
             if data is None:
                 raise FatalError(f"the state has no table shape {schema_id}", where=self.target)
-            columns = tuple(Column(*cells) for cells in json.loads(data))
-            shape = self._shapes[schema_id] = Shape(schema_id, columns)
+            shape = self._shapes[schema_id] = Shape(schema_id, columns_from_json(json.loads(data)))
         return shape
 
     def _tag_of(self, rule: Resolution, header: RoutedHeader) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gravity.batch import Value
+from gravity.batch import Column, Value
 from gravity.position import Position
 from gravity.resolution.register import Decision, Register, Shape
 
@@ -97,7 +97,8 @@ def _decision(decision: Decision | None) -> list[object] | None:
     return [
         decision.seq,
         {source: _numbers(position) for source, position in sorted(decision.cover.items())},
-        None if row is None else {name: cell_to_json(cell) for name, cell in sorted(row.items())},
+        None if row is None else [cell_to_json(cell) for cell in row],
+        columns_to_json(decision.columns),
         decision.keep,
     ]
 
@@ -105,10 +106,21 @@ def _decision(decision: Decision | None) -> list[object] | None:
 def _load_decision(record: Any) -> Decision | None:
     if record is None:
         return None
-    seq, cover, row, keep = record
+    seq, cover, row, columns, keep = record
     return Decision(
         seq,
         {source: Position(*numbers) for source, numbers in cover.items()},
-        None if row is None else {name: cell_from_json(cell) for name, cell in row.items()},
+        None if row is None else tuple(map(cell_from_json, row)),
+        columns_from_json(columns),
         keep,
     )
+
+
+def columns_to_json(columns: Sequence[Column]) -> list[list[object]]:
+    """Columns as JSON values."""
+    return [[c.name, c.type, c.nullable, c.charset, c.collation] for c in columns]
+
+
+def columns_from_json(record: Any) -> tuple[Column, ...]:
+    """The columns that `columns_to_json` was given."""
+    return tuple(Column(*fields) for fields in record)

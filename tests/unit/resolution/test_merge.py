@@ -13,7 +13,6 @@ from gravity.batch import READ, Column, Value
 from gravity.plan import Resolution
 from gravity.position import Position
 from gravity.resolution.register import (
-    OPERATOR,
     Change,
     Decision,
     Floor,
@@ -191,15 +190,15 @@ def test_equal_values_written_differently_are_no_disagreement(
 
 A10, B11 = say("A", 1, 10, (1, 1)), say("B", 1, 11, (2, 2))
 SEEN = {"A": Position(1, 1, 1), "B": Position(1, 1, 1)}
-KEEP_A = Decision(1, SEEN, {"x": 1, "y": 1}, "A")
+KEEP_A = Decision(1, SEEN, (1, 1), XY.columns, "A")
 
 
 @pytest.mark.parametrize("rule", [MERGE, STOP, LATEST, Resolution("source-priority", RANKS)])
 def test_a_decision_stands_for_what_the_operator_saw(rule: Resolution) -> None:
-    own = Decision(1, SEEN, {"x": 8, "y": 9}, OPERATOR)
+    own = Decision(1, SEEN, (8, 9), XY.columns)
     assert rows_of([A10, B11], rule, decision=own) == {(8, 9)}
     assert rows_of([A10, B11, A10], rule, decision=KEEP_A) == {(1, 1)}
-    assert rows_of([A10, B11], rule, decision=Decision(1, SEEN, None, OPERATOR)) == {None}
+    assert rows_of([A10, B11], rule, decision=Decision(1, SEEN, None)) == {None}
 
 
 def test_a_newer_change_competes_with_a_decision() -> None:
