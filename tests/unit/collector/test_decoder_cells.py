@@ -142,9 +142,29 @@ def test_character_sets_as_the_server_converts_them(charset: str, raw: bytes, te
     assert read("varchar(9)", bytes((len(raw),)) + raw, size=9, charset=charset) == text
 
 
-def test_bytes_without_a_character_are_refused() -> None:
+@pytest.mark.parametrize(
+    ("charset", "raw", "text"),
+    [
+        ("cp1251", b"a\x98b", "a?b"),
+        ("greek", b"\xa4\xc1", "?Α"),
+        ("cp1256", b"\x8a\xc7", "?ا"),
+        ("big5", b"\xa4\xa4\xa3\xc0\xf9\xd6", "中?碁"),
+        ("gbk", b"\xa1\x40\xd6\xd0", "?中"),
+        ("cp932", b"\x81\xad\x87\x40", "?①"),
+        ("ujis", b"\xa2\xaf\xa4\xa2", "?あ"),
+    ],
+)
+def test_what_the_server_has_no_unicode_for_is_a_question_mark_as_the_server_says(
+    charset: str, raw: bytes, text: str
+) -> None:
+    assert decoder_of(charset)(raw) == text
+
+
+def test_bytes_that_are_no_text_at_all_are_refused() -> None:
     with pytest.raises(UnicodeDecodeError):
-        decoder_of("cp1251")(b"\x98")
+        decoder_of("gbk")(b"\xd6\xd0\xd6")
+    with pytest.raises(UnicodeDecodeError):
+        decoder_of("utf8mb4")(b"\xff")
     with pytest.raises(UnknownCharsetError, match="utf8mb4"):
         decoder_of("filename")
 

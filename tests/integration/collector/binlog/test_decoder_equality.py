@@ -12,7 +12,7 @@ from gravity_collector.event import Rows
 from gravity.batch import TableSchema, Value
 from gravity.column import ColumnType, from_information_schema
 from tests.integration.collector.binlog import stock_rows
-from tests.integration.collector.binlog.cases import CASES, Case
+from tests.type_case import CASES, Case
 from tests.integration.collector.binlog.source import Source
 
 pytestmark = pytest.mark.stack
