@@ -114,6 +114,12 @@ class SourceConnection:
             if error.args and error.args[0] in _TABLE_CHANGED:
                 raise TableChangedError(str(error), where=f"source {self._source}") from error
             raise error_of(error, self._source) from error
+        except UnicodeDecodeError as error:
+            raise FatalError(
+                f"a cell is no text of its column's character set: {error.object[:40].hex()}",
+                where=f"source {self._source}",
+                remedy="find it by CONVERT(column USING binary), mend it, or exclude its table",
+            ) from error
 
 
 class TableChangedError(TransientError):
@@ -478,8 +484,8 @@ class SnapshotReaders:
             now = self._catalog_of(connection, chunk.table)
         except TableChangedError:
             now, reader = None, None
-        finally:
-            connection.query("COMMIT")
+        # After any other error the connection is of no use, and is closed.
+        connection.query("COMMIT")
         if reader is not None and now is not None and now.schema == schema:
             rows = reader.cells(found)
             sizes = [sum(map(len, filter(None, cells))) for cells in found]

@@ -63,7 +63,8 @@ _YEAR = 13
 _ONE_BYTE = frozenset((_FLOAT, _DOUBLE, 17, 18, 19, _VECTOR, _JSON, _BLOB, _GEOMETRY))
 _NO_BYTES = frozenset((1, 2, 3, 8, 9, 10, _YEAR, 14))
 _NUMERIC = frozenset((1, 2, 3, 8, 9, _FLOAT, _DOUBLE, _DECIMAL))
-_CHARACTER = frozenset((_STRING, _VAR_STRING, _VARCHAR, _BLOB))
+# MySQL 9 counts VECTOR among them: it is a BLOB of the character set `binary`.
+_CHARACTER = frozenset((_STRING, _VAR_STRING, _VARCHAR, _BLOB, _VECTOR))
 _DECIMAL_DIGITS_MAX, _DECIMAL_SCALE_MAX = 65, 30
 _LENGTH_BYTES, _FRACTION_DIGITS = range(1, 5), range(7)
 _POSSIBLE_METADATA: Final = {
