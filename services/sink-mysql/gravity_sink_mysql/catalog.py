@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gravity.column import ColumnType
 from gravity.errors import FatalError, GravityError, TransientError
 from gravity_sink_mysql.connection import Session, code_of
 from gravity_sink_mysql.definition import Dialect, add_columns, create_table
 from gravity_sink_mysql.fence import TABLES
+from gravity_sink_mysql.spelling import has_no_label, special_of
 from gravity_sink_mysql.statement import Layout, quote_name, quote_text
 
 if TYPE_CHECKING:
@@ -107,7 +109,7 @@ class Catalog:
         if lacking:
             self._ddl(session, assert_owner, [self._addition(session, name, lacking, where)])
             table = self._read(session, name, where) or table
-        return _fit_of(table, name, schema)
+        return _fit_of(table, name, schema, is_mariadb=session.is_mariadb)
 
     def _creation(
         self, session: Session, name: tuple[str, str], schema: TableSchema, where: str
@@ -183,6 +185,7 @@ class Catalog:
             self._dialect = Dialect(
                 {str(name): str(charset) for name, charset in collations},
                 frozenset(str(row[0]) for row in charsets),
+                has_vectors=session.version >= ((11, 7) if session.is_mariadb else (9, 0)),
             )
         return self._dialect
 
@@ -222,7 +225,9 @@ def _quoted(name: tuple[str, str]) -> str:
     return f"{quote_name(name[0])}.{quote_name(name[1])}"
 
 
-def _fit_of(table: TargetTable, name: tuple[str, str], schema: TableSchema) -> Fit:
+def _fit_of(
+    table: TargetTable, name: tuple[str, str], schema: TableSchema, *, is_mariadb: bool
+) -> Fit:
     wanted = tuple(
         index for index, column in enumerate(schema.columns) if column.name.lower() in table.columns
     )
@@ -236,10 +241,20 @@ def _fit_of(table: TargetTable, name: tuple[str, str], schema: TableSchema) -> F
             remedy="make it an ordinary column",
         )
     key_is_primary = sorted(key) == sorted(table.primary)
+    kinds = [ColumnType.parse(schema.columns[index].type) for index in wanted]
     layout = Layout(
         _quoted(name),
         names,
         tuple(table.columns[column] for column in key),
         tuple(wanted.index(index) for index in schema.key),
+        tuple(
+            None if index in schema.key else special_of(kind, is_mariadb=is_mariadb)
+            for index, kind in zip(wanted, kinds, strict=True)
+        ),
+        tuple(
+            place
+            for place, (index, kind) in enumerate(zip(wanted, kinds, strict=True))
+            if has_no_label(kind) and index not in schema.key
+        ),
     )
     return Fit(layout, wanted, schema.key, key_is_primary and not table.unique, key_is_primary)

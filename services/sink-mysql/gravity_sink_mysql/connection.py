@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import ssl
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +88,7 @@ class Session:
         row = self.rows("SELECT CONNECTION_ID(), @@max_allowed_packet, VERSION()")[0]
         self.connection_id, self.packet_bytes_max = int(row[0]), int(row[1])
         self.is_mariadb = "mariadb" in str(row[2]).lower()
+        self.version = tuple(int(n) for n in re.findall(r"\d+", str(row[2]))[:2])
 
     def execute(self, sql: str) -> int:
         """Runs a statement; returns how many rows it matched."""

@@ -14,6 +14,8 @@ _NO_FULL_INDEX = frozenset(
     ("tinytext", "text", "mediumtext", "longtext", "tinyblob", "blob", "mediumblob", "longblob",
      "json", "geometry")
 )  # fmt: skip
+_FLOAT_BYTES, _DIMENSIONS = 4, 2048
+"""Of a VECTOR: bytes of each number; how many it has unless it says so."""
 _SYNONYMS = {"utf8": "utf8mb3", "utf8mb3": "utf8"}
 """Servers disagree about the name of three-byte UTF-8."""
 
@@ -25,6 +27,14 @@ class Dialect:
     collations: Mapping[str, str]
     """Collation → its character set."""
     charsets: frozenset[str]
+    has_vectors: bool = True
+    """Whether it has the type VECTOR; their bytes go into VARBINARY otherwise."""
+
+    def type_text(self, kind: ColumnType) -> str:
+        """The column type that holds the cells of `kind` exactly."""
+        if kind.name == "vector" and not self.has_vectors:
+            return f"varbinary({_FLOAT_BYTES * (kind.length or _DIMENSIONS)})"
+        return kind.text
 
     def spell(self, column: Column, *, in_key: bool) -> str:
         """`CHARACTER SET … COLLATE …` for a text column.
@@ -59,7 +69,7 @@ def column_definition(
 ) -> str:
     """A column of CREATE TABLE, or of ADD COLUMN (`added`: rows that are there have no value for it)."""
     kind = ColumnType.parse(column.type)
-    text = f"{quote_name(column.name)} {kind.text}"
+    text = f"{quote_name(column.name)} {dialect.type_text(kind)}"
     if kind.has_charset:
         text += dialect.spell(column, in_key=in_key)
     if in_key or not (column.nullable or added):

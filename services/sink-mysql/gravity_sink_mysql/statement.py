@@ -6,7 +6,7 @@ quote is escaped by doubling it, nothing else is special), time zone +00:00.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,8 @@ from gravity.batch import REMOVES_ROW, ChangeBatch, Value
 
 Row = tuple[Value, ...]
 Key = Row
+Special = Callable[[Sequence[Value]], list[str] | None]
+"""SQL for each value of a column; None when plain literals do for all of them. See spelling.py."""
 
 STATEMENT_ROWS_MAX = 1000
 """More rows in one statement bring nothing (speed): the server's work per row rules."""
@@ -43,8 +45,10 @@ def literal(value: Value) -> str:
     return repr(value)
 
 
-def _column_texts(values: Sequence[Value]) -> tuple[str, Sequence[Value]]:
+def _column_texts(values: Sequence[Value], special: Special | None) -> tuple[str, Sequence[Value]]:
     """A printf directive and what to feed it: most columns need no work per value."""
+    if special is not None and (found := special(values)) is not None:
+        return "%s", found
     has_null = None in values
     first = next((value for value in values if value is not None), None)
     if isinstance(first, str):
@@ -62,11 +66,18 @@ def _column_texts(values: Sequence[Value]) -> tuple[str, Sequence[Value]]:
     return "%s", (["NULL" if value is None else value for value in values] if has_null else values)
 
 
-def row_texts(rows: Sequence[Row]) -> list[str]:
-    """Each row as `(v1,v2,…)`. A column's values are all of one Python type, or None."""
+def row_texts(rows: Sequence[Row], specials: Sequence[Special | None] = ()) -> list[str]:
+    """Each row as `(v1,v2,…)`. A column's values are all of one Python type, or None.
+
+    `specials` are by column; none at all = literals throughout.
+    """
     if not rows:
         return []
-    columns = [_column_texts(values) for values in zip(*rows, strict=True)]
+    by_column = specials or [None] * len(rows[0])
+    columns = [
+        _column_texts(values, special)
+        for values, special in zip(zip(*rows, strict=True), by_column, strict=True)
+    ]
     template = "(" + ",".join(directive for directive, _ in columns) + ")"
     return [template % row for row in zip(*(values for _, values in columns), strict=True)]
 
@@ -82,6 +93,27 @@ class Layout:
     key: tuple[str, ...]
     key_index: tuple[int, ...]
     """Where the key's columns stand in `columns`."""
+    specials: tuple[Special | None, ...] = ()
+    """How columns are written whose cells' text does not do; empty = there are none such."""
+    unlabelled: tuple[int, ...] = ()
+    """ENUM columns in which a cell '' means none of the labels."""
+
+    def texts(self, rows: Sequence[Row]) -> list[str]:
+        """Each row as `(v1,v2,…)`; `repairs` must follow."""
+        return row_texts(rows, self.specials)
+
+    def repairs(self, rows: Sequence[Row]) -> list[str]:
+        """Statements that must follow when these rows have been written.
+
+        A strict session takes "none of the labels" of an ENUM only under IGNORE, which would forgive
+        everything else too; so it is applied to that column alone.
+        """
+        return [
+            f"UPDATE IGNORE {self.table} SET {quote_name(self.columns[index])}=''"
+            + self.where_keys([self.key_of(row) for row in wrong])
+            for index in self.unlabelled
+            if (wrong := [row for row in rows if row[index] == ""])
+        ]
 
     def key_of(self, row: Row) -> Key:
         """The key of a row."""
@@ -123,9 +155,13 @@ class Layout:
 
     def update(self, row: Row) -> str:
         """The statement that gives the row of `row`'s key its values."""
+        specials = self.specials or [None] * len(row)
         sets = ",".join(
-            f"{quote_name(name)}={literal(value)}"
-            for name, value in zip(self.columns, row, strict=True)
+            f"{quote_name(name)}={text[0] if text else literal(value)}"
+            for name, value, text in (
+                (name, value, special and special([value]))
+                for name, value, special in zip(self.columns, row, specials, strict=True)
+            )
         )
         return f"UPDATE {self.table} SET {sets}{self.where_keys([self.key_of(row)])}"
 

@@ -21,7 +21,6 @@ from gravity_sink_mysql.statement import (
     Row,
     latest_per_key,
     quote_name,
-    row_texts,
     spans,
 )
 
@@ -188,8 +187,11 @@ def _apply_one(session: Session, fit: Fit, image: Row, *, removes: bool) -> None
     layout = fit.layout
     if removes:
         session.execute(layout.delete([layout.key_of(image)]))
-    elif not session.execute(layout.update(image)):
-        session.execute(layout.insert() + row_texts([image])[0])
+        return
+    if not session.execute(layout.update(image)):
+        session.execute(layout.insert() + layout.texts([image])[0])
+    for statement in layout.repairs([image]):
+        session.execute(statement)
 
 
 class _RunWriter:
@@ -252,15 +254,19 @@ class _RunWriter:
                 self._insert([origins[i] for i in chosen], [rows[i] for i in chosen], suffix)
 
     def _insert(self, origins: list[tuple[int, int]], rows: list[Row], suffix: str) -> None:
-        texts = row_texts(rows)
+        texts = self._fit.layout.texts(rows)
         sizes = list(map(len, texts))
         for start, end in spans(sizes, rows_max=STATEMENT_ROWS_MAX, bytes_max=self._bytes_max):
-            self._insert_some(origins[start:end], texts[start:end], suffix)
+            self._insert_some(origins[start:end], rows[start:end], texts[start:end], suffix)
 
-    def _insert_some(self, origins: list[tuple[int, int]], texts: list[str], suffix: str) -> None:
+    def _insert_some(
+        self, origins: list[tuple[int, int]], rows: list[Row], texts: list[str], suffix: str
+    ) -> None:
         """Inserts these rows; halves them until those that the target refuses stand alone."""
         try:
             self._execute(self._fit.layout.insert() + ",".join(texts) + suffix)
+            for statement in self._fit.layout.repairs(rows):
+                self._execute(statement)
         except PoisonError as error:
             if len(self._final.last) < self._run.rows:
                 # An earlier change of the same key might have been taken.
@@ -271,8 +277,8 @@ class _RunWriter:
                 self._refusals.append(refusal)
                 return
             half = len(texts) // 2
-            self._insert_some(origins[:half], texts[:half], suffix)
-            self._insert_some(origins[half:], texts[half:], suffix)
+            self._insert_some(origins[:half], rows[:half], texts[:half], suffix)
+            self._insert_some(origins[half:], rows[half:], texts[half:], suffix)
 
     def _execute(self, sql: str) -> None:
         try:
