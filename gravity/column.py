@@ -18,54 +18,147 @@ from gravity.errors import FatalError
 Kind = Literal["long", "double", "string", "bytes"]
 """Which of the typed arrays of a change batch holds a column."""
 
+JsonForm = Literal["number", "wide number", "decimal", "string", "base64"]
+"""How a cell stands in a JSON message. A wide number has 64 bits, which not every reader keeps."""
+
 INTEGER_BYTES: Final[Mapping[str, int]] = MappingProxyType(
     {"tinyint": 1, "smallint": 2, "mediumint": 3, "int": 4, "bigint": 8}
 )
 TEXT_BY_LENGTH_BYTES: Final = ("tinytext", "text", "mediumtext", "longtext")
 BLOB_BY_LENGTH_BYTES: Final = ("tinyblob", "blob", "mediumblob", "longblob")
 
+
+@dataclass(frozen=True, slots=True)
+class TypeRule:
+    """What is fixed for all columns of one base type, wherever their cells go."""
+
+    declared: str
+    """What MySQL and MariaDB call it."""
+    kind: Kind
+    cell: str
+    """How its cells look."""
+    clickhouse: str
+    """The ClickHouse type, with `precision` and `scale` to be filled in; `Nullable` comes around it."""
+    json: JsonForm
+    """How a Kafka target writes it."""
+    mysql: str = "the same"
+    """The column of a MySQL or MariaDB target."""
+    note: str = ""
+    """The rule for what ClickHouse's type can't hold, or what else is to be known."""
+
+
+_BITS_MAX = 64
+_PRINTED = "text as the server prints it"
+_DAYS = "1900-01-01 to 2299-12-31, else see *Days*"
+
+
+def _integer(declared: str, bits: int, clickhouse_bits: int) -> TypeRule:
+    form: JsonForm = "wide number" if bits == _BITS_MAX else "number"
+    return TypeRule(declared, "long", "number", f"Int{clickhouse_bits}", form)
+
+
+def _text_rule(declared: str, cell: str = "text", *, clickhouse: str = "String") -> TypeRule:
+    return TypeRule(declared, "string", cell, clickhouse, "string")
+
+
+def _bytes_rule(declared: str, cell: str = "the bytes", **more: str) -> TypeRule:
+    return TypeRule(declared, "bytes", cell, "String", "base64", **more)
+
+
+_VECTOR_TARGET = "the same from MySQL 9.0 and MariaDB 11.7 on, `varbinary(4n)` before"
+TYPES: Final[Mapping[str, TypeRule]] = MappingProxyType(
+    {
+        "tinyint": _integer("TINYINT, BOOL, BOOLEAN", 8, 8),
+        "smallint": _integer("SMALLINT", 16, 16),
+        "mediumint": _integer("MEDIUMINT", 24, 32),
+        "int": _integer("INT, INTEGER", 32, 32),
+        "bigint": _integer("BIGINT, SERIAL", 64, 64),
+        "bit": TypeRule("BIT(n)", "long", "number", "UInt64", "wide number"),
+        "year": TypeRule(
+            "YEAR", "long", "number", "UInt16", "number", note="the year 0000 is the number 0"
+        ),
+        "decimal": TypeRule(
+            "DECIMAL, NUMERIC, FIXED",
+            "string",
+            "text with all digits",
+            "Decimal({precision},{scale})",
+            "decimal",
+            note="exact: 65 digits fit",
+        ),
+        "float": TypeRule(
+            "FLOAT, FLOAT(m,d)",
+            "double",
+            "the double of the same value",
+            "Float32",
+            "number",
+            note="0.1 is shown as the double 0.10000000149011612, which every reader turns back"
+            " into the same FLOAT",
+        ),
+        "double": TypeRule("DOUBLE, REAL", "double", "number", "Float64", "number"),
+        "date": TypeRule("DATE", "string", _PRINTED, "Date32", "string", note=_DAYS),
+        "datetime": TypeRule(
+            "DATETIME(n)", "string", _PRINTED, "DateTime64({scale},'UTC')", "string", note=_DAYS
+        ),
+        "timestamp": TypeRule(
+            "TIMESTAMP(n)",
+            "string",
+            "text in UTC, as the server prints it",
+            "DateTime64({scale},'UTC')",
+            "string",
+            note=_DAYS,
+        ),
+        "time": TypeRule(
+            "TIME(n)", "string", _PRINTED, "String", "string", note="up to 838 hours, and negative"
+        ),
+        "char": _text_rule("CHAR(n)", "text, without the spaces at its end"),
+        "varchar": _text_rule("VARCHAR(n)"),
+        "tinytext": _text_rule("TINYTEXT"),
+        "text": _text_rule("TEXT"),
+        "mediumtext": _text_rule("MEDIUMTEXT"),
+        "longtext": _text_rule("LONGTEXT, JSON of MariaDB"),
+        "enum": _text_rule(
+            "ENUM(...)",
+            "the label; '' for none of them",
+            clickhouse="LowCardinality(String)",
+        ),
+        "set": _text_rule("SET(...)", "labels in their declared order, joined by commas"),
+        "json": TypeRule(
+            "JSON of MySQL",
+            "string",
+            _PRINTED,
+            "String",
+            "string",
+            note="see *JSON*",
+        ),
+        "binary": _bytes_rule(
+            "BINARY(n); UUID, INET6, INET4 of MariaDB",
+            "all n bytes, zeros at the end too",
+            mysql="the same; `binary(16)` and `binary(4)` for the types of MariaDB",
+            note="see *UUID and addresses*",
+        ),
+        "varbinary": _bytes_rule("VARBINARY(n)"),
+        "tinyblob": _bytes_rule("TINYBLOB"),
+        "blob": _bytes_rule("BLOB"),
+        "mediumblob": _bytes_rule("MEDIUMBLOB"),
+        "longblob": _bytes_rule("LONGBLOB"),
+        "geometry": _bytes_rule(
+            "GEOMETRY, POINT, LINESTRING, POLYGON, MULTI..., GEOMETRYCOLLECTION",
+            "SRID (4 bytes, little-endian), then WKB with longitude first",
+            mysql="`geometry`",
+        ),
+        "vector": _bytes_rule(
+            "VECTOR(n) of MySQL 9", "n float32, little-endian", mysql=_VECTOR_TARGET
+        ),
+    }
+)
+"""The one table of types, by base name. docs/types.md is made from it, and every target reads it."""
+
 _UNSIGNED_ALLOWED = frozenset((*INTEGER_BYTES, "decimal", "float", "double"))
 _FRACTIONAL = frozenset(("datetime", "timestamp", "time"))
 _SIZED = frozenset(("char", "varchar", "binary", "varbinary", "bit", "vector"))
 _LABELLED = frozenset(("enum", "set"))
-_PLAIN = frozenset(
-    (
-        *TEXT_BY_LENGTH_BYTES,
-        *BLOB_BY_LENGTH_BYTES,
-        "date",
-        "year",
-        "json",
-        "geometry",
-        "float",
-        "double",
-    )
-)
-_KIND_BY_NAME: Final[Mapping[str, Kind]] = MappingProxyType(
-    {
-        **dict.fromkeys((*INTEGER_BYTES, "bit", "year"), "long"),
-        **dict.fromkeys(("float", "double"), "double"),
-        **dict.fromkeys(
-            ("binary", "varbinary", *BLOB_BY_LENGTH_BYTES, "geometry", "vector"), "bytes"
-        ),
-        **dict.fromkeys(
-            (
-                "decimal",
-                "date",
-                "datetime",
-                "timestamp",
-                "time",
-                "char",
-                "varchar",
-                "enum",
-                "set",
-                "json",
-            ),
-            "string",
-        ),
-        **dict.fromkeys(TEXT_BY_LENGTH_BYTES, "string"),
-    }
-)
 _CHARACTER = frozenset(("char", "varchar", "enum", "set", *TEXT_BY_LENGTH_BYTES))
+_PLAIN = frozenset(TYPES) - {*INTEGER_BYTES, "decimal"} - _FRACTIONAL - _SIZED - _LABELLED
 _GEOMETRY_NAMES = frozenset(
     (
         "geometry",
@@ -173,7 +266,7 @@ class ColumnType:
     @property
     def kind(self) -> Kind:
         """Which Python type its cells have: long = int, double = float, string = str, bytes = bytes."""
-        return _KIND_BY_NAME[self.name]
+        return TYPES[self.name].kind
 
     @property
     def has_charset(self) -> bool:
@@ -195,6 +288,9 @@ class ColumnType:
         if self.name == "binary":
             # BINARY(n) is unchanged by it; MariaDB's UUID and INET become the bytes that the binlog holds.
             return f"CAST({quoted_name} AS BINARY({self.length}))"
+        if self.name == "vector":
+            # Its own type number is unknown to clients, which then take it for text.
+            return f"CAST({quoted_name} AS BINARY)"
         return quoted_name
 
     def cell_reader(self) -> Callable[[str | bytes], Value] | None:
@@ -208,6 +304,11 @@ class ColumnType:
         if self.kind == "double":
             return float
         return None
+
+
+def is_wide_integer(kind: ColumnType) -> bool:
+    """Whether its numbers need 64 bits, of which some readers of JSON keep only 53."""
+    return TYPES[kind.name].json == "wide number"
 
 
 def from_information_schema(

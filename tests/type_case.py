@@ -1,4 +1,4 @@
-"""One table a column type: values at the edges of each, as SQL."""
+"""Every column type with values at its edges, as SQL. Data: the decoder's tests and the type test share it."""
 
 # ruff: noqa: RUF001 - characters that are easily confused are what is tested
 
@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 BOTH = ("mysql", "mariadb")
+MYSQL_9 = (9, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,14 @@ class Case:
     ddl: str
     values: tuple[str, ...]
     flavors: tuple[str, ...] = BOTH
+    since: tuple[int, int] = (0, 0)
+    """The server's first version that has it."""
+    by: str = "edge"
+    """`edge`: chosen values; `peer`: other systems are known to get them wrong."""
+
+    def is_at(self, flavor: str, version: tuple[int, int]) -> bool:
+        """Whether a server of this kind has the type."""
+        return flavor in self.flavors and version >= self.since
 
     @property
     def statements(self) -> list[str]:
@@ -127,7 +136,12 @@ def _temporal() -> list[Case]:
                 "'2024-00-10'",
                 "'2024-02-00'",
                 "'2024-02-29'",
+                "'2024-02-31'",
                 "'0001-01-01'",
+                "'1899-12-31'",
+                "'1900-01-01'",
+                "'2299-12-31'",
+                "'2300-01-01'",
             ),
         )
     ]
@@ -147,6 +161,10 @@ def _temporal() -> list[Case]:
                         f"9999-12-31 23:59:59{nines}",
                         f"2024-02-29 12:34:56{fraction}",
                         "2024-00-00 00:00:00",
+                        "2024-02-30 23:59:59",
+                        f"1899-12-31 23:59:59{nines}",
+                        f"2299-12-31 23:59:59{nines}",
+                        "2300-01-01 00:00:00",
                         f"0001-12-01 01:02:03{nines}",
                     )
                 ),
@@ -310,6 +328,14 @@ def _labels() -> list[Case]:
             "enum('a','it''s','x,y','(z)',' spaced','ü') CHARACTER SET utf8mb4",
             ("'a'", '"it\'s"', "'x,y'", "'(z)'", "'ü'", "''"),
         ),
+        Case("t_enum_no_label", "enum('a','b')", ("'a'", "''", "0", "'b'")),
+        Case("t_enum_empty_label", "enum('','a')", ("''", "'a'")),
+        Case("t_enum_digits", "enum('2','0','1')", ("'2'", "'0'", "'1'")),
+        Case(
+            "t_set_labels",
+            "set('it''s','ü','(z)','日本','a b') CHARACTER SET utf8mb4",
+            ("''", '"it\'s,ü"', "'日本'", '"it\'s,ü,(z),日本,a b"'),
+        ),
         Case("t_enum_backslash", r"enum('a\\b','c')", (r"'a\\b'", "'c'")),
         Case("t_enum_300", f"enum({many})", ("'v0'", "'v255'", "'v256'", "'v299'")),
         Case("t_set", "set('a','b','c''d')", ("''", "'a'", "'a,c''d'", "'a,b,c''d'")),
@@ -386,22 +412,120 @@ def _json() -> list[Case]:
     ]
 
 
-def _others() -> list[Case]:
+def _geometries() -> list[Case]:
+    point = "ST_GeomFromText('POINT(1 2)')"
+    # SRID 4326 is latitude first in MySQL's text and longitude first in its storage.
+    on_earth = "ST_GeomFromText('POINT(52.5 13.25)', 4326)"
+    line, ring = "ST_GeomFromText('LINESTRING(0 0,1 1)', 0)", "POLYGON((0 0,1 0,1 1,0 0))"
+    values = {
+        "geometry": (point, on_earth, line, f"ST_GeomFromText('{ring}')"),
+        "point": (point, "ST_GeomFromText('POINT(-1.5 1e10)')", on_earth),
+        "linestring": (line,),
+        "polygon": (f"ST_GeomFromText('{ring}')",),
+        "multipoint": ("ST_GeomFromText('MULTIPOINT(0 0,1 1)')",),
+        "multilinestring": ("ST_GeomFromText('MULTILINESTRING((0 0,1 1),(2 2,3 3))')",),
+        "multipolygon": ("ST_GeomFromText('MULTIPOLYGON(((0 0,1 0,1 1,0 0)))')",),
+        "geometrycollection": (
+            "ST_GeomFromText('GEOMETRYCOLLECTION(POINT(1 2),LINESTRING(0 0,1 1))')",
+        ),
+    }
+    return [Case(f"t_{name}", name, found) for name, found in values.items()]
+
+
+def _vectors() -> list[Case]:
+    values = ("STRING_TO_VECTOR('[1,-2.5,3e30]')", "x'0000803f0000004000004040'")
+    return [Case("t_vector", "vector(3)", values, ("mysql",), MYSQL_9)]
+
+
+def _collations() -> list[Case]:
+    """Collations change no value, only what the column says of itself and how keys compare."""
+    names = {
+        "utf8mb4_general_ci": BOTH,
+        "utf8mb4_unicode_ci": BOTH,
+        "utf8mb4_bin": BOTH,
+        "utf8mb4_0900_ai_ci": ("mysql",),
+        "utf8mb4_0900_bin": (),
+        "utf8mb4_ja_0900_as_cs": ("mysql",),
+        "utf8mb4_uca1400_ai_ci": ("mariadb",),
+        "utf8mb4_nopad_bin": ("mariadb",),
+        "latin1_german2_ci": BOTH,
+        "latin1_bin": BOTH,
+        "gbk_bin": BOTH,
+        "sjis_japanese_ci": BOTH,
+        "cp932_bin": BOTH,
+        "cp1251_ukrainian_ci": BOTH,
+        "ucs2_unicode_ci": BOTH,
+        "utf16_bin": BOTH,
+        "utf32_general_ci": BOTH,
+    }
     return [
         Case(
-            "t_geometry",
-            "geometry",
-            (
-                "ST_GeomFromText('POINT(1 2)')",
-                "ST_GeomFromText('LINESTRING(0 0,1 1)', 0)",
-                "ST_GeomFromText('POLYGON((0 0,1 0,1 1,0 0))')",
-            ),
-        ),
+            f"t_{name}",
+            f"varchar(20) CHARACTER SET {name.partition('_')[0]} COLLATE {name}",
+            ("'a'", "'A '", "'~'"),
+            flavors,
+        )
+        for name, flavors in names.items()
+        if flavors
+    ]
+
+
+# Bytes that a character set stores and another's codec, or Python's of the same name, reads otherwise.
+_DISPUTED = (
+    ("latin1", "80818d8f909d9f"),
+    ("cp932", "8160ed40fa55815f87408754"),
+    ("sjis", "815f5c7e8160"),
+    ("big5", "f9d6f9dca145a14e"),
+    ("gbk", "a1a4a1aaa844"),
+    ("gb18030", "a8bca2e3813984318130813081308130"),
+    ("ujis", "a1c0a1c18fa2b7"),
+    ("eucjpms", "ada1a1c18ff3f3f5a18fa2b7"),
+    ("euckr", "a1a4a1aaa2e6"),
+    ("koi8r", "95a3b3"),
+    ("koi8u", "95a4b4"),
+    ("cp1251", "8890a0ff"),
+    ("greek", "a1a2c1"),
+    ("hebrew", "afe0"),
+    ("tis620", "a1dffb"),
+    ("macroman", "dbf0bd"),
+    ("swe7", "5b5c5d"),
+    ("ascii", "7f017e"),
+    ("ucs2", "ff5e203e"),
+    ("utf16", "d83dde00ff5e"),
+    ("utf16le", "3dd800de"),
+    ("utf32", "0001f6000010ffff"),
+)
+# What they store and have no Unicode for: `?` for every client that reads UTF-8.
+_UNMAPPED = (
+    ("cp1251", "6198"),
+    ("greek", "a4aed2ff"),
+    ("cp1256", "8aaac0"),
+    ("big5", "a3c0"),
+    ("gbk", "a140a2a1"),
+    ("cp932", "81ad"),
+    ("sjis", "8740"),
+    ("euckr", "a2e8"),
+    ("gb2312", "a2a1"),
+    ("ujis", "a2af"),
+    ("dec8", "a4"),
+)
+
+
+def _disputed() -> list[Case]:
+    return [
         Case(
-            "t_point",
-            "point",
-            ("ST_GeomFromText('POINT(1 2)')", "ST_GeomFromText('POINT(-1.5 1e10)')"),
-        ),
+            f"t_{label}_{charset}",
+            f"varchar(20) CHARACTER SET {charset}",
+            (f"CONVERT(x'{raw}' USING {charset})",),
+            ("mysql",) if charset == "gb18030" else BOTH,
+        )
+        for label, found in (("disputed", _DISPUTED), ("unmapped", _UNMAPPED))
+        for charset, raw in found
+    ]
+
+
+def _addresses() -> list[Case]:
+    return [
         Case("t_inet6", "inet6", ("'::1'", "'2001:db8::ff00:42:8329'", "'::'"), ("mariadb",)),
         Case("t_inet4", "inet4", ("'127.0.0.1'", "'255.255.255.0'", "'0.0.0.0'"), ("mariadb",)),
         Case(
@@ -411,10 +535,35 @@ def _others() -> list[Case]:
                 "'123e4567-e89b-12d3-a456-426655440000'",
                 "'00000000-0000-0000-0000-000000000000'",
                 "'9a3c8f66-7b1e-4c0a-9d5e-0123456789ab'",
+                "'01890a5d-ac96-774b-bcce-b302099a8057'",
             ),
             ("mariadb",),
         ),
     ]
+
+
+def _wrong_elsewhere() -> list[Case]:
+    """The values that at least one of three other systems was seen to get wrong."""
+    found = [
+        ("bigint_unsigned", "bigint unsigned", ("18446744073709551615",)),
+        ("decimal_38_10", "decimal(38,10)", ("1234567890123456789012345678.0123456789",)),
+        ("time_6", "time(6)", ("'-12:34:56.123456'", "'838:59:59'")),
+        ("datetime", "datetime", ("'0000-00-00 00:00:00'", "'2024-00-10 00:00:00'")),
+        ("date", "date", ("'0001-01-01'", "'0000-00-00'", "'2024-00-10'")),
+        ("year", "year", ("'0000'",)),
+        ("enum", "enum('a','b,c','d''e')", ("'b,c'", '"d\'e"')),
+        ("set", "set('x','y','z')", ("'x,z'",)),
+        ("binary_8", "binary(8)", ("x'0100000000000000'", "x'0000000000000000'")),
+        ("varbinary", "varbinary(20)", ("x'ff00fe80'",)),
+        ("blob", "blob", ("x'ff00fe80'",)),
+        ("latin1", "varchar(20) CHARACTER SET latin1", ("'äöü€'",)),
+        ("gbk", "varchar(20) CHARACTER SET gbk", ("'中文字'",)),
+        ("point", "point", ("ST_GeomFromText('POINT(1 2)')",)),
+    ]
+    cases = [Case(f"t_peer_{name}", ddl, values, by="peer") for name, ddl, values in found]
+    decimal = ("JSON_OBJECT('price', 12.50)", "CAST(12.50 AS JSON)")
+    cases.append(Case("t_peer_json", "json", decimal, ("mysql",), by="peer"))
+    return cases
 
 
 CASES = (
@@ -427,5 +576,10 @@ CASES = (
     *_binaries(),
     *_labels(),
     *_json(),
-    *_others(),
+    *_geometries(),
+    *_vectors(),
+    *_collations(),
+    *_disputed(),
+    *_addresses(),
+    *_wrong_elsewhere(),
 )

@@ -198,6 +198,14 @@ class KafkaTarget(TargetTables):
     format: Literal["json"] = Field(
         "json", description="`json`: the row as one flat JSON object, keyed by its primary key."
     )
+    numbers: Literal["exact", "strings"] = Field(
+        "exact",
+        description=(
+            "`exact`: BIGINT and BIT are JSON numbers of up to 64 bits. `strings`: they are strings, "
+            "in keys too, for readers that keep only 53 bits. Decimals are strings always. "
+            "Choose before the first row: keys change with it."
+        ),
+    )
     create_tables: bool = Field(True, description="Whether missing topics are created.")
     partitions: PositiveInt = Field(4, description="Partitions of a topic that is created.")
     replication_factor: PositiveInt = Field(1, description="Copies of a topic that is created.")

@@ -31,8 +31,17 @@ def clickhouse_rows(address: Address, database: str, table: str, shape: Table) -
     return {shape.key_of(row): row for row in rows}
 
 
-def kafka_messages(brokers: str, topic: str) -> list[tuple[bytes, bytes | None]]:
-    """(key, value) of every committed message, in order per partition."""
+Message = tuple[bytes, bytes | None]
+"""Key and value."""
+
+
+def kafka_messages(brokers: str, topic: str) -> list[Message]:
+    """Every committed message of a topic, in order per partition."""
+    return kafka_topics(brokers, [topic])[topic]
+
+
+def kafka_topics(brokers: str, topics: Sequence[str]) -> dict[str, list[Message]]:
+    """Every committed message of each topic, in order per partition; none where there is no such topic."""
     consumer = Consumer(
         {
             "bootstrap.servers": brokers,
@@ -42,18 +51,23 @@ def kafka_messages(brokers: str, topic: str) -> list[tuple[bytes, bytes | None]]
             "isolation.level": "read_committed",
         }
     )
-    metadata = consumer.list_topics(topic, timeout=20).topics[topic]
-    if metadata.error is not None:
-        consumer.close()
-        return []
-    consumer.assign([TopicPartition(topic, number, 0) for number in metadata.partitions])
-    left, found = len(metadata.partitions), []
+    found: dict[str, list[Message]] = {topic: [] for topic in topics}
+    known = consumer.list_topics(timeout=20).topics
+    places = [
+        TopicPartition(topic, number, 0)
+        for topic in topics
+        if topic in known
+        for number in known[topic].partitions
+    ]
+    if places:
+        consumer.assign(places)
+    left = len(places)
     while left:
-        for message in consumer.consume(1000, 1.0):
+        for message in consumer.consume(1000, 0.1):
             if message.error() is not None:
                 left -= 1  # The only error that is asked for is the end of a partition.
             else:
-                found.append((message.key(), message.value()))
+                found[message.topic()].append((message.key(), message.value()))
     consumer.close()
     return found
 

@@ -22,6 +22,8 @@ class Report:
     differences: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     """What else was tried, by its noun."""
+    servers: set[str] = field(default_factory=set)
+    """Kind and version of each server that took part, such as `mysql-9.7.4`; empty = it does not matter."""
 
     def scaled(self, pairs: int) -> int:
         """`pairs`, or the part of them that is asked for."""
@@ -56,7 +58,8 @@ class Report:
     def end(self) -> int:
         """Prints the sum; the exit code."""
         verdict = "proved" if not self.differences else "NOT proved"
-        found = f"pairs={self.pairs} differences={self.differences}"
+        servers = f"servers={','.join(sorted(self.servers))} " if self.servers else ""
+        found = f"pairs={self.pairs} {servers}differences={self.differences}"
         if self.counts:
             found = f"{_numbers(self.counts)} divergences={self.differences}"
         sys.stdout.write(f"{verdict}: {self.what} {found} seed={self.seed}\n")

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gravity.column import ColumnType, UnknownColumnTypeError, from_information_schema
+from gravity import type_reference
+from gravity.column import (
+    TYPES,
+    ColumnType,
+    UnknownColumnTypeError,
+    from_information_schema,
+    is_wide_integer,
+)
 
 TEXTS = (
     "tinyint", "smallint unsigned", "mediumint", "int unsigned", "bigint unsigned", "decimal(65,30)",
@@ -21,6 +30,20 @@ TEXTS = (
 def test_text_survives_parsing(text: str) -> None:
     assert ColumnType.parse(text).text == text
     assert ColumnType.parse(text).kind in ("long", "double", "string", "bytes")
+
+
+def test_every_type_has_a_rule_and_every_rule_a_type() -> None:
+    assert {ColumnType.parse(text).name for text in TEXTS} == set(TYPES)
+
+
+def test_the_page_of_types_is_fresh() -> None:
+    page = Path(__file__).parents[2] / type_reference.PAGE
+    assert page.read_text(encoding="utf-8") == type_reference.render(), "run `make docs`"
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_only_integers_of_sixty_four_bits_are_wide(text: str) -> None:
+    assert is_wide_integer(ColumnType.parse(text)) == text.startswith(("bigint", "bit("))
 
 
 @given(st.lists(st.text(max_size=5), min_size=1, max_size=5), st.sampled_from(("enum", "set")))
@@ -80,5 +103,6 @@ def test_information_schema_gives_the_canonical_text(
 
 def test_cells_are_selected_without_loss() -> None:
     assert ColumnType.parse("float").select_expression("`f`") == "`f` * 1e0"
+    assert ColumnType.parse("vector(3)").select_expression("`v`") == "CAST(`v` AS BINARY)"
     assert ColumnType.parse("bit(8)").select_expression("`b`") == "`b` + 0"
     assert ColumnType.parse("varchar(8)").select_expression("`v`") == "`v`"

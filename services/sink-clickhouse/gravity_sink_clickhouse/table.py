@@ -1,49 +1,21 @@
 """ClickHouse tables from a source's shape: types, CREATE, ADD COLUMN, the view of current rows. Pure.
 
-| MySQL | ClickHouse | |
-|---|---|---|
-| tinyint … bigint, unsigned | Int8 … Int64, UInt8 … UInt64 | mediumint: 32 bit |
-| year | UInt16 | |
-| bit(n) | UInt64 | |
-| float, double | Float32, Float64 | |
-| decimal(p,s) | Decimal(p,s) | exact; MySQL's 65 digits fit |
-| date | Date32 | 1900-01-01 to 2299-12-31, see `row.py` |
-| datetime(n), timestamp(n) | DateTime64(n,'UTC') | the same years |
-| time(n) | String | as MySQL prints it; up to 838 hours |
-| char, varchar, text, json, set | String | |
-| enum | LowCardinality(String) | the label |
-| binary, blob, geometry, vector | String | the bytes |
-
+The type of each column is in `gravity.column.TYPES`, written down in docs/types.md.
 A column that may be NULL is Nullable; columns of the key are not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import Final
+from collections.abc import Sequence
 
 from gravity.batch import Column, TableSchema
-from gravity.column import ColumnType
+from gravity.column import TYPES, ColumnType
 
 VERSION, DELETED = "_version", "_deleted"
 """Our own columns: which row of a key is newest, and whether it says that the key is gone."""
 
 DEDUPLICATION_WINDOW = 1000
 """Inserts that a table remembers: the client repeats an insert whose answer was lost."""
-
-_INTEGER: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "tinyint": "Int8",
-        "smallint": "Int16",
-        "mediumint": "Int32",
-        "int": "Int32",
-        "bigint": "Int64",
-    }
-)
-_OTHER: Final[Mapping[str, str]] = MappingProxyType(
-    {"year": "UInt16", "bit": "UInt64", "float": "Float32", "double": "Float64", "date": "Date32"}
-)
 
 
 def quote_name(name: str) -> str:
@@ -65,17 +37,14 @@ def column_type(column: Column, *, in_key: bool, added: bool = False) -> str:
     """The type of a column; `added` to a table whose rows have no value for it."""
     kind = ColumnType.parse(column.type)
     nullable = not in_key and (column.nullable or added)
-    if kind.name == "enum":
-        return "LowCardinality(Nullable(String))" if nullable else "LowCardinality(String)"
-    if kind.name in _INTEGER:
-        text = ("U" if kind.unsigned else "") + _INTEGER[kind.name]
-    elif kind.name == "decimal":
-        text = f"Decimal({kind.precision},{kind.scale})"
-    elif kind.name in ("datetime", "timestamp"):
-        text = f"DateTime64({kind.scale},'UTC')"
-    else:
-        text = _OTHER.get(kind.name, "String")
-    return f"Nullable({text})" if nullable else text
+    text = TYPES[kind.name].clickhouse.format(precision=kind.precision, scale=kind.scale)
+    if kind.unsigned and kind.kind == "long":
+        text = f"U{text}"
+    if not nullable:
+        return text
+    if text.startswith("LowCardinality("):
+        return text.replace("(", "(Nullable(") + ")"
+    return f"Nullable({text})"
 
 
 def create_table(database: str, table: str, schema: TableSchema) -> str:

@@ -4,16 +4,8 @@ Key: the key columns as a JSON object, in key order: `{"id":1}`. Value: the row 
 `_gravity` with what is known about the change. A row that is gone gives two messages: its last image
 with op `delete`, then a Kafka tombstone (no value), so that compaction forgets the key.
 
-| MySQL | JSON |
-|---|---|
-| integers, year, bit | number, all 64 bits; read it with a reader that keeps them |
-| float, double | number, the shortest that reads back equal |
-| decimal | string, all digits |
-| date, datetime, timestamp (UTC), time | string, as MySQL prints it |
-| char, varchar, text, enum, set | string |
-| json | string that holds the JSON text, untouched |
-| binary, blob, geometry, vector | string in base64 |
-| NULL | null |
+How each type appears is fixed in `gravity.column.TYPES` and written down in docs/types.md. A document
+of type JSON is a string that holds its text: read again as JSON it might lose digits.
 """
 
 from __future__ import annotations
@@ -23,14 +15,16 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from json.encoder import encode_basestring
-from typing import Final
+from typing import Final, Literal
 
 import xxhash
 
 from gravity.batch import REMOVES_ROW, ChangeBatch, Value
+from gravity.column import ColumnType, is_wide_integer
 from gravity.errors import FatalError
 from gravity.header import TargetHeader, row_version
 
+Numbers = Literal["exact", "strings"]
 META = "_gravity"
 """The object beside the row's own columns."""
 
@@ -69,8 +63,12 @@ def _json(value: Value) -> str:
     return repr(value)
 
 
-def _column_texts(values: Sequence[Value]) -> tuple[str, Sequence[Value]]:
-    """A printf directive and what to feed it."""
+def _column_texts(values: Sequence[Value], *, quoted: bool) -> tuple[str, Sequence[Value]]:
+    """A printf directive and what to feed it; `quoted` integers become strings."""
+    if quoted:
+        if None in values:
+            return "%s", ["null" if value is None else f'"{value!r}"' for value in values]
+        return '"%d"', values
     if None in values:
         return "%s", [_json(value) for value in values]
     first = values[0]
@@ -90,8 +88,13 @@ def _template(names: Sequence[str], directives: Sequence[str]) -> str:
     return ",".join(fields)
 
 
-def envelopes(batch: ChangeBatch, header: TargetHeader) -> list[Envelope]:
+def envelopes(
+    batch: ChangeBatch, header: TargetHeader, *, numbers: Numbers = "exact"
+) -> list[Envelope]:
     """The messages of the batch's rows, in order.
+
+    With `numbers` = `strings` integers of 64 bits are strings, in keys too: some readers of JSON keep
+    only the first 53 bits of a number.
 
     Raises:
         FatalError: the table has a column that is called as our own object is.
@@ -106,7 +109,14 @@ def envelopes(batch: ChangeBatch, header: TargetHeader) -> list[Envelope]:
             where=header.routed.table,
             remedy="exclude the table, or rename the column",
         )
-    texts = [_column_texts(values) for values in batch.columns]
+    wide = [
+        numbers == "strings" and is_wide_integer(ColumnType.parse(column.type))
+        for column in schema.columns
+    ]
+    texts = [
+        _column_texts(values, quoted=quoted)
+        for values, quoted in zip(batch.columns, wide, strict=True)
+    ]
     key_template = (
         "{" + _template(schema.key_names, [texts[index][0] for index in schema.key]) + "}"
     )

@@ -197,7 +197,9 @@ class KafkaLane:
         partitions = self._topics.partitions(topic)
         assert partitions is not None
         refusals = []
-        for row, envelope in enumerate(envelopes(batch, message.header)):
+        for row, envelope in enumerate(
+            envelopes(batch, message.header, numbers=self._target.numbers)
+        ):
             if len(envelope.value) + len(envelope.key) > _ENVELOPE_BYTES_MAX:
                 reason = (
                     f"a message of {len(envelope.value)} bytes is more than {_ENVELOPE_BYTES_MAX}"

@@ -54,6 +54,21 @@ def test_every_value_reads_back_exactly(values: list[tuple[Any, ...]]) -> None:
         assert meta["op"] == "insert"
 
 
+def test_integers_of_sixty_four_bits_are_strings_where_asked() -> None:
+    columns = [("id", "bigint unsigned"), ("b", "bit(64)"), ("n", "int"), ("d", "decimal(3,2)")]
+    schema = table("shop.n", columns, ["id"])
+    changes: list[Change] = [("I", (2**64 - 1, 2**63, 7, "1.50")), ("I", (1, None, None, None))]
+    headers, value = TargetLog().rows(schema, changes)
+    batch, header = decode_batch(value), TargetHeader.from_kafka(headers)
+    first, second = envelopes(batch, header, numbers="strings")
+    assert first.key == b'{"id":"18446744073709551615"}'
+    assert first.value.startswith(
+        b'{"id":"18446744073709551615","b":"9223372036854775808","n":7,"d":"1.50",'
+    )
+    assert second.value.startswith(b'{"id":"1","b":null,"n":null,"d":null,')
+    assert envelopes(batch, header)[0].key == b'{"id":18446744073709551615}'
+
+
 def test_what_is_known_about_a_change() -> None:
     row = (1, "a", "1.00", 0.5, b"")
     first, second = made(SCHEMA, [("U", row), ("M", row)])

@@ -12,8 +12,8 @@ from gravity_collector.event import Rows
 from gravity.batch import TableSchema, Value
 from gravity.column import ColumnType, from_information_schema
 from tests.integration.collector.binlog import stock_rows
-from tests.type_case import CASES, Case
 from tests.integration.collector.binlog.source import Source
+from tests.type_case import CASES, Case
 
 pytestmark = pytest.mark.stack
 
