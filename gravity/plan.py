@@ -13,10 +13,12 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from gravity.batch import TableSchema
-from gravity.condition import compile_condition
+from gravity.condition import ConditionError, compile_condition
 from gravity.errors import FatalError, FormatError
 from gravity.key import LANE_KEY, LANE_TABLE
 from gravity.pattern import TableSelection, parse_glob, parse_table_pattern, select_tables
+from gravity.placement import Placement, Share
+from gravity.sharding import require_stable, shardings_of
 
 if TYPE_CHECKING:
     from gravity.config import Config
@@ -30,8 +32,8 @@ PLAN_FORMAT = 2
 _READABLE_FORMATS = (1, 2)
 """Format 1 knew fewer strategies; what it lacks has a default."""
 
-_FLOWING = ("broadcast", "single", "conditional")
-"""Routing strategies that rows flow by; the others are named in a notice when the file is loaded."""
+_WHOLE = ("broadcast", "single", "conditional")
+"""Routing strategies that don't divide a table's rows among their targets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,14 @@ class RoutePlan:
     condition: str | None = None
     optional: bool = False
     """Whether a table that lacks a column of the condition is simply not meant."""
+    share: Share | None = None
+    """The rows of a placement that the target has."""
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """The route in a plan's JSON, of this format or an older one."""
+        share = record.get("share")
+        return cls(**{**_tuples(record), "share": None if share is None else Share(**share)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +154,8 @@ class Feed:
     lane: str
     """`key`, `table` or `group:<name>`: how wide the order of its changes is."""
     conditions: tuple[str, ...] | None
-    """A row goes there if any is true; None = every row does."""
+    """A row goes there if any is true, or any of `shares` holds it; None = every row does."""
+    shares: tuple[Share, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -163,6 +174,16 @@ class RoutingPlan:
     feeding: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
     """Target → table at the target → sources that have such a table."""
     resolver_epoch: int = 1
+    placements: tuple[Placement, ...] = ()
+    """How tables are divided among targets."""
+
+    @cached_property
+    def _placements(self) -> dict[str, Placement]:
+        return {placement.name: placement for placement in self.placements}
+
+    def placement(self, name: str) -> Placement:
+        """The placement called `name`."""
+        return self._placements[name]
 
     @cached_property
     def _targets(self) -> dict[str, TargetPlan]:
@@ -212,7 +233,9 @@ class RoutingPlan:
                 continue
             conditions = None if not matching else _conditions(routes)
             name = target.table(database, table)
-            yield Feed(target.name, name, self.lane(target.name, name, database, table), conditions)
+            lane = self.lane(target.name, name, database, table)
+            shares = () if conditions is None else tuple(r.share for r in routes if r.share)
+            yield Feed(target.name, name, lane, conditions, shares)
 
     def lane(self, target: str, name: str, database: str, table: str) -> str:
         """The lane of a target table: as fixed, else as configured, else the safe one (`table`)."""
@@ -222,11 +245,13 @@ class RoutingPlan:
         return configured_lane(self.target(target), database, table) or LANE_TABLE
 
     def before_columns(self, source: str, schema: TableSchema) -> tuple[int, ...]:
-        """Columns whose values before a change must travel: the key's and those of conditions."""
+        """Columns whose values before a change must travel: the key's, and those that decide its way."""
         wanted = set(schema.key)
         for feed in self.feeds(source, schema):
             for condition in feed.conditions or ():
                 wanted.update(schema.column_index[name] for name in _columns_of(condition, schema))
+            for share in feed.shares:
+                wanted.update(self.placement(share.placement).key_indexes(schema))
         return tuple(sorted(wanted))
 
     def resolution(self, target: str, table: str) -> Resolution | None:
@@ -298,7 +323,7 @@ class RoutingPlan:
                 )
                 for item in record["targets"]
             ),
-            routes=tuple(RoutePlan(**_tuples(item)) for item in record["routes"]),
+            routes=tuple(RoutePlan.from_json(item) for item in record["routes"]),
             rules=tuple(
                 RulePlan(
                     tuple(item["tables"]), item["target"], Resolution.from_json(item["resolution"])
@@ -312,6 +337,7 @@ class RoutingPlan:
                 for target, tables in record["feeding"].items()
             },
             resolver_epoch=record["resolver_epoch"],
+            placements=tuple(Placement.from_json(item) for item in record.get("placements", ())),
         )
 
 
@@ -357,7 +383,7 @@ def _route_means(route: RoutePlan, source: str, schema: TableSchema) -> bool:
 
 
 def _conditions(routes: Sequence[RoutePlan]) -> tuple[str, ...] | None:
-    texts = [route.condition for route in routes]
+    texts = [route.condition for route in routes if route.share is None]
     return (
         None if None in texts else tuple(dict.fromkeys(text for text in texts if text is not None))
     )
@@ -396,6 +422,9 @@ def compile_plan(
 
     Raises FatalError when the configuration asks for another lane than the table has.
     """
+    placements = tuple(sharding.placement for sharding in shardings_of(config))
+    if previous is not None:
+        require_stable(placements, previous.placements)
     bare = RoutingPlan(
         version=1 if previous is None else previous.version + 1,
         partitions=config.kafka.partitions,
@@ -415,6 +444,7 @@ def compile_plan(
         rules=tuple(_rules_of(config)),
         default_resolution=_resolution_of(config, config.conflict_resolution.rule_for("", "", "")),
         lanes={} if previous is None else previous.lanes,
+        placements=placements,
     )
     plan = _with_tables(bare, tables, previous)
     return previous if previous is not None and plan.same_content(previous) else plan
@@ -430,6 +460,7 @@ def _with_tables(
         schema = table.schema
         if not plan.includes(table.source, schema.database, schema.table):
             continue
+        _check_fit(plan, table)
         for feed in plan.feeds(table.source, schema):
             names = feeding[feed.target].setdefault(feed.table, [])
             if table.source not in names:
@@ -460,9 +491,25 @@ def _with_tables(
     )
 
 
+def _check_fit(plan: RoutingPlan, table: SourceTable) -> None:
+    """Raises FatalError when a condition or a placement can't be used on the table."""
+    schema = table.schema
+    plan.before_columns(table.source, schema)
+    for feed in plan.feeds(table.source, schema):
+        for condition in feed.conditions or ():
+            try:
+                compile_condition(condition).check(schema.columns)
+            except ConditionError as error:
+                raise FatalError(
+                    f"condition {error}",
+                    where=f"{table.source} {schema.database}.{schema.table}",
+                    remedy="mend the condition, or leave the table out of its rule",
+                ) from error
+
+
 def _routes_of(config: Config) -> Iterable[RoutePlan]:
     for route in config.routing:
-        if route.strategy not in _FLOWING:
+        if route.strategy not in _WHOLE:
             continue
         if route.strategy == "conditional":
             for case in route.conditions:
@@ -470,9 +517,18 @@ def _routes_of(config: Config) -> Iterable[RoutePlan]:
                     yield RoutePlan(
                         name, route.source_tables, route.exclude, route.sources, case.condition
                     )
+            for name in route.otherwise:
+                met = " OR ".join(f"({case.condition})" for case in route.conditions)
+                yield RoutePlan(
+                    name, route.source_tables, route.exclude, route.sources, f"({met}) IS NOT TRUE"
+                )
         else:
             for name in route.targets:
                 yield RoutePlan(name, route.source_tables, route.exclude, route.sources)
+    for part in shardings_of(config):
+        for place, name in enumerate(part.placement.targets):
+            share = Share(part.placement.name, place)
+            yield RoutePlan(name, part.tables, part.exclude, part.sources, share=share)
     for rule in config.distribution_rules:
         for name in rule.targets:
             yield RoutePlan(

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from gravity.config.problem import Notice
-from gravity.config.route import BALANCING
 from gravity.config.tree import Path, Tree
 
 
@@ -39,13 +38,11 @@ class InactivePart:
 
 _RULE = ("conflict-resolution", "rules", "*")
 
+_UNWATCHED = "loads are not watched; keys are placed as round-robin does"
+
 INACTIVE: tuple[InactivePart, ...] = (
-    InactivePart(("routing-rules", "*"), "its tables go where routing and targets say"),
-    InactivePart(
-        ("routing", "*", "strategy"),
-        "no rows flow by this route",
-        _one_of(*BALANCING),
-    ),
+    InactivePart(("routing", "*", "strategy"), _UNWATCHED, _one_of("least-connections")),
+    InactivePart(("routing-rules", "*", "strategy"), _UNWATCHED, _one_of("least-connections")),
     InactivePart(("failover",), "primary and backup targets are all fed alike"),
     InactivePart(("monitoring", "metrics"), "thresholds are not watched"),
     InactivePart(("alerts",), "nobody is told"),

@@ -11,8 +11,11 @@ TARGET_REFERENCES = (
     ("routing", "*", "targets"),
     ("routing", "*", "conditions", "*", "targets"),
     ("distribution-rules", "*", "targets"),
+    ("routing", "*", "ranges", "*", "target"),
+    ("routing", "*", "default"),
     ("routing-rules", "*", "targets"),
     ("routing-rules", "*", "ranges", "*", "target"),
+    ("routing-rules", "*", "default"),
     ("failover", "primary"),
     ("failover", "backup"),
     ("conflict-resolution", "rules", "*", "target"),
@@ -20,6 +23,7 @@ TARGET_REFERENCES = (
 SOURCE_REFERENCES = (
     ("routing", "*", "sources"),
     ("distribution-rules", "*", "sources"),
+    ("routing-rules", "*", "sources"),
     ("conflict-resolution", "rules", "*", "sources"),
 )
 OWNER = "owner:"

@@ -22,8 +22,27 @@ from pydantic import (
 from gravity.config.model import Condition, Model, Name, Names, Patterns, at
 from gravity.pattern import select_tables
 
-BALANCING = ("round-robin", "weighted-round-robin", "least-connections", "consistent-hash")
-"""Strategies that place each key at one of several equal targets."""
+DIVIDING = (
+    "hash",
+    "range",
+    "round-robin",
+    "weighted-round-robin",
+    "least-connections",
+    "consistent-hash",
+)
+"""Strategies by which each row has one of several targets."""
+
+
+def _one_or_many(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Columns = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_one_or_many),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
+"""One column, or a list of them."""
 
 
 class ConditionalTargets(Model):
@@ -35,93 +54,6 @@ class ConditionalTargets(Model):
         description="SQL expression over the row: `log_level = 'ERROR'`. NULL is not true.",
     )
     targets: Names = Field(min_length=1, description="Where such rows go.")
-
-
-class Route(Model):
-    """Which targets get the rows of some tables. Every route that matches a table is followed."""
-
-    source_tables: Patterns = Field(
-        min_length=1, description="Tables it is for: `users`, `shop.users`, `orders_*`."
-    )
-    exclude: Patterns = Field((), description="Tables to leave out of `source-tables`.")
-    sources: Names = Field((), description="Only rows of these sources; unset = of all.")
-    targets: Names = Field((), description="The targets.")
-    strategy: Literal[
-        "broadcast",
-        "single",
-        "conditional",
-        "round-robin",
-        "weighted-round-robin",
-        "least-connections",
-        "consistent-hash",
-    ] = Field(
-        "broadcast",
-        description=(
-            "`broadcast`: every row to every target; `single`: to the one target; `conditional`: "
-            "to the targets of each condition that is true; the others place each key at one of "
-            "`targets`."
-        ),
-    )
-    conditions: tuple[ConditionalTargets, ...] = Field(
-        (), description="`conditional`: each is tried; a row that meets none goes nowhere."
-    )
-
-    def matches(self, source: str, database: str, table: str) -> bool:
-        """Whether the route is for `table` in `database` of `source`."""
-        return (not self.sources or source in self.sources) and select_tables(
-            self.source_tables, self.exclude
-        ).matches(database, table)
-
-    @property
-    def all_targets(self) -> tuple[str, ...]:
-        """Every target a row may reach by this route, in order, each once."""
-        names = [*self.targets, *(name for case in self.conditions for name in case.targets)]
-        return tuple(dict.fromkeys(names))
-
-    @model_validator(mode="after")
-    def _parts_fit_the_strategy(self) -> Self:
-        if self.strategy == "conditional":
-            if not self.conditions:
-                raise at("strategy", "conditional needs conditions: [{if: ..., targets: [...]}]")
-            for index, case in enumerate(self.conditions):
-                for name in case.targets:
-                    if self.targets and name not in self.targets:
-                        key = f"conditions.{index}.targets"
-                        raise at(key, f"{name} is not among the targets of this route")
-            return self
-        if self.conditions:
-            raise at("conditions", f"not used by strategy {self.strategy}", "strategy: conditional")
-        if not self.targets:
-            raise at("", "targets: missing: name at least one")
-        if self.strategy == "single" and len(self.targets) > 1:
-            raise at("targets", "single takes one target", "strategy: broadcast")
-        return self
-
-
-class DistributionRule(Model):
-    """Where rows with some content go, whatever their table."""
-
-    condition: Condition = Field(
-        description=(
-            "SQL expression over the row: `amount > 10000`. Tables that lack one of its columns "
-            "are not meant."
-        )
-    )
-    targets: Names = Field(min_length=1, description="Where such rows go.")
-    tables: Patterns = Field(
-        ("*",),
-        description=(
-            "Tables it is for. A table named here without wildcards must have all the columns."
-        ),
-    )
-    exclude: Patterns = Field((), description="Tables to leave out of `tables`.")
-    sources: Names = Field((), description="Only rows of these sources; unset = of all.")
-
-    def matches(self, source: str, database: str, table: str) -> bool:
-        """Whether the rule is for `table` in `database` of `source`."""
-        return (not self.sources or source in self.sources) and select_tables(
-            self.tables, self.exclude
-        ).matches(database, table)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +124,127 @@ class Range(Model):
         return parse_range(self.range)
 
 
+class Route(Model):
+    """Which targets get the rows of some tables. Every route that matches a table is followed."""
+
+    source_tables: Patterns = Field(
+        min_length=1, description="Tables it is for: `users`, `shop.users`, `orders_*`."
+    )
+    exclude: Patterns = Field((), description="Tables to leave out of `source-tables`.")
+    sources: Names = Field((), description="Only rows of these sources; unset = of all.")
+    targets: Names = Field((), description="The targets.")
+    strategy: Literal[
+        "broadcast",
+        "single",
+        "conditional",
+        "hash",
+        "range",
+        "round-robin",
+        "weighted-round-robin",
+        "least-connections",
+        "consistent-hash",
+    ] = Field(
+        "broadcast",
+        description=(
+            "`broadcast`: every row to every target; `single`: to the one target; `conditional`: "
+            "to the targets of each condition that is true; `hash`: by the remainder of `key`; "
+            "`range`: by the range that `key` lies in; the others give each key one of `targets`."
+        ),
+    )
+    key: Columns = Field(
+        (), description="Column (or columns) that decides; unset = the table's primary key."
+    )
+    ranges: tuple[Range, ...] = Field((), description="`range`: what goes where.")
+    conditions: tuple[ConditionalTargets, ...] = Field(
+        (), description="`conditional`: each is tried, and all that are true are followed."
+    )
+    otherwise: Names = Field(
+        (),
+        validation_alias="default",
+        serialization_alias="default",
+        description="`conditional`, `range`: where other rows go; unset = nowhere, and counted.",
+    )
+
+    def matches(self, source: str, database: str, table: str) -> bool:
+        """Whether the route is for `table` in `database` of `source`."""
+        return (not self.sources or source in self.sources) and select_tables(
+            self.source_tables, self.exclude
+        ).matches(database, table)
+
+    @property
+    def all_targets(self) -> tuple[str, ...]:
+        """Every target a row may reach by this route, in order, each once."""
+        named = [
+            *(name for case in self.conditions for name in case.targets),
+            *(part.target for part in self.ranges),
+        ]
+        names = [*self.targets, *named, *self.otherwise]
+        return tuple(dict.fromkeys(names))
+
+    @model_validator(mode="after")
+    def _parts_fit_the_strategy(self) -> Self:
+        if self.strategy == "conditional":
+            if not self.conditions:
+                raise at("strategy", "conditional needs conditions: [{if: ..., targets: [...]}]")
+            for index, case in enumerate(self.conditions):
+                for name in case.targets:
+                    if self.targets and name not in self.targets:
+                        key = f"conditions.{index}.targets"
+                        raise at(key, f"{name} is not among the targets of this route")
+            return self._without("key", "ranges")
+        if self.conditions:
+            raise at("conditions", f"not used by strategy {self.strategy}", "strategy: conditional")
+        if self.strategy == "range":
+            if len(self.otherwise) > 1:
+                raise at("default", "range takes one target for all other rows")
+            _check_range_parts(self.key, self.targets, self.ranges)
+            return self
+        self._without("otherwise", "ranges")
+        if self.strategy not in DIVIDING:
+            self._without("key")
+        if self.strategy == "hash" and not self.key:
+            raise at("", "key: missing: hash needs the column that decides")
+        if not self.targets:
+            raise at("", "targets: missing: name at least one")
+        if self.strategy == "single" and len(self.targets) > 1:
+            raise at("targets", "single takes one target", "strategy: broadcast")
+        return self
+
+    def _without(self, *fields: str) -> Self:
+        """The route, if none of these was given."""
+        for name in fields:
+            if getattr(self, name):
+                key = "default" if name == "otherwise" else name
+                raise at(key, f"not used by strategy {self.strategy}")
+        return self
+
+
+class DistributionRule(Model):
+    """Where rows with some content go, whatever their table."""
+
+    condition: Condition = Field(
+        description=(
+            "SQL expression over the row: `amount > 10000`. Tables that lack one of its columns "
+            "are not meant."
+        )
+    )
+    targets: Names = Field(min_length=1, description="Where such rows go.")
+    tables: Patterns = Field(
+        ("*",),
+        description=(
+            "Tables it is for. A table named here without wildcards must have all the columns."
+        ),
+    )
+    exclude: Patterns = Field((), description="Tables to leave out of `tables`.")
+    sources: Names = Field((), description="Only rows of these sources; unset = of all.")
+
+    def matches(self, source: str, database: str, table: str) -> bool:
+        """Whether the rule is for `table` in `database` of `source`."""
+        return (not self.sources or source in self.sources) and select_tables(
+            self.tables, self.exclude
+        ).matches(database, table)
+
+
 class ShardTarget(Model):
     """One target of a sharded table."""
 
@@ -210,10 +263,6 @@ ShardTargetForm = Annotated[ShardTarget, BeforeValidator(_shard_target)]
 """A target of a sharded table, or its name alone."""
 
 
-def _one_or_many(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
 class RoutingRule(Model):
     """A table whose rows are divided among several targets."""
 
@@ -222,6 +271,8 @@ class RoutingRule(Model):
         (),
         description="Tables it is for; unset = the rule's name, without `-table` at its end.",
     )
+    exclude: Patterns = Field((), description="Tables to leave out of `tables`.")
+    sources: Names = Field((), description="Only rows of these sources; unset = of all.")
     strategy: Literal[
         "hash",
         "range",
@@ -230,17 +281,19 @@ class RoutingRule(Model):
         "least-connections",
         "consistent-hash",
     ] = Field(description="How a row's target is found.")
-    key: Annotated[
-        tuple[str, ...],
-        BeforeValidator(_one_or_many),
-        WithJsonSchema(
-            {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
-        ),
-    ] = Field((), description="Column (or columns) that decides.")
+    key: Columns = Field(
+        (), description="Column (or columns) that decides; unset = the table's primary key."
+    )
     targets: tuple[ShardTargetForm, ...] = Field(
         (), description="The targets: names, or `{target, residues, weight}`."
     )
     ranges: tuple[Range, ...] = Field((), description="`range`: what goes where.")
+    otherwise: Name | None = Field(
+        None,
+        validation_alias="default",
+        serialization_alias="default",
+        description="`range`: where rows go that lie in no range; unset = nowhere, and counted.",
+    )
 
     @property
     def table_patterns(self) -> tuple[str, ...]:
@@ -252,18 +305,35 @@ class RoutingRule(Model):
         if self.strategy in ("hash", "range", "consistent-hash") and not self.key:
             raise at("", f"key: missing: {self.strategy} needs the column that decides")
         if self.strategy == "range":
-            if self.targets:
-                raise at("targets", "range names a target per range", "ranges")
-            if not self.ranges:
-                raise at("", "ranges: missing: range needs [{range: A to B, target: ...}]")
-            _check_ranges(self.ranges)
+            _check_range_parts(self.key, self.targets, self.ranges)
             return self
+        if self.otherwise:
+            raise at("default", f"not used by strategy {self.strategy}", "strategy: range")
         if self.ranges:
             raise at("ranges", f"not used by strategy {self.strategy}", "strategy: range")
         if not self.targets:
             raise at("", "targets: missing: name at least one")
+        names = [target.target for target in self.targets]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                raise at(f"targets.{index}", f"{name} is named twice; give it weight or residues")
         _check_residues(self.strategy, self.targets)
         return self
+
+
+def _check_range_parts(
+    key: Sequence[str], targets: Sequence[object], ranges: Sequence[Range]
+) -> None:
+    """Refuses a range rule that lacks something, or has something that it does not use."""
+    if not key:
+        raise at("", "key: missing: range needs the column that decides")
+    if len(key) > 1:
+        raise at("key", "range goes by one column")
+    if targets:
+        raise at("targets", "range names a target per range", "ranges")
+    if not ranges:
+        raise at("", "ranges: missing: range needs [{range: A to B, target: ...}]")
+    _check_ranges(ranges)
 
 
 def _check_residues(strategy: str, targets: Sequence[ShardTarget]) -> None:

@@ -6,7 +6,7 @@ resolver knows them by their numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gravity.batch import DELETE, INSERT, MOVED, READ, UPDATE, ChangeBatch, Value
@@ -107,15 +107,16 @@ def _route_rows(header: IngestHeader, value: bytes, plan: RoutingPlan) -> Iterat
     if len(batch) != header.rows:
         raise FormatError(f"a batch of {len(batch)} rows whose header says {header.rows}")
     feeds = {feed.target: feed for feed in plan.feeds(batch.source, batch.schema)}
-    cuts: dict[tuple[str, str, tuple[str, ...] | None], _Cut] = {}
+    divided = _Divided(batch, plan)
+    cuts: dict[tuple[object, ...], _Cut] = {}
     base = _routed(header, RoutedKind.ROWS)
     for target in plan.targets:
         feed = feeds.get(target.name)
         filtered = len(batch)
         if feed is not None:
-            way = (feed.table, feed.lane, feed.conditions)
+            way = (feed.table, feed.lane, feed.conditions, feed.shares)
             if way not in cuts:
-                cuts[way] = _cut(batch, value, feed, plan.partitions)
+                cuts[way] = _cut(batch, value, feed, plan.partitions, divided)
             cut = cuts[way]
             for part in cut.parts:
                 described = replace(
@@ -136,13 +137,13 @@ def _route_rows(header: IngestHeader, value: bytes, plan: RoutingPlan) -> Iterat
             yield RoutedMessage(target.name, header.seq % plan.partitions, note, b"")
 
 
-def _cut(batch: ChangeBatch, value: bytes, feed: Feed, partitions: int) -> _Cut:
+def _cut(batch: ChangeBatch, value: bytes, feed: Feed, partitions: int, divided: _Divided) -> _Cut:
     moved = moved_rows(batch)
     pieces: Sequence[_Piece] | None
     if feed.conditions is None:
         pieces, filtered = (_whole(batch, moved), 0) if moved else (None, 0)
     else:
-        pieces, filtered = _conditional(batch, moved, feed.conditions)
+        pieces, filtered = _conditional(batch, moved, feed, divided)
     whole = lane_partition(feed.table, feed.lane, partitions)
     if not batch.schema.key and whole is None:
         whole = lane_partition(feed.table, "table", partitions)
@@ -238,13 +239,43 @@ def _whole(batch: ChangeBatch, moved: frozenset[int]) -> list[_Piece]:
     return pieces
 
 
+class _Divided:
+    """Which place of each placement the batch's rows have: found once, however many targets ask."""
+
+    def __init__(self, batch: ChangeBatch, plan: RoutingPlan) -> None:
+        self._batch = batch
+        self._plan = plan
+        self._places: dict[tuple[str, bool], list[int]] = {}
+
+    def places(self, name: str, *, after: bool) -> list[int]:
+        """The rows' places in the placement `name`, after the change or before it."""
+        known = self._places.get((name, after))
+        if known is None:
+            placement = self._plan.placement(name)
+            indexes = placement.key_indexes(self._batch.schema)
+            columns = [_image(self._batch, index, after=after) for index in indexes]
+            known = self._places[name, after] = placement.places(columns)
+        return known
+
+
+def _image(batch: ChangeBatch, index: int, *, after: bool) -> Sequence[Value]:
+    """A column after the change or before it."""
+    if after:
+        return batch.columns[index]
+    if index not in batch.before_columns:
+        raise FormatError(
+            f"updates without column {batch.schema.columns[index].name} before them, which decides their way",
+            where=f"{batch.source} {batch.schema.database}.{batch.schema.table}",
+        )
+    return batch.before[batch.before_columns.index(index)]
+
+
 def _conditional(
-    batch: ChangeBatch, moved: frozenset[int], conditions: Iterable[str]
+    batch: ChangeBatch, moved: frozenset[int], feed: Feed, divided: _Divided
 ) -> tuple[list[_Piece], int]:
-    """The rows that meet a condition, or did before the change; and how many others there are."""
-    compiled = [compile_condition(text) for text in conditions]
-    has = _meets(batch, compiled, after=True)
-    had = _meets(batch, compiled, after=False) if UPDATE in batch.ops else has
+    """The rows that go by this feed, or did before the change; and how many others there are."""
+    has = _takes(batch, feed, divided, after=True)
+    had = _takes(batch, feed, divided, after=False) if UPDATE in batch.ops else has
     pieces: list[_Piece] = []
     filtered = 0
     for row, op in enumerate(batch.ops):
@@ -260,11 +291,21 @@ def _conditional(
                 pieces.append(_Piece(row, MOVED, old_key=True))
             pieces.append(_Piece(row, UPDATE, old_key=False))
         elif had[row]:
-            # The update moved the row out of the condition: it is gone from this target.
+            # The update moved the row out of the condition or the share: it is gone from this target.
             pieces.append(_Piece(row, DELETE, old_key=True))
         else:
             filtered += 1
     return pieces, filtered
+
+
+def _takes(batch: ChangeBatch, feed: Feed, divided: _Divided, *, after: bool) -> list[bool]:
+    """Whether each row goes by `feed`, after the change or before it."""
+    conditions = [compile_condition(text) for text in feed.conditions or ()]
+    met = _meets(batch, conditions, after=after) if conditions else [False] * len(batch)
+    for share in feed.shares:
+        places = divided.places(share.placement, after=after)
+        met = [had or place == share.place for had, place in zip(met, places, strict=True)]
+    return met
 
 
 def _meets(batch: ChangeBatch, conditions: Sequence[Condition], *, after: bool) -> list[bool]:

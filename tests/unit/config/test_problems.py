@@ -112,7 +112,7 @@ def problems(text: str) -> list[str]:
             "routing:\n  - {source-tables: [a], targets: [lake], strategy: brodcast}",
             (
                 "g.yaml:7: routing[0].strategy: must be one of broadcast, single, conditional, "
-                "round-robin, weighted-round-robin, least-connections, consistent-hash "
+                "hash, range, round-robin, weighted-round-robin, least-connections, consistent-hash "
                 "(did you mean broadcast?)"
             ),
         ),
@@ -265,6 +265,35 @@ def test_ranges_that_meet_are_accepted_in_any_order(ranges: str) -> None:
 def test_residues_leave_no_row_without_a_target(targets: str, said: str) -> None:
     text = f"routing-rules: {{r: {{strategy: hash, key: id, targets: {targets}}}}}"
     assert any(said in line for line in problems(text))
+
+
+@pytest.mark.parametrize(
+    ("route", "said"),
+    [
+        ("strategy: hash, targets: [a]", "key: missing: hash needs the column"),
+        ("strategy: range, key: k, targets: [a]", "range names a target per range"),
+        ("strategy: range, key: k", "ranges: missing"),
+        ("strategy: range, key: [k, l], ranges: [{range: 0 to 1, target: a}]", "by one column"),
+        (
+            "strategy: round-robin, targets: [a], ranges: [{range: 0 to 1, target: a}]",
+            "ranges: not used",
+        ),
+        ("strategy: hash, key: k, targets: [a], default: a", "default: not used by strategy hash"),
+        ("strategy: broadcast, key: k, targets: [a]", "key: not used by strategy broadcast"),
+        (
+            "strategy: range, key: k, default: [a, b], ranges: [{range: 0 to 1, target: a}]",
+            "default: range takes one target",
+        ),
+    ],
+)
+def test_a_route_has_the_parts_of_its_strategy(route: str, said: str) -> None:
+    found = problems(f"routing: [{{source-tables: t, {route}}}]")
+    assert any(said in line for line in found), found
+
+
+def test_a_target_has_one_entry_in_a_rule() -> None:
+    text = "routing-rules: {r: {strategy: round-robin, targets: [a, b, a]}}"
+    assert any("a is named twice; give it weight or residues" in line for line in problems(text))
 
 
 def test_a_target_of_unknown_type_is_answered_with_the_types() -> None:
