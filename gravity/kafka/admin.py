@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Protocol
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
@@ -19,6 +20,15 @@ class ReplicatedCluster(Cluster, Protocol):
     @property
     def replication_factor(self) -> int:
         """Copies of a topic that is created."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupMember:
+    """A process in a consumer group, and the topics of which it holds partitions."""
+
+    client_id: str
+    host: str
+    topics: tuple[str, ...]
 
 
 class TopicAdmin:
@@ -57,6 +67,24 @@ class TopicAdmin:
                 ) from error
             raise kafka_error(error, name) from error
         return str(description.topic_id)
+
+    def members(self, group: str, timeout_s: float = 20.0) -> list[GroupMember]:
+        """The processes of a consumer group as the broker knows them; none for an unknown group."""
+        futures = self._admin.describe_consumer_groups([group], request_timeout=timeout_s)
+        try:
+            description = futures[group].result()
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return []
+            raise kafka_error(error, f"group {group}") from error
+        return [
+            GroupMember(
+                member.client_id,
+                member.host.lstrip("/"),
+                tuple(sorted({p.topic for p in member.assignment.topic_partitions})),
+            )
+            for member in description.members
+        ]
 
     def ensure(self, specs: Iterable[TopicSpec]) -> list[str]:
         """Creates the topics that are missing and returns their names.

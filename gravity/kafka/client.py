@@ -39,6 +39,7 @@ MESSAGE_BYTES_MAX = 20 * 1024 * 1024
 
 _ERROR_BY_CODE: dict[int, type[GravityError]] = {
     KafkaError._FENCED: FencedError,
+    KafkaError.FENCED_INSTANCE_ID: FencedError,
     KafkaError.INVALID_PRODUCER_EPOCH: FencedError,
     KafkaError.PRODUCER_FENCED: FencedError,
     KafkaError.MSG_SIZE_TOO_LARGE: PoisonError,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import TYPE_CHECKING, Any
 
+from gravity.errors import GravityError
 from gravity.kafka.producer import LogProducer
 from gravity.kafka.reader import LogReader
 
@@ -13,39 +15,63 @@ if TYPE_CHECKING:
 
 
 class ControlTopic:
-    """Reads a compacted one-partition topic into memory and appends to it. JSON values."""
+    """Reads a compacted one-partition topic into memory and appends to it. JSON values.
+
+    Threads may share it; one at a time reads or writes.
+    """
 
     def __init__(self, cluster: Cluster, topic: str, client_id: str) -> None:
+        self._cluster = cluster
         self._topic = topic
-        self._reader = LogReader(cluster, f"{client_id}.control")
-        self._producer = LogProducer(cluster, f"{client_id}.control")
+        self._client_id = f"{client_id}.control"
+        self._reader = LogReader(cluster, self._client_id)
+        self._producer: LogProducer | None = None
         self._next_offset = 0
+        self._turn = threading.Lock()
         self.records: dict[str, Any] = {}
+        """All records, as of the last `refresh`; replaced, never changed."""
 
     def refresh(self) -> dict[str, Any]:
         """Reads everything up to the present end; returns all records by key."""
+        with self._turn:
+            return self._read_on()
+
+    def _read_on(self) -> dict[str, Any]:
         low, high = self._reader.bounds(self._topic, 0)
+        records = dict(self.records)
+        if high < self._next_offset:
+            # Deleted and made again: what we know of it is of another topic.
+            records, self._next_offset = {}, low
         start = max(self._next_offset, low)
         for message in self._reader.read(self._topic, 0, start, high):
             key = (message.key or b"").decode()
             if message.value is None:
-                self.records.pop(key, None)
+                records.pop(key, None)
             else:
-                self.records[key] = json.loads(message.value)
+                records[key] = json.loads(message.value)
         self._next_offset = max(self._next_offset, high)
-        return self.records
+        self.records = records
+        return records
 
     def write(self, key: str, value: Any) -> None:
         """Appends a record and returns once the broker has it."""
-        self._producer.send(
-            self._topic, 0, json.dumps(value, separators=(",", ":")).encode(), key=key.encode()
-        )
-        self._producer.flush()
+        self._append(key, json.dumps(value, separators=(",", ":")).encode())
 
     def delete(self, key: str) -> None:
         """Removes a record."""
-        self._producer.send(self._topic, 0, None, key=key.encode())
-        self._producer.flush()
+        self._append(key, None)
+
+    def _append(self, key: str, value: bytes | None) -> None:
+        with self._turn:
+            if self._producer is None:
+                self._producer = LogProducer(self._cluster, self._client_id)
+            try:
+                self._producer.send(self._topic, 0, value, key=key.encode())
+                self._producer.flush()
+            except GravityError:
+                # A producer never forgets its first failure; whoever tries again gets another one.
+                self._producer = None
+                raise
 
     def close(self) -> None:
         """Gives the connections up."""

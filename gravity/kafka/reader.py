@@ -132,7 +132,7 @@ class LogReader:
                         return
                 elif error.code() == KafkaError._PARTITION_EOF:
                     return
-                elif error.code() not in _PASSING:
+                elif error.code() not in PASSING_ERRORS:
                     raise kafka_error(error, f"{topic}/{partition}")
             if time.monotonic() > deadline:
                 raise TransientError(
@@ -174,12 +174,12 @@ def _consume(consumer: Consumer, timeout_s: float, rows_max: int) -> list[LogMes
         error = message.error()
         if error is None:
             messages.append(_message(message))
-        elif error.code() not in _PASSING:
+        elif error.code() not in PASSING_ERRORS:
             raise kafka_error(error, f"{message.topic()}/{message.partition()}")
     return messages
 
 
-_PASSING = frozenset(
+PASSING_ERRORS = frozenset(
     code
     for code in (
         KafkaError._PARTITION_EOF,
