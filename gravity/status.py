@@ -86,6 +86,20 @@ class TargetStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class CollectorStatus:
+    """A process that shares the sources with others; those told which to collect are not among them."""
+
+    name: str
+    """Its host, or the name it goes by, and its process."""
+    sources: tuple[str, ...]
+
+    @property
+    def is_spare(self) -> bool:
+        """Whether it waits for another to die: there are more collectors than sources."""
+        return not self.sources
+
+
+@dataclass(frozen=True, slots=True)
 class PipelineStatus:
     """The pipeline at one moment."""
 
@@ -95,6 +109,7 @@ class PipelineStatus:
     sources: tuple[SourceStatus, ...]
     stages: tuple[StageStatus, ...]
     targets: tuple[TargetStatus, ...]
+    collectors: tuple[CollectorStatus, ...] = ()
 
     @property
     def is_caught_up(self) -> bool:
@@ -168,7 +183,12 @@ class ProgressHistory:
         return max(0.0, grown * 1e6 / elapsed_us) if elapsed_us > 0 else 0.0
 
     def status(
-        self, installation: Installation, queues: Iterable[Queue], plan: int | None, now_us: int
+        self,
+        installation: Installation,
+        queues: Iterable[Queue],
+        plan: int | None,
+        now_us: int,
+        collectors: Iterable[CollectorStatus] = (),
     ) -> PipelineStatus:
         """The pipeline as these records and queues tell it."""
         waiting = {(queue.stage, queue.topic): queue.waiting for queue in queues}
@@ -191,6 +211,7 @@ class ProgressHistory:
                 )
                 for name, kind in installation.targets
             ),
+            collectors=tuple(sorted(collectors, key=lambda collector: collector.name)),
         )
 
     def _source(self, name: str, now_us: int) -> SourceStatus:

@@ -11,7 +11,14 @@ from gravity.kafka.admin import TopicAdmin
 from gravity.kafka.control import ControlTopic
 from gravity.kafka.plan_store import PlanStore
 from gravity.kafka.reader import LogReader, committed_offsets
-from gravity.status import Installation, PipelineStatus, ProgressHistory, Queue, TopicPartition
+from gravity.status import (
+    CollectorStatus,
+    Installation,
+    PipelineStatus,
+    ProgressHistory,
+    Queue,
+    TopicPartition,
+)
 from gravity.topic import Topics
 
 if TYPE_CHECKING:
@@ -32,7 +39,8 @@ class StatusReader:
         """
         self._cluster = config.kafka
         names = Topics(config.kafka.topic_prefix)
-        counts = TopicAdmin(config.kafka).partition_counts()
+        self._admin = TopicAdmin(config.kafka)
+        counts = self._admin.partition_counts()
         if names.control not in counts or names.progress not in counts:
             raise FatalError(
                 "this installation has no topics yet",
@@ -66,7 +74,18 @@ class StatusReader:
             self._queues(topics, ends, groups),
             None if plan is None else plan.version,
             now_us(),
+            self._collectors(topics),
         )
+
+    def _collectors(self, topics: Topics) -> list[CollectorStatus]:
+        source_of = {topics.ingest(name): name for name in self._installation.sources}
+        return [
+            CollectorStatus(
+                member.client_id,
+                tuple(source_of[topic] for topic in member.topics if topic in source_of),
+            )
+            for member in self._admin.members(topics.group("collector"))
+        ]
 
     def _read_progress(self, topic: str) -> None:
         low, high = self._bounds.bounds(topic, 0)

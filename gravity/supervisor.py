@@ -68,8 +68,12 @@ def stage_command(
     sources: Sequence[str] = (),
     targets: Sequence[str] = (),
     adopt: bool = False,
+    member: str = "",
 ) -> StageCommand:
     """How `stage`, such as `sink-mysql`, is run by this interpreter; options it does not have are left out.
+
+    `member` is a collector's name among the collectors that survives its crash; without one, a dead
+    collector's sources wait for the session timeout.
 
     Raises:
         FatalError: there is no such stage, or it is not installed.
@@ -82,6 +86,7 @@ def stage_command(
     arguments = [sys.executable, "-m", module, str(config_path)]
     if stage == "collector":
         arguments += [f"--source={name}" for name in sources]
+        arguments += [f"--member={member}"] if member and not sources else []
     if stage.startswith("sink-"):
         arguments += [f"--target={name}" for name in targets]
         arguments += ["--adopt"] if adopt else []
@@ -111,7 +116,7 @@ def needed_stages(
     _require_known("source", sources, [source.name for source in config.sources])
     _require_known("target", targets, [target.name for target in config.targets])
     commands = [
-        stage_command(stage, config_path, sources=sources)
+        stage_command(stage, config_path, sources=sources, member=socket.gethostname())
         for stage in ("collector", "router", "resolver")
     ]
     for kind, stage in SINK_BY_TYPE.items():

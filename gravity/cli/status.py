@@ -100,7 +100,13 @@ def chart(now: PipelineStatus) -> Group:
             lags,
             _state(target),
         )
-    return Group(sources, stages, targets)
+    collectors = Table("collector", "collects")
+    for collector in now.collectors:
+        collectors.add_row(
+            collector.name,
+            "[yellow]nothing: a spare[/]" if collector.is_spare else ", ".join(collector.sources),
+        )
+    return Group(sources, *([collectors] if now.collectors else []), stages, targets)
 
 
 def _state(part: SourceStatus | TargetStatus) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from gravity.config.conflict import ConflictResolution, ConflictRule, rank_sources
-from gravity.config.kafka import Batch, KafkaCluster, Sink, Snapshot, State
+from gravity.config.kafka import Batch, Collector, KafkaCluster, Sink, Snapshot, State
 from gravity.config.model import Model, missing, require
 from gravity.config.operation import Alert, Failover, Merge, Monitoring
 from gravity.config.route import DistributionRule, Route, RoutingRule
@@ -31,6 +31,9 @@ class Config(Model):
     )
     batch: Batch = Field(Batch(), description="When a message to Kafka is closed.")
     snapshot: Snapshot = Field(Snapshot(), description="How existing rows are read.")
+    collector: Collector = Field(
+        Collector(), description="How the sources are shared out over collectors."
+    )
     sink: Sink = Field(Sink(), description="When a sink writes.")
     state: State = Field(State(), description="Where resolvers keep their working state.")
     routing: tuple[Route, ...] = Field((), description="Which tables go to which targets.")

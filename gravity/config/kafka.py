@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, StringConstraints
+from pydantic import Field, NonNegativeInt, PositiveInt, StringConstraints, model_validator
 
 from gravity.config.connection import KafkaSecurity
-from gravity.config.model import Addresses, Model
+from gravity.config.model import Addresses, Duration, Model, at
 
 DEFAULT_BROKER = "127.0.0.1:9092"
 BROKERS_TEMPLATE = "${KAFKA_BROKERS:-" + DEFAULT_BROKER + "}"
@@ -57,6 +58,33 @@ class Snapshot(Model):
     """How existing rows are read."""
 
     chunk_rows: PositiveInt = Field(2000, description="Rows read by one query.")
+
+
+SESSION_TIMEOUT_MIN = timedelta(seconds=1)
+SESSION_TIMEOUT_MAX = timedelta(minutes=30)
+
+
+class Collector(Model):
+    """How the sources are shared out over collector processes."""
+
+    session_timeout: Duration = Field(
+        timedelta(seconds=10),
+        description=(
+            "How long a collector may be silent until its sources go to others. The broker allows 6 s "
+            "to 30 min unless it is set otherwise (`group.min.session.timeout.ms`)."
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _a_broker_could_allow_it(self) -> Self:
+        if not SESSION_TIMEOUT_MIN <= self.session_timeout <= SESSION_TIMEOUT_MAX:
+            raise at("session_timeout", "must lie between 1s and 30m")
+        return self
+
+    @property
+    def session_timeout_ms(self) -> int:
+        """The same in milliseconds."""
+        return int(self.session_timeout.total_seconds() * 1000)
 
 
 class Sink(Model):

@@ -65,6 +65,7 @@ _SECTIONS: Mapping[str, str] = {
     "Sasl": "`security`: `sasl`",
     "Tls": "`tls`",
     "Batch": "`batch`",
+    "Collector": "`collector`",
     "Snapshot": "`snapshot`",
     "Sink": "`sink`",
     "State": "`state`",

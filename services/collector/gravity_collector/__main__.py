@@ -10,19 +10,20 @@ import typer
 
 from gravity.config import load_config
 from gravity.stage import run_stage
-from gravity_collector.sources import collect_all
+from gravity_collector.sources import collect_sources
 
 
 def run(
     config: Annotated[Path, typer.Argument(help="The configuration file.")],
     source: Annotated[
-        list[str] | None, typer.Option(help="Collect only this source; may be repeated.")
+        list[str] | None, typer.Option(help="Collect just these; left out: a share of all.")
     ] = None,
+    member: Annotated[str, typer.Option(help="A name that stays the same after a restart.")] = "",
 ) -> None:
     """Collects row changes of MySQL and MariaDB sources."""
 
     def body(stop: threading.Event) -> None:
-        collect_all(load_config(config).config, source or [], stop)
+        collect_sources(load_config(config).config, source or [], stop, member=member)
 
     run_stage("collector", body)
 

@@ -11,10 +11,11 @@ import structlog
 
 from gravity.batch import READ, ChangeBatch, TableSchema, Transaction
 from gravity.clock import monotonic_s, now_us
+from gravity.position import Position
 from gravity_collector.binlog import BinlogStream
 from gravity_collector.chunk import Key, TouchLog, reconcile
 from gravity_collector.flow import Flows
-from gravity_collector.keeper import Keeper
+from gravity_collector.keeper import Kept
 from gravity_collector.publisher import Publisher
 from gravity_collector.snapshot import ChunkRead, SnapshotReaders
 from gravity_collector.span import Flow, Limits, Row
@@ -25,7 +26,9 @@ log = structlog.get_logger()
 MARKER_FLOWING_S: Final = 1.0
 MARKER_IDLE_S: Final = 5.0
 PROGRESS_S: Final = 1.0
-_IDLE_READ_S: Final = 0.25
+PROGRESS_IDLE_S: Final = 5.0
+_IDLE_READ_S: Final = 1.0
+"""Longest wait for the server: a heartbeat comes as often, and a stop is noticed as late."""
 _SNAPSHOT_READ_S: Final = 0.01
 
 
@@ -35,8 +38,12 @@ class _Due:
 
     marker_s: float = 0.0
     progress_s: float = 0.0
+    told_s: float = 0.0
+    """When the last progress record was sent."""
     last_span_s: float = 0.0
     rows_at_marker: int = 0
+    at_progress: tuple[Position, int] | None = None
+    """Position and rows of the last progress record."""
 
 
 @dataclass(slots=True)
@@ -49,7 +56,7 @@ class Loop:
     publisher: Publisher
     readers: SnapshotReaders
     touches: TouchLog
-    keeper: Keeper
+    keeper: Kept
     flows: Flows
     limits: Limits
     pace_s: float
@@ -89,7 +96,7 @@ class Loop:
         """
         stream = self.stream
         if not (stream.has_rows and stream.is_between_transactions):
-            stream.take(self.binlog.read(_SNAPSHOT_READ_S if self._snapshotting else _IDLE_READ_S))
+            stream.take(self.binlog.read(self._longest_wait_s()))
             return
         events = self.binlog.read(0)
         if not events:
@@ -100,6 +107,15 @@ class Loop:
                 return
             events = self.binlog.read(wait_s)
         stream.take(events)
+
+    def _longest_wait_s(self) -> float:
+        """How long nothing but the server can have something to do for us."""
+        if self._snapshotting:
+            return _SNAPSHOT_READ_S
+        due_s = self._due.progress_s
+        if self.stream.is_between_transactions:
+            due_s = min(due_s, self._due.marker_s)
+        return max(0.0, min(_IDLE_READ_S, due_s - monotonic_s()))
 
     def _publish_chunks(self) -> None:
         """Publishes the chunks whose high watermark the stream has reached."""
@@ -176,8 +192,12 @@ class Loop:
         elif due.rows_at_marker != publisher.rows:
             # Rows have begun to flow: the next marker comes soon.
             due.marker_s = min(due.marker_s, now + MARKER_FLOWING_S)
+        here = publisher.next_position, publisher.rows
+        if here != due.at_progress:
+            due.progress_s = min(due.progress_s, due.told_s + PROGRESS_S)
         if now >= due.progress_s:
-            due.progress_s = now + PROGRESS_S
+            due.progress_s, due.told_s = now + PROGRESS_IDLE_S, now
+            due.at_progress = here
             total = self.readers.total
             left = sum(not publisher.coverage.is_complete(table) for table in self.touches.tables())
             publisher.publish_progress(

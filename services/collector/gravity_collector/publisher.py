@@ -31,7 +31,7 @@ class IngestTopic:
     def __init__(self, cluster: Cluster, topic: str, client_id: str) -> None:
         self.topic = topic
         self.producer = LogProducer(cluster, client_id)
-        self._reader = LogReader(cluster, f"{client_id}.scan")
+        self._reader: LogReader | None = LogReader(cluster, f"{client_id}.scan")
 
     def append(self, header: IngestHeader) -> int:
         """Appends a message without a value and returns its offset once it is there."""
@@ -42,16 +42,24 @@ class IngestTopic:
 
     def bounds(self) -> tuple[int, int]:
         """(first offset there is, offset of the next message)."""
+        assert self._reader is not None
         return self._reader.bounds(self.topic, 0)
 
     def read(self, start: int, end: int) -> Iterator[tuple[int, IngestHeader]]:
         """The messages of [start, end) in order. Raises OffsetLostError when `start` is gone."""
+        assert self._reader is not None
         for message in self._reader.read(self.topic, 0, start, end):
             yield message.offset, IngestHeader.from_kafka(message.headers)
 
+    def end_reading(self) -> None:
+        """Gives the reading connection up: once the log is ours, it is only written. Harmless when repeated."""
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
+
     def close(self) -> None:
-        """Gives the reading connection up; messages not yet acknowledged are dropped with the object."""
-        self._reader.close()
+        """Ends reading; messages not yet acknowledged are dropped with the object."""
+        self.end_reading()
 
 
 class Publisher:

@@ -57,7 +57,17 @@ def replica_id(source: Source) -> int:
     )
 
 
-def collect(config: Config, source: Source, stop: threading.Event) -> None:
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all sources of a process have in common. Producers are not: a source that floods has its own queue."""
+
+    config: Config
+    control: ControlTopic
+    plans: PlanStore
+    keeper: Keeper
+
+
+def collect(shared: Shared, source: Source, stop: threading.Event) -> None:
     """Collects one source until `stop` is set; transient troubles are tried again for ever.
 
     Raises:
@@ -79,7 +89,7 @@ def collect(config: Config, source: Source, stop: threading.Event) -> None:
     try:
         # A run that has worked begins counting anew: its failure is a new trouble.
         while not stop.is_set():
-            retry(_run_once, config, source, stop)
+            retry(_run_once, shared, source, stop)
             stop.wait(_PAUSE_S)
     except TransientError:
         if not stop.is_set():
@@ -90,9 +100,9 @@ def _reason(state: tenacity.RetryCallState) -> str:
     return str(state.outcome.exception()) if state.outcome is not None else ""
 
 
-def _run_once(config: Config, source: Source, stop: threading.Event) -> None:
+def _run_once(shared: Shared, source: Source, stop: threading.Event) -> None:
     """One connection, one ownership. Whatever fails, the next run takes the source over again."""
-    with _Session(config, source) as session:
+    with _Session(shared, source) as session:
         try:
             session.run(stop)
         except TransientError as error:
@@ -109,8 +119,6 @@ class _Sides:
     facts: ServerFacts
     connection: SourceConnection
     catalog: Mapping[TableName, CatalogTable]
-    control: ControlTopic
-    plans: PlanStore
     flows: Flows
     ingest: IngestTopic
 
@@ -118,8 +126,9 @@ class _Sides:
 class _Session:
     """Everything that lives as long as one ownership of a source."""
 
-    def __init__(self, config: Config, source: Source) -> None:
-        self._config = config
+    def __init__(self, shared: Shared, source: Source) -> None:
+        config = self._config = shared.config
+        self._shared = shared
         self._source = source
         self._arguments: dict[str, Any] = {
             **connection_arguments(source),
@@ -143,13 +152,14 @@ class _Session:
         sides = self._connect()
         name, server, plan = self._source.name, identity(sides.facts), sides.flows.version
         owned = take_over(
-            sides.control,
+            self._shared.control,
             sides.ingest,
             source=name,
             process=uuid.uuid4().hex,
             server=server,
             plan=plan,
         )
+        sides.ingest.end_reading()
         loop, events = self._assemble(self._looked_at_again(sides), owned)
         if owned.resume is None:
             # From now on the log says where the source was begun.
@@ -195,14 +205,11 @@ class _Session:
         assert_readable(facts, name)
         connection = SourceConnection(self._arguments, name)
         self._closing.append(connection.close)
-        control = ControlTopic(cluster, self._topics.control, f"gravity-collector-{name}")
-        self._closing.append(control.close)
-        plans = PlanStore(control)
-        flows = Flows(plans.require_newest(), name, _unique_keys(connection))
+        flows = Flows(self._shared.plans.require_newest(), name, _unique_keys(connection))
         catalog = _included_tables(connection, flows, name)
         ingest = IngestTopic(cluster, self._topics.ingest(name), f"gravity-collector-{name}")
         self._closing.append(ingest.close)
-        return _Sides(facts, connection, catalog, control, plans, flows, ingest)
+        return _Sides(facts, connection, catalog, flows, ingest)
 
     def _assemble(self, sides: _Sides, owned: Ownership) -> tuple[Loop, Sequence[Event]]:
         """The loop that goes on where the log ends, and events that were read to learn where."""
@@ -238,11 +245,11 @@ class _Session:
         wanted = self._wanted(sides.catalog, coverage, rereads)
         touches.watch(wanted, since)
         readers = self._readers(facts, wanted, coverage, touches)
-        keeper = Keeper(sides.control, publisher, name, owned.owner)
+        keeper = self._shared.keeper.care_for(publisher, name, owned.owner)
         begun_under = _plan_begun_under(owned) or flows.version
         first = flows
         if begun_under != flows.version:
-            first = Flows(sides.plans.get(begun_under), name, _unique_keys(sides.connection))
+            first = Flows(self._shared.plans.get(begun_under), name, _unique_keys(sides.connection))
         stream = Stream(
             name,
             publisher,

@@ -1,80 +1,118 @@
-"""All sources of one process, a thread each: what befalls one delays no other."""
+"""Which sources this process collects: those it is told, or its share of all (docs/adr/0005)."""
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from gravity.errors import FatalError, FencedError
-from gravity.stage import report_failure
-from gravity_collector.source import collect
+from gravity.errors import FatalError
+from gravity.kafka.control import ControlTopic
+from gravity.kafka.membership import Membership
+from gravity.kafka.plan_store import PlanStore
+from gravity.topic import Topics
+from gravity_collector.crew import FENCED_PAUSE_S, Crew
+from gravity_collector.keeper import Keeper
+from gravity_collector.source import Shared, collect
 
 if TYPE_CHECKING:
     from gravity.config import Config
-    from gravity.config.source import Source
 
 log = structlog.get_logger()
 
+GIVE_UP_S: Final = 10.0
+"""How long a rebalance waits for a source to be given up in order; later it is taken over all the same."""
+_STOP_S: Final = 15.0
+_STEP_S: Final = 0.25
 
-def collect_all(config: Config, names: Sequence[str], stop: threading.Event) -> None:
-    """Collects the named sources (none named: all) until `stop`.
 
-    A source that halts is reported at once and the others go on.
+def collect_sources(
+    config: Config, names: Sequence[str], stop: threading.Event, *, member: str = ""
+) -> None:
+    """Collects the named sources, or (none named) this process's share of all, until `stop`.
+
+    A source that halts is reported at once and the others go on. `member` is a name in the group of
+    collectors that outlives the process (`gravity.kafka.membership`).
 
     Raises:
-        FatalError: every source has halted by name; the last reason.
-        FencedError: a source was taken over, and the process should be started again for the others' sake.
+        FatalError: all sources there are, or were named, have halted by name here; the last reason.
+        FencedError: a named source was taken over.
     """
-    sources = [source for source in config.sources if not names or source.name in names]
-    unknown = sorted(set(names) - {source.name for source in sources})
-    if unknown or not sources:
+    known = [source.name for source in config.sources]
+    unknown = sorted(set(names) - set(known))
+    if unknown or not known:
         raise FatalError(
             f"no such source: {', '.join(unknown)}"
             if unknown
             else "the configuration has no sources",
-            remedy=f"known are: {', '.join(source.name for source in config.sources)}",
+            remedy=f"known are: {', '.join(known)}",
         )
-    failures: dict[str, Exception] = {}
-    ended = threading.Condition()
-
-    def body(source: Source) -> None:
-        structlog.contextvars.bind_contextvars(stage="collector", source=source.name)
-        try:
-            collect(config, source, stop)
-        except Exception as error:  # noqa: BLE001 - the thread's outermost frame: kept, reported, judged below
-            report_failure(error)
-            failures[source.name] = error
-        finally:
-            with ended:
-                ended.notify_all()
-
-    threads = [
-        threading.Thread(target=body, args=(source,), name=source.name, daemon=True)
-        for source in sources
-    ]
-    for thread in threads:
-        thread.start()
-    with ended:
-        while any(thread.is_alive() for thread in threads) and not _must_restart(failures):
-            ended.wait(0.5)
-    _judge(failures, len(sources), stop)
+    topics = Topics(config.kafka.topic_prefix)
+    control = ControlTopic(config.kafka, topics.control, "gravity-collector")
+    keeper = Keeper(control)
+    shared = Shared(config, control, PlanStore(control), keeper)
+    crew = Crew(
+        lambda name, ended: collect(shared, config.source(name), ended),
+        fenced_pause_s=None if names else FENCED_PAUSE_S,
+    )
+    keeper.start()
+    try:
+        if names:
+            _collect_named(crew, names, stop)
+        else:
+            _collect_share(config, crew, known, stop, member)
+    finally:
+        crew.stop(list(crew.names), within_s=_STOP_S)
+        keeper.end()
 
 
-def _must_restart(failures: dict[str, Exception]) -> bool:
-    """Whether a source failed in a way that a new start may mend, such as a defect."""
-    return any(not isinstance(error, FatalError) for error in list(failures.values()))
+def _collect_named(crew: Crew, names: Sequence[str], stop: threading.Event) -> None:
+    crew.start(names)
+    while not stop.is_set():
+        crew.wait(_STEP_S)
+        crew.tend()
+        crew.raise_if_all_halted(names)
 
 
-def _judge(failures: dict[str, Exception], sources: int, stop: threading.Event) -> None:
-    restart = [
-        error
-        for error in failures.values()
-        if not isinstance(error, FatalError) or isinstance(error, FencedError)
-    ]
-    if restart:
-        raise restart[0]
-    if failures and (len(failures) == sources or not stop.is_set()):
-        raise next(iter(failures.values()))
+def _collect_share(
+    config: Config, crew: Crew, known: Sequence[str], stop: threading.Event, member: str
+) -> None:
+    topics = Topics(config.kafka.topic_prefix)
+    source_of = {topics.ingest(name): name for name in known}
+    given: set[str] = set()
+
+    def on_gain(gained: list[str]) -> None:
+        crew.start(source_of[topic] for topic in gained)
+        given.update(gained)
+        if gained or not given:
+            _tell("sources_gained" if gained else "spare", gained)
+
+    def on_give_up(lost: list[str]) -> None:
+        crew.stop((source_of[topic] for topic in lost), within_s=GIVE_UP_S)
+        given.difference_update(lost)
+        _tell("sources_given_up", lost)
+
+    def _tell(event: str, moved: list[str]) -> None:
+        log.info(event, sources=sorted(source_of[topic] for topic in moved), held=len(given))
+
+    membership = Membership(
+        config.kafka,
+        topics.group("collector"),
+        list(source_of),
+        client_id=f"{member or socket.gethostname()}:{os.getpid()}",
+        on_gain=on_gain,
+        on_give_up=on_give_up,
+        session_timeout_ms=config.collector.session_timeout_ms,
+        member=member,
+    )
+    try:
+        while not stop.is_set():
+            membership.poll(_STEP_S)
+            crew.tend()
+            crew.raise_if_all_halted(known)
+    finally:
+        membership.close()

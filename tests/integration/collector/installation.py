@@ -16,17 +16,14 @@ from typing import Any
 from gravity_devstack.database import DatabaseServer
 from gravity_devstack.stack import Stack
 
-from gravity.batch import DELETE, READ, ChangeBatch
-from gravity.codec import decode_batch
 from gravity.config import load_config
 from gravity.errors import TransientError
-from gravity.header import IngestHeader, IngestKind
-from gravity.ingest_log import Fences
 from gravity.kafka.admin import TopicAdmin
 from gravity.kafka.control import ControlTopic
 from gravity.kafka.reader import LogReader
 from gravity.plan import compile_plan
 from gravity.topic import Topics, plan_key
+from tests.integration.collector.ingest import IngestLog
 
 
 def wait_until(condition: Callable[[], Any], timeout_s: float = 60.0, *, what: str = "") -> Any:
@@ -81,7 +78,7 @@ class Process:
         return self.wait()
 
 
-class Installation:
+class Installation(IngestLog):
     """A database of its own on a server, topics of its own, and the processes that collect it."""
 
     source = "s"
@@ -105,9 +102,7 @@ class Installation:
         self._control = ControlTopic(self.config.kafka, self.topics.control, "test")
         wait_until(self._topics_have_leaders, what="topics just made")
         self.activate()
-        self._reader = LogReader(self.config.kafka, "test")
-        self._next_offset = 0
-        self._messages: list[tuple[int, IngestHeader, bytes]] = []
+        super().__init__(LogReader(self.config.kafka, "test"), self.topics.ingest(self.source))
         self._plans = 0
 
     def _topics_have_leaders(self) -> bool:
@@ -174,7 +169,10 @@ snapshot:
             return list(cursor.fetchall())
 
     def start(self, fault: str = "", *options: str) -> Process:
-        process = Process(self.path, self._folder / f"{len(self._processes)}.log", fault, *options)
+        """A process that collects all sources by name, unless `options` say otherwise."""
+        named = [f"--source={source.name}" for source in self.config.sources]
+        log = self._folder / f"{len(self._processes)}.log"
+        process = Process(self.path, log, fault, *(options or named))
         self._processes.append(process)
         return process
 
@@ -190,47 +188,6 @@ snapshot:
     def write_control(self, key: str, value: Any) -> None:
         self._control.write(key, value)
 
-    def messages(self) -> list[tuple[int, IngestHeader, bytes]]:
-        """Everything in the ingest log, void or not."""
-        topic = self.topics.ingest(self.source)
-        _, high = self._reader.bounds(topic, 0)
-        for message in self._reader.read(topic, 0, self._next_offset, high):
-            header = IngestHeader.from_kafka(message.headers)
-            self._messages.append((message.offset, header, message.value or b""))
-        self._next_offset = high
-        return self._messages
-
-    def valid(self) -> list[tuple[IngestHeader, bytes]]:
-        """What every reader takes: neither fences nor what is void."""
-        fences, found = Fences(), []
-        for offset, header, value in self.messages():
-            if header.kind is IngestKind.FENCE:
-                fences.add(offset, header.owner)
-            elif not fences.is_void(offset, header.owner):
-                found.append((header, value))
-        return found
-
-    def batches(self) -> Iterator[tuple[IngestHeader, ChangeBatch]]:
-        for header, value in self.valid():
-            if header.kind in (IngestKind.ROWS, IngestKind.CHUNK):
-                yield header, decode_batch(value)
-
-    def replay(self, table: str) -> list[tuple[Any, ...]]:
-        """The table as a reader of the log has it."""
-        rows: dict[Any, tuple[Any, ...]] = {}
-        for _, batch in self.batches():
-            if batch.schema.table != table:
-                continue
-            key = batch.schema.key
-            moved = [batch.before_columns.index(index) for index in key]
-            for number, row in enumerate(batch.rows()):
-                old = tuple(batch.before[index][number] for index in moved)
-                if batch.ops[number] != READ:
-                    rows.pop(old, None)
-                if batch.ops[number] != DELETE:
-                    rows[tuple(row[index] for index in key)] = row
-        return sorted(rows.values())
-
     def truth(self, table: str) -> list[tuple[Any, ...]]:
         return sorted(self.rows(f"SELECT * FROM {table}"))
 
@@ -239,25 +196,6 @@ snapshot:
         wait_until(
             lambda: self.replay(table) == self.truth(table), timeout_s, what=f"{table} equal"
         )
-
-    def assert_lawful(self) -> None:
-        """Numbers without holes, spans whole and one after the other, every change once, time never back."""
-        valid = [header for header, _ in self.valid()]
-        assert [header.seq for header in valid] == list(range(1, len(valid) + 1))
-        ets, seen = 0, set()
-        for before, header in zip([None, *valid], valid, strict=False):
-            if before is not None and before.kind is not IngestKind.CHUNK and header.part == 0:
-                assert header.from_ == before.to, (before, header)
-                assert before.part + 1 == before.parts, before
-            if header.kind is not IngestKind.CHUNK:
-                assert header.ets >= ets
-                ets = header.ets
-        for header, batch in self.batches():
-            if header.kind is IngestKind.ROWS:
-                for row in range(len(batch)):
-                    identity = (batch.transactions[batch.tx[row]].gtid, batch.ordinal[row])
-                    assert identity not in seen, identity
-                    seen.add(identity)
 
     def close(self) -> None:
         for process in self._processes:

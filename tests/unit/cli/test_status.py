@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from gravity.cli.status import chart, lag_text
-from gravity.status import Installation, PipelineStatus, ProgressHistory, Queue
+from gravity.status import CollectorStatus, Installation, PipelineStatus, ProgressHistory, Queue
 
 TWO = Installation(("s",), (("t", "mysql"),), 2)
 SECOND = 1_000_000
@@ -141,3 +143,12 @@ def test_it_can_be_shown_and_printed() -> None:
     assert [lag_text(lag) for lag in (None, 0, 350, 12_300, 300_000)] == [
         "?", "0", "350 ms", "12.3 s", "5 min",
     ]  # fmt: skip
+
+
+def test_a_collector_without_sources_is_shown_as_a_spare() -> None:
+    collectors = [CollectorStatus("b:2", ()), CollectorStatus("a:1", ("s",))]
+    now = ProgressHistory().status(TWO, [], 1, SECOND, collectors)
+    assert [(c.name, c.is_spare) for c in now.collectors] == [("a:1", False), ("b:2", True)]
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(chart(now))
+    assert "nothing: a spare" in console.export_text()

@@ -257,6 +257,9 @@ def test_options_go_only_to_stages_that_have_them() -> None:
         "gravity_collector", "g.yaml", "--source=s",
     )  # fmt: skip
     assert stage_command("router", file, **options).arguments[2:] == ("gravity_router", "g.yaml")
+    assert stage_command("collector", file, member="host").arguments[2:] == (
+        "gravity_collector", "g.yaml", "--member=host",
+    )  # fmt: skip
     assert stage_command("sink-mysql", file, **options).arguments[2:] == (
         "gravity_sink_mysql", "g.yaml", "--target=t", "--adopt",
     )  # fmt: skip

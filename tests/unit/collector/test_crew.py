@@ -1,0 +1,147 @@
+"""The sources' threads of one process: each alone, started again or not by how it ended."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+from gravity_collector.crew import FAILURES_MAX, FENCED_PAUSE_S, Crew
+
+from gravity.errors import FatalError, FencedError
+
+
+class Work:
+    """Sources that go on until they are stopped, or end as they are told."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+        self.running: list[str] = []
+        self.starts: list[str] = []
+        self.endings: dict[str, Callable[[], None]] = {}
+
+    def collect(self, name: str, stop: threading.Event) -> None:
+        self.starts.append(name)
+        self.running.append(name)
+        try:
+            if name in self.endings:
+                self.endings[name]()
+            else:
+                stop.wait()
+        finally:
+            self.running.remove(name)
+
+    def fails(self, name: str, error: Exception) -> None:
+        def end() -> None:
+            raise error
+
+        self.endings[name] = end
+
+
+@pytest.fixture
+def work() -> Work:
+    return Work()
+
+
+def crew_of(work: Work, **options: float | None) -> Crew:
+    return Crew(work.collect, monotonic=lambda: work.now_s, **options)  # type: ignore[arg-type]
+
+
+def settle(crew: Crew, condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        crew.tend()
+        time.sleep(0.001)
+
+
+def wait_for_thread(name: str) -> None:
+    for thread in threading.enumerate():
+        if thread.name == name:
+            thread.join(10)
+
+
+def test_a_source_that_halts_by_name_is_left_down_and_the_others_go_on(work: Work) -> None:
+    work.fails("bad", FatalError("no password"))
+    crew = crew_of(work)
+    crew.start(["bad", "good"])
+    settle(crew, lambda: work.running == ["good"])
+    work.now_s += 1e6
+    crew.tend()
+    crew.raise_if_all_halted(["bad", "good"])
+    assert work.starts.count("bad") == 1
+    assert crew.stop(["good", "bad"], within_s=5) == []
+
+
+def test_when_all_have_halted_the_reason_is_raised_but_not_while_one_is_elsewhere(
+    work: Work,
+) -> None:
+    work.fails("bad", FatalError("no password"))
+    crew = crew_of(work)
+    crew.start(["bad"])
+    settle(crew, lambda: not work.running and work.starts == ["bad"])
+    crew.raise_if_all_halted(["bad", "held by another"])
+
+    def all_halted() -> bool:
+        crew.tend()
+        try:
+            crew.raise_if_all_halted(["bad"])
+        except FatalError as error:
+            return error.what == "no password"
+        return False
+
+    settle(crew, all_halted)
+
+
+def test_a_defect_is_tried_again_after_growing_pauses_and_ends_the_process_at_last(
+    work: Work,
+) -> None:
+    work.fails("s", ZeroDivisionError("a defect"))
+    crew = crew_of(work)
+    crew.start(["s", "other"])
+    with pytest.raises(ZeroDivisionError):
+        while len(work.starts) < 100:
+            wait_for_thread("s")
+            crew.tend()
+            work.now_s += 31
+            crew.tend()
+    assert work.starts.count("s") == FAILURES_MAX
+    assert work.running == ["other"]
+
+
+def test_a_pause_is_kept(work: Work) -> None:
+    work.fails("s", FencedError("another took it"))
+    crew = crew_of(work)
+    crew.start(["s"])
+    wait_for_thread("s")
+    crew.tend()
+    work.now_s += FENCED_PAUSE_S - 1
+    crew.tend()
+    assert work.starts == ["s"]
+    work.now_s += 2
+    settle(crew, lambda: len(work.starts) == 2)
+
+
+def test_a_source_named_on_the_command_line_that_was_taken_over_ends_the_process(
+    work: Work,
+) -> None:
+    work.fails("s", FencedError("another took it"))
+    crew = crew_of(work, fenced_pause_s=None)
+    crew.start(["s"])
+    with pytest.raises(FencedError):
+        settle(crew, lambda: False)
+
+
+def test_giving_up_waits_no_longer_than_it_was_told_for_one_that_hangs(work: Work) -> None:
+    freed = threading.Event()
+    work.endings["hangs"] = lambda: freed.wait() and None  # type: ignore[func-returns-value]
+    crew = Crew(work.collect)
+    crew.start(["hangs", "good"])
+    settle(crew, lambda: len(work.running) == 2)
+    assert crew.stop(["hangs", "good"], within_s=0.05) == ["hangs"]
+    assert list(crew.names) == []
+    crew.start(["hangs"])
+    settle(crew, lambda: work.starts.count("hangs") == 2)
+    freed.set()
+    crew.stop(["hangs"], within_s=5)
