@@ -128,6 +128,7 @@ TYPES: Final[Mapping[str, TypeRule]] = MappingProxyType(
             _PRINTED,
             "String",
             "string",
+            mysql="the same; `longtext` in MariaDB, whose JSON takes only 32 levels",
             note="see *JSON*",
         ),
         "binary": _bytes_rule(

@@ -148,7 +148,7 @@ _MULTI_BYTE_DIFFERENCES: Final[Mapping[str, tuple[str, Mapping[bytes, str]]]] = 
         ),
         "cp932": ("cp932", {}),
         "euckr": ("cp949", {}),
-        "gb18030": ("gb18030", {b"\xa8\xbc": "\u1e3f"}),
+        "gb18030": ("gb18030", {b"\xa8\xbc": "\u1e3f", b"\x81\x35\xf4\x37": "\ue7c7"}),
         "gb2312": ("gb2312", {}),
         "gbk": ("gbk", {}),
         "sjis": ("shift_jis", {b"\x81\x5f": "\\"}),
@@ -164,7 +164,7 @@ _CHARACTER_OF: Final[Mapping[str, re.Pattern[bytes]]] = MappingProxyType(
     }
 )
 """How many bytes a character takes; whether it is one, the codec says."""
-_EUC_CHARACTER = re.compile(rb"\x8f..|\x8e.|[\xa1-\xfe].|.", re.DOTALL)
+_EUC_CHARACTER = re.compile(rb"\x8f..|\x8e[\xa1-\xdf]|[\xa1-\xfe].|.", re.DOTALL)
 # eucjpms: the IBM extensions, from 0x8FF3F3 on.
 _IBM_EXTENSION = (
     "\u2170\u2171\u2172\u2173\u2174\u2175\u2176\u2177\u2178\u2179\u2160\u2161\u2162\u2163\u2164"

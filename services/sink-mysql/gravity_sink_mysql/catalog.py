@@ -186,6 +186,7 @@ class Catalog:
                 {str(name): str(charset) for name, charset in collations},
                 frozenset(str(row[0]) for row in charsets),
                 has_vectors=session.version >= ((11, 7) if session.is_mariadb else (9, 0)),
+                has_documents=not session.is_mariadb,
             )
         return self._dialect
 

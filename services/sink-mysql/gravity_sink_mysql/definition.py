@@ -29,11 +29,15 @@ class Dialect:
     charsets: frozenset[str]
     has_vectors: bool = True
     """Whether it has the type VECTOR; their bytes go into VARBINARY otherwise."""
+    has_documents: bool = True
+    """Whether JSON is a type of its own. MariaDB's is a check on LONGTEXT that refuses 33 levels."""
 
     def type_text(self, kind: ColumnType) -> str:
         """The column type that holds the cells of `kind` exactly."""
         if kind.name == "vector" and not self.has_vectors:
             return f"varbinary({_FLOAT_BYTES * (kind.length or _DIMENSIONS)})"
+        if kind.name == "json" and not self.has_documents:
+            return "longtext CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
         return kind.text
 
     def spell(self, column: Column, *, in_key: bool) -> str:

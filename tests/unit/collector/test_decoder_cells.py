@@ -133,7 +133,7 @@ def test_any_bytes_are_json_or_an_error(raw: bytes) -> None:
         ("sjis", b"\x81\x5f\x93\xfa", "\\日"),
         ("eucjpms", b"\xad\xa1\xa1\xc1\x8f\xf3\xf3\xf5\xa1", "①～ⅰ\ue000"),
         ("swe7", b"[\\]", "ÄÖÅ"),
-        ("gb18030", b"\xa8\xbc", "ḿ"),
+        ("gb18030", b"\xa8\xbc\x81\x35\xf4\x37", "ḿ\ue7c7"),
         ("utf16", b"\xd8\x3d\xde\x00", "😀"),
     ],
 )

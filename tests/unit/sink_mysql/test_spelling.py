@@ -90,3 +90,10 @@ def test_vectors_are_bytes_where_the_server_has_none() -> None:
     old = Dialect({}, frozenset({"utf8mb4"}), has_vectors=False)
     assert old.type_text(kind) == "varbinary(12)"
     assert Dialect({}, frozenset({"utf8mb4"})).type_text(kind) == "vector(3)"
+
+
+def test_documents_are_text_where_the_server_would_refuse_deep_ones() -> None:
+    kind = ColumnType.parse("json")
+    mariadb = Dialect({}, frozenset({"utf8mb4"}), has_documents=False)
+    assert mariadb.type_text(kind) == "longtext CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+    assert Dialect({}, frozenset({"utf8mb4"})).type_text(kind) == "json"
