@@ -53,27 +53,27 @@ KEYS = (
         ["0", "1", "9223372036854775807", "9223372036854775808", "18446744073709551615"],
     ),
     _one("decimal", "decimal(30,10)", ["-1.5", "0", "0.0000000001", "99999999999999999999.5"]),
-    _one("float", "float", ["-1.5e0", "0e0", "0.1e0", "3.4028234e38"]),
+    _one("float", "float", ["-1.5e0", "0e0", "3.4028234e38", "0.1e0"]),
     _one("double", "double", ["-1e300", "0e0", "0.1e0", "0.30000000000000004e0"]),
     _one("bit", "bit(64)", ["0", "1", "9223372036854775808", "18446744073709551615"]),
     _one("year", "year", ["'0000'", "1901", "2024", "2155"]),
     _one(
         "date",
         "date",
-        [f"'{d}'" for d in ("0000-00-00", "0001-01-01", "2024-00-10", "2024-02-29", "9999-12-31")],
+        [f"'{d}'" for d in ("0000-00-00", "0001-01-01", "2024-02-29", "9999-12-31", "2024-00-10")],
     ),
-    _one("invalid_date", "date", ["'2024-02-30'", "'2024-02-31'", "'2024-03-01'"]),
+    _one("invalid_date", "date", ["'2024-02-30'", "'2024-03-01'", "'2024-02-31'"]),
     _one(
         "datetime",
         "datetime(6)",
-        [f"'{d}'" for d in ("0000-00-00 00:00:00", "1999-12-31 23:59:59.999999", "2024-02-29")],
+        [f"'{d}'" for d in ("0000-00-00 00:00:00", "2024-02-29", "1999-12-31 23:59:59.999999")],
     ),
     _one(
         "timestamp",
         "timestamp(3)",
-        [f"'{d}'" for d in ("0000-00-00 00:00:00", "1970-01-01 00:00:01.001", "2038-01-19")],
+        [f"'{d}'" for d in ("0000-00-00 00:00:00", "2038-01-19", "1970-01-01 00:00:01.001")],
     ),
-    _one("time", "time(6)", ["'-838:59:59'", "'-00:00:00.000001'", "'00:00:00'", "'838:59:59'"]),
+    _one("time", "time(6)", ["'-838:59:59'", "'00:00:00'", "'838:59:59'", "'-00:00:00.000001'"]),
     _one("binary", "binary(4)", ["x'00000000'", "x'01000000'", "x'01000001'", "x'ffffffff'"]),
     _one("varbinary", "varbinary(8)", ["''", "x'00'", "x'0000'", "x'ff00'", "x'ff'"]),
     _one(
@@ -150,10 +150,10 @@ def _wide(name: str, cases: Sequence[Case]) -> Table:
     return Table(name, (f"CREATE TABLE {name} (id int PRIMARY KEY, {columns})",), before, live)
 
 
-def key_tables(flavor: str) -> Iterator[Table]:
-    """For each kind of key a table for the snapshot, and one whose rows are all changed live."""
+def key_tables(flavor: str, only: Sequence[str]) -> Iterator[Table]:
+    """For each kind of key (or those of `only`) a table for the snapshot, and one changed live."""
     for case in KEYS:
-        if flavor not in case.flavors:
+        if flavor not in case.flavors or (only and case.name not in only):
             continue
         columns = ", ".join(f"k{i} {ddl} NOT NULL" for i, ddl in enumerate(case.columns))
         names = ", ".join(f"k{i}" for i in range(len(case.columns)))
@@ -177,7 +177,7 @@ def key_tables(flavor: str) -> Iterator[Table]:
         changes = [*insert[live], f"UPDATE {live} SET n = n + 100"]
         if case.respell:
             changes.append(f"UPDATE {live} {case.respell}")
-        changes.append(f"DELETE FROM {live} WHERE n = 101")
+        changes.append(f"DELETE FROM {live} WHERE n IN (101, {100 + len(case.keys)})")
         yield Table(live, (create[1],), (), tuple(changes), twin=snapshot)
 
 
