@@ -18,6 +18,7 @@ class FaultPoint(StrEnum):
 
     COLLECTOR_FENCED_NOT_RECORDED = "collector.fenced_not_recorded"
     COLLECTOR_SENT_PART_OF_SPAN = "collector.sent_part_of_span"
+    COLLECTOR_SENT_PART_OF_STATEMENT = "collector.sent_part_of_statement"
     COLLECTOR_PUBLISHED_NOT_CHECKPOINTED = "collector.published_not_checkpointed"
     COLLECTOR_CHUNK_NOT_DONE = "collector.chunk_not_done"
     ROUTER_SENT_NOT_ACKED = "router.sent_not_acked"

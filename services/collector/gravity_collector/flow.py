@@ -10,7 +10,9 @@ from gravity.batch import TableSchema
 from gravity.config.source import SYSTEM_DATABASES
 from gravity.errors import FatalError
 from gravity.key import GROUP_PREFIX
+from gravity.pattern import parse_table_pattern
 from gravity.plan import RoutingPlan
+from gravity_collector.ddl.ghost import is_working_table
 from gravity_collector.decoder import TableDecoder
 from gravity_collector.span import Flow
 
@@ -38,12 +40,27 @@ class Flows:
         return self.plan.version
 
     def includes(self, database: str, table: str) -> bool:
-        """Whether rows of this table are read at all."""
+        """Whether rows of this table are read at all.
+
+        The working tables of tools for schema changes are not, unless they are named in so many words:
+        they hold the rows of another table once more.
+        """
         return (
             database.lower() not in SYSTEM_DATABASES
             and not table.startswith(_OWN_PREFIX)
             and self.plan.includes(self._source, database, table)
+            and (not is_working_table(table) or self._names(table))
         )
+
+    def _names(self, table: str) -> bool:
+        """Whether the source's configuration names the table without wildcards."""
+        patterns = (
+            parse_table_pattern(text)
+            for source in self.plan.sources
+            if source.name == self._source
+            for text in source.tables
+        )
+        return any(pattern.is_exact and pattern.table.matches(table) for pattern in patterns)
 
     def of(self, decoder: TableDecoder) -> Flow | None:
         """The flow of a table; None when it is not read.

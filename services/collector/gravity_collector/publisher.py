@@ -18,6 +18,7 @@ from gravity.kafka.client import MESSAGE_BYTES_MAX
 from gravity.kafka.producer import LogProducer
 from gravity.kafka.reader import LogReader
 from gravity.position import Position
+from gravity.schema_change import RowsAfter, SchemaChange
 from gravity.snapshot_request import REREAD, SnapshotRequest
 from gravity_collector.chunk import Chunk, Coverage, TableName
 
@@ -210,30 +211,22 @@ class Publisher:
         self._published_to = self.next_position
 
     def publish_schema(
-        self, *, table: str, database: str, statement: str, gtid: str, at: Position, to: Position, gtids: str, ets: int,
-        plan: int, reread: TableName | None = None,
-    ) -> None:  # fmt: skip
-        """Publishes a schema change, a span of its own that ends at `to`.
+        self, change: SchemaChange, *, to: Position, gtids: str, ets: int, plan: int
+    ) -> None:
+        """Publishes what a statement did to one table, a span of its own that ends at `to`.
 
-        `reread`: the table, whose rows are all read again because of it.
+        That is where the statement begins as long as more of its changes follow, else behind it.
         """
         self.seq += 1
-        value = encode_record(
-            "schema_change",
-            {
-                "source": self._source,
-                "database": database,
-                "statement": statement,
-                "gtid": gtid,
-                "position": str(at),
-                "ets": ets,
-            },
-        )
         self.gtids, self.ets = gtids, ets
+        table = change.database, change.table
+        reread = table if change.rows is RowsAfter.REREAD else None
         chunk = REREAD if reread is not None else ""
-        header = self._single(IngestKind.SCHEMA, to, plan, table=table, chunk=chunk)
-        self._send(header, value, reread=reread)
+        header = self._single(IngestKind.SCHEMA, to, plan, table=".".join(table), chunk=chunk)
+        self._send(header, change.encode(), reread=reread)
         self.next_position = self._published_to = to
+        if str(to) == change.position:
+            self._reach(FaultPoint.COLLECTOR_SENT_PART_OF_STATEMENT)
 
     def publish_request(self, table: TableName, request: SnapshotRequest, *, plan: int) -> None:
         """Says that rows of a table are read again from here on."""

@@ -19,7 +19,9 @@ from gravity.kafka.plan_store import PlanStore
 from gravity.mysql import connection_arguments
 from gravity.topic import Topics
 from gravity_collector.binlog import BinlogStream, Start, open_stream, read_server_facts
-from gravity_collector.chunk import Coverage, Since, TableName, TouchLog
+from gravity_collector.chunk import Chunk, Coverage, Since, TableName, TouchLog
+from gravity_collector.ddl.ghost import is_working_table
+from gravity_collector.ddl.shape import Shapes
 from gravity_collector.event import Event
 from gravity_collector.flow import Flows, keyless
 from gravity_collector.gtid import parse_gtids
@@ -28,6 +30,7 @@ from gravity_collector.loop import Loop
 from gravity_collector.owner import Ownership, take_over
 from gravity_collector.place import identity, open_binlog
 from gravity_collector.publisher import IngestTopic, Publisher
+from gravity_collector.schema_history import SchemaHistory
 from gravity_collector.server import ServerFacts, assert_readable
 from gravity_collector.snapshot import SnapshotReaders, SourceConnection
 from gravity_collector.span import Limits
@@ -214,6 +217,7 @@ class _Session:
     def _assemble(self, sides: _Sides, owned: Ownership) -> tuple[Loop, Sequence[Event]]:
         """The loop that goes on where the log ends, and events that were read to learn where."""
         name, facts, flows = self._source.name, sides.facts, sides.flows
+        history = self._history(sides, owned)
         # Islands are read again: bounds that are found anew need not meet theirs.
         coverage = Coverage(Coverage(owned.chunks_done).chunk_ids())
         coverage.keep_only(sides.catalog)
@@ -260,6 +264,7 @@ class _Session:
             unfinished=owned.unfinished,
             flows_after=flows if first is not flows else None,
             request=readers.request,
+            history=history,
         )
         self._closing += [keeper.end, readers.stop]
         loop = Loop(
@@ -275,6 +280,19 @@ class _Session:
             pace_s=self._config.batch.wait_ms_max / 1000,
         )
         return loop, events
+
+    def _history(self, sides: _Sides, owned: Ownership) -> SchemaHistory:
+        """What is known of the tables' shapes before the first event is read.
+
+        The catalog was read before the facts, so it holds at their position for every table that no
+        statement changes on the way there.
+        """
+        facts = sides.facts
+        catalog = {name: table.schema for name, table in sides.catalog.items()}
+        # Tables that are gone at the source by now, their end not yet read, are known from their copies.
+        copied = {Chunk.parse(chunk).table for chunk in owned.chunks_done}
+        place = facts.file_index, facts.next_offset
+        return SchemaHistory(self._source.name, Shapes(catalog, place), {*catalog, *copied})
 
     def _open_at(self, facts: ServerFacts) -> Callable[[Start], BinlogStream]:
         def open_at(start: Start) -> BinlogStream:
@@ -346,7 +364,22 @@ def _included_tables(
     connection: SourceConnection, flows: Flows, source: str
 ) -> Mapping[TableName, CatalogTable]:
     """The tables that are read. Raises FatalError naming all that have no key."""
-    catalog = read_catalog(connection.query, flows.includes, connection.literal)
+    meant = read_catalog(
+        connection.query,
+        lambda database, table: flows.plan.includes(source, database, table),
+        connection.literal,
+    )
+    catalog = {name: table for name, table in meant.items() if flows.includes(*name)}
+    left_out = [
+        ".".join(name) for name in meant if is_working_table(name[1]) and name not in catalog
+    ]
+    if left_out:
+        log.warning(
+            "working_tables_left_out",
+            source=source,
+            tables=sorted(left_out),
+            remedy="they look like tables of gh-ost or pt-online-schema-change: name them in `tables` to read them",
+        )
     problems = [keyless(source, *name) for name, table in catalog.items() if not table.schema.key]
     if len(problems) > 1:
         raise FatalError(

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from gravity.batch import UPDATE, TableSchema
 from gravity.errors import FatalError, PositionLostError
 from gravity.header import IngestHeader
 from gravity.position import Position
+from gravity.schema_change import RowsAfter, SchemaChange
 from gravity_collector.chunk import Since, TableName, Touch, TouchLog, keys_of
-from gravity_collector.ddl import Ddl, parse_ddl
-from gravity_collector.decoder import Row
+from gravity_collector.ddl.shape import Shapes
+from gravity_collector.decoder import Row, TableDecoder
 from gravity_collector.event import Begin, Commit, Event, Heartbeat, Query, Rollback, Rotate, Rows
 from gravity_collector.flow import PROGRESS_TABLE, Flows
 from gravity_collector.gtid import GtidSet
 from gravity_collector.publisher import Publisher
+from gravity_collector.schema_history import SchemaHistory
 from gravity_collector.span import Flow, Limits, SpanBuilder
 
-_ANSI_QUOTES: Final = 4
 _NO_ROWS: Final[tuple[Row, ...]] = ()
 
 Request = Callable[[TableName, TableSchema | None], None]
@@ -48,6 +50,7 @@ class Stream:
         touches: TouchLog,
         unfinished: IngestHeader | None = None,
         flows_after: Flows | None = None,
+        history: SchemaHistory | None = None,
         request: Request = _nobody,
     ) -> None:
         self._source = source
@@ -58,6 +61,9 @@ class Stream:
         self._limits = limits
         self._gtids = gtids
         self._touches = touches
+        self._history = history or SchemaHistory(source, Shapes())
+        self._table: TableDecoder | None = None
+        """The table of the last rows."""
         start = publisher.next_position
         self._epoch = start.epoch
         self._builder = SpanBuilder(source, start.epoch, ets=publisher.ets)
@@ -71,8 +77,8 @@ class Stream:
         """Rows of the first transaction that are in the log already."""
         self._resumed_inside = start if start.ordinal else None
         self._is_own = False
-        self._ddl: tuple[Query, str, Position, str] | None = None
-        """A statement to be published: itself, its table, its place, its GTID."""
+        self._ddl: tuple[Sequence[SchemaChange], Position, str] | None = None
+        """A statement to be published: what it did, its place, and the GTIDs executed before it."""
         self._until = unfinished.to if unfinished is not None else None
         self._parts_there = unfinished.part + 1 if unfinished is not None else 0
         self._parts = unfinished.parts if unfinished is not None else 0
@@ -166,6 +172,9 @@ class Stream:
         self._builder.begin(event.gtid, event.file_index, event.offset)
 
     def _on_rows(self, event: Rows) -> None:
+        if event.table is not self._table:
+            self._table = event.table
+            self._history.learn(event.table.schema)
         flow = self._flows.of(event.table)
         if flow is None:
             if event.table.schema.table == PROGRESS_TABLE:
@@ -324,46 +333,40 @@ class Stream:
                 self._cut(place)
 
     def _on_query(self, event: Query) -> None:
-        ddl = parse_ddl(event.sql, event.database, ansi_quotes=bool(event.sql_mode & _ANSI_QUOTES))
-        table = self._affected(ddl) if ddl is not None else ""
-        begin = self._begin
-        if not table or ddl is None or begin is None:
+        begin, ordinal = self._begin, self._ordinal
+        assert begin is not None
+        at = self._inside(ordinal)
+        statement = self._history.read(event, begin, at, self._flows.includes)
+        if statement is None:
             return
-        self._touches.record_shape(
-            self._watched(ddl), gtid=begin.gtid, file_index=begin.file_index, offset=begin.offset
-        )
+        self._table = None
         self._flows.forget_keys()
-        ordinal = self._ordinal
+        self._touches.record_shape(
+            statement.tables, gtid=begin.gtid, file_index=begin.file_index, offset=begin.offset
+        )
+        if not statement.changes:
+            return
         self._ordinal += 1
         if ordinal < self._skip:
             return
         if self._builder.rows:
-            self._cut(self._inside(ordinal) if ordinal else self.position)
-        self._ddl = event, table, self._inside(ordinal), begin.gtid
-
-    def _affected(self, ddl: Ddl) -> str:
-        """The first table that is read, as `database.table`; empty when none is."""
-        for database, table in ddl.tables:
-            if self._flows.includes(database, table):
-                return f"{database}.{table}"
-        return f"{ddl.databases[0]}." if ddl.databases else ""
-
-    def _watched(self, ddl: Ddl) -> list[tuple[str, str]]:
-        return [*ddl.tables, *(name for name in self._touches.tables() if name[0] in ddl.databases)]
+            self._cut(at if ordinal else self.position)
+        self._ddl = statement.changes, at, str(self._gtids)
 
     def _publish_ddl(self, to: Position) -> None:
-        """Publishes the statement that was read last, as a span of its own that ends at `to`."""
+        """Publishes what the statement that was read last did, in spans of their own up to `to`."""
         assert self._ddl is not None
-        (event, table, at, gtid), self._ddl = self._ddl, None
+        (changes, at, gtids_before), self._ddl = self._ddl, None
+        ets, plan = self._builder.ets, self._flows.version
+        for change in changes[:-1]:
+            # Whoever stops between two of them reads the statement again: they end where it begins.
+            self._publisher.publish_schema(
+                replace(change, ets=ets), to=at, gtids=gtids_before, ets=ets, plan=plan
+            )
         self._publisher.publish_schema(
-            table=table,
-            database=event.database,
-            statement=event.sql,
-            gtid=gtid,
-            at=at,
-            to=to,
-            gtids=str(self._gtids),
-            ets=self._builder.ets,
-            plan=self._flows.version,
+            replace(changes[-1], ets=ets), to=to, gtids=str(self._gtids), ets=ets, plan=plan
         )
         self.position = to
+        for change in changes:
+            if change.rows is RowsAfter.REREAD:
+                self.read_again((change.database, change.table))

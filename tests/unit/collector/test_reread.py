@@ -20,6 +20,7 @@ from gravity.batch import INSERT, TableSchema
 from gravity.errors import FormatError
 from gravity.header import IngestHeader, IngestKind
 from gravity.position import Position
+from gravity.schema_change import RowsAfter, SchemaChange, TableAction
 from gravity.snapshot_request import REREAD, SnapshotRequest, table_of_chunk
 from gravity.topic import checkpoint_key
 from tests.unit.collector.world import SERVER, Control, Died, Log, Table, plan
@@ -72,18 +73,12 @@ def _act(rng: random.Random, publisher: Publisher, number: int) -> None:
     elif kind < 0.75:
         publisher.publish_request(table, SnapshotRequest(number, "id = 1"), plan=1)
     elif kind < 0.9:
-        publisher.publish_schema(
-            table=".".join(table),
-            database="shop",
-            statement="ALTER",
-            gtid="0-1-1",
-            at=publisher.next_position,
-            to=publisher.next_position,
-            gtids="",
-            ets=0,
-            plan=1,
-            reread=table if rng.random() < 0.7 else None,
+        rows = RowsAfter.REREAD if rng.random() < 0.7 else RowsAfter.KEPT
+        at = publisher.next_position
+        change = SchemaChange(
+            "s", *table, TableAction.ALTER, "ALTER", "shop", "0-1-1", str(at), 0, rows=rows
         )
+        publisher.publish_schema(change, to=at, gtids="", ets=0, plan=1)
     else:
         publisher.publish_marker(plan=1)
 
@@ -178,6 +173,24 @@ def test_a_table_asked_for_inside_a_transaction_is_read_by_views_that_saw_that_t
     stream.take([Commit(1, 200, 5)])
     assert touches.touched(TABLES[0], PositionView(1, 100)) is None
     assert touches.touched(TABLES[0], PositionView(1, 200)) == set()
+
+
+def test_a_statement_that_may_have_changed_rows_has_its_tables_read_again_once_it_is_told() -> None:
+    log, touches, asked = Log(), TouchLog(), list[Any]()
+    stream, publisher = _stream(log, touches, asked)
+    publisher.publish_chunk(Chunk(TABLES[1], None, None), [], plan=1)
+    swap = Query("shop", "RENAME TABLE a TO x, b TO a", 0)
+    stream.take([Begin("0-1-1", 1, 100), swap])
+    assert not asked, "not before the statement's end is known"
+    stream.take([Commit(1, 200, 5)])
+    assert [table for table, _, _ in asked] == [("shop", "x"), ("shop", "a")]
+    last = [h for h in log.headers() if h.kind is IngestKind.SCHEMA][-1]
+    assert (last.table, last.chunk, last.to) == ("shop.a", REREAD, Position(1, 1, 200))
+    assert not publisher.coverage.is_complete(("shop", "a"))
+    assert touches.touched(("shop", "a"), PositionView(1, 100)) is None
+    assert touches.touched(("shop", "a"), PositionView(1, 200)) == set()
+    stream.take([Begin("0-1-2", 1, 200), Query("shop", "ALTER TABLE a ADD n INT", 0), Commit(1, 300, 6)])  # fmt: skip
+    assert len(asked) == 2, "rows that are kept are not read again"
 
 
 def test_what_a_header_says_of_the_copy() -> None:

@@ -12,7 +12,18 @@ from gravity.batch import INSERT, UPDATE
 from gravity.errors import FatalError, FencedError
 from gravity.header import IngestKind
 from gravity.position import Position
-from tests.unit.collector.world import Binlog, Collector, Control, Died, Log, Table, plan, rows_of
+from gravity.schema_change import RowsAfter
+from tests.unit.collector.world import (
+    Binlog,
+    Collector,
+    Control,
+    Died,
+    Log,
+    Table,
+    changes_of,
+    plan,
+    rows_of,
+)
 
 NAMES = ("a", "b", "g1", "g2", "left_out")
 PLANS = {1: plan(1, excluded=["left_out"], group=["g1", "g2"])}
@@ -159,6 +170,42 @@ def test_a_schema_change_is_a_span_of_its_own_between_the_rows_around_it(seed: i
         if header.kind is IngestKind.SCHEMA:
             assert all(before.to <= header.from_ for before in valid[:index])
             assert all(after.from_ >= header.to for after in valid[index + 1 :])
+
+
+def _changes(log: Log) -> dict[str, list[str]]:
+    """Position to the names of a statement's changes, in log order, repeats left out."""
+    found: dict[str, dict[str, None]] = {}
+    for _, change in changes_of(log):
+        found.setdefault(change.position, {})[change.change_id] = None
+    return {position: list(names) for position, names in found.items()}
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_statement_about_several_tables_is_told_whole_wherever_the_collector_dies(
+    seed: int,
+) -> None:
+    crashed, binlog = _run(seed, crashes=True)
+    log, control = Log(), Control()
+    limits = Limits(50, 100_000)
+    Collector(log, control, binlog, PLANS, limits, random.Random(seed), "whole").run()
+    assert _changes(crashed) == _changes(log)
+    places: dict[str, set[Position]] = defaultdict(set)
+    for header, change in changes_of(crashed):
+        places[change.position].add(header.to)
+    for position, ends in places.items():
+        assert min(ends) >= Position.parse(position), "a change ends before its statement"
+        assert sum(end > Position.parse(position) for end in ends) == 1, (
+            "all but the last change end where the statement begins"
+        )
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_rows_that_are_read_again_are_announced_in_the_header(seed: int) -> None:
+    log, _ = _run(seed, crashes=False)
+    for header, change in changes_of(log):
+        assert (header.chunk == "reread") is (change.rows is RowsAfter.REREAD)
+        assert header.table == f"{change.database}.{change.table}"
+        assert change.table != "left_out", "a table that is not read"
 
 
 @pytest.mark.parametrize("seed", range(100))

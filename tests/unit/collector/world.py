@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gravity_collector.chunk import Coverage, TouchLog
+from gravity_collector.ddl.shape import Shapes
 from gravity_collector.event import Begin, Commit, Event, Query, Rows
 from gravity_collector.flow import Flows
 from gravity_collector.gtid import parse_gtids
 from gravity_collector.owner import Ownership, Resume, checkpoint_record, take_over
 from gravity_collector.publisher import Publisher
+from gravity_collector.schema_history import SchemaHistory
 from gravity_collector.span import Limits
 from gravity_collector.stream import Stream
 
@@ -23,9 +25,23 @@ from gravity.errors import OffsetLostError
 from gravity.header import IngestHeader, IngestKind, KafkaHeaders
 from gravity.plan import Resolution, RoutePlan, RoutingPlan, SourcePlan, TargetPlan
 from gravity.position import Position
+from gravity.schema_change import SchemaChange
 from gravity.topic import checkpoint_key
 
 SERVER = "mariadb:1"
+
+
+STATEMENTS = (
+    "ALTER TABLE a ENGINE=InnoDB",
+    "ALTER TABLE b MODIFY v TEXT",
+    "RENAME TABLE a TO a_old, b TO a",
+    "RENAME TABLE left_out TO b",
+    "DROP TABLE b, left_out, a",
+    "TRUNCATE g1",
+    "DROP DATABASE shop",
+    "ALTER TABLE left_out ADD x INT",
+    "ALTER TABLE a RENAME elsewhere.a",
+)
 
 
 class Died(Exception):  # noqa: N818 - what a crash looks like from inside
@@ -165,9 +181,7 @@ class Binlog:
             begin = Begin(f"0-1-{number}", 1, offset)
             events: list[Event] = [begin]
             if rng.random() < 0.1:
-                events.append(
-                    Query("shop", f"ALTER TABLE {rng.choice(tables).schema.table} ENGINE=InnoDB", 0)
-                )
+                events.append(Query("shop", rng.choice(STATEMENTS), 0))
             else:
                 events += [
                     binlog._rows(rng, rng.choice(tables), rng.randint(1, rows_max))
@@ -271,6 +285,9 @@ class Collector:
             self.limits,
             gtids=parse_gtids("mariadb", start.gtids),
             touches=TouchLog(),
+            history=SchemaHistory(
+                "s", Shapes(), [("shop", name) for name in ("a", "a_old", "b", "g1", "g2")]
+            ),
             unfinished=owned.unfinished,
             flows_after=flows if first is not flows else None,
         )
@@ -298,6 +315,15 @@ class Collector:
         if self.checkpoints and point is not None and self.rng.random() < probability:
             assert self.owned is not None
             self.control.write(checkpoint_key("s", self.owned.owner), checkpoint_record(point))
+
+
+def changes_of(log: Log) -> list[tuple[IngestHeader, SchemaChange]]:
+    """The schema changes that every reader takes."""
+    return [
+        (header, SchemaChange.decode(value))
+        for header, value in log.valid()
+        if header.kind is IngestKind.SCHEMA
+    ]
 
 
 def rows_of(log: Log) -> list[tuple[IngestHeader, ChangeBatch]]:
