@@ -282,6 +282,23 @@ class Placement:
     def _highs(self) -> list[Any]:
         return [None if r.high is None else _point(r.high, self.kind) for r in self.ranges]
 
+    def describe(self, place: int) -> str:
+        """Which rows the target at `place` has, in a few words."""
+        key = ", ".join(self.key) or "the primary key"
+        match self.method:
+            case "residue":
+                mine = ", ".join(str(r) for r, at in enumerate(self.residues) if at == place)
+                return f"{key} % {len(self.residues)} in ({mine})"
+            case "bucket":
+                return (
+                    f"{self.buckets.count(place)} of {BUCKETS} buckets of {key} ({self.strategy})"
+                )
+            case "range":
+                parts = [f"{key} in {r.text}" for r in self.ranges if r.place == place]
+                if place == self.otherwise:
+                    parts.append(f"{key} in no range")
+                return " or ".join(parts)
+
     def reason(self, key: Sequence[Value]) -> str:
         """Why a row with this key lies where it does."""
         match self.method:

@@ -222,9 +222,25 @@ class RoutingPlan:
     def _feeds(self) -> dict[tuple[str, TableSchema], tuple[Feed, ...]]:
         return {}
 
+    def routes_for(self, source: str, schema: TableSchema) -> list[RoutePlan]:
+        """The rules that mean the table, in the order of the configuration."""
+        return [route for route in self.routes if _route_means(route, source, schema)]
+
+    def takes(self, target: str, schema: TableSchema) -> bool:
+        """Whether the target's own `tables` and `exclude` let the table in."""
+        plan = self.target(target)
+        return _selection(plan.tables, plan.exclude).matches(schema.database, schema.table)
+
+    def rows_of(self, feed: Feed) -> tuple[str, ...] | None:
+        """Which rows a feed takes, in words: any of these; None = all."""
+        if feed.conditions is None:
+            return None
+        shares = (self.placement(s.placement).describe(s.place) for s in feed.shares)
+        return (*feed.conditions, *shares)
+
     def _find_feeds(self, source: str, schema: TableSchema) -> Iterable[Feed]:
         database, table = schema.database, schema.table
-        matching = [route for route in self.routes if _route_means(route, source, schema)]
+        matching = self.routes_for(source, schema)
         for target in self.targets:
             if not _selection(target.tables, target.exclude).matches(database, table):
                 continue

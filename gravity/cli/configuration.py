@@ -59,7 +59,9 @@ def _summary(loaded: LoadedConfig) -> str:
     parts = [
         plural(len(config.sources), "source"),
         plural(len(config.targets), "target"),
-        plural(len(config.routing) + len(config.distribution_rules), "rule")
+        plural(
+            len(config.routing) + len(config.distribution_rules) + len(config.routing_rules), "rule"
+        )
         + " about where rows go",
         plural(len(config.conflict_resolution.rules), "rule") + " about conflicts",
     ]

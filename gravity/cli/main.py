@@ -13,6 +13,7 @@ import typer
 
 from gravity.cli.check import check
 from gravity.cli.configuration import schema, validate
+from gravity.cli.explain import explain
 from gravity.cli.option import EXIT_BAD_CONFIG, EXIT_FAILED
 from gravity.cli.plan import plan
 from gravity.cli.reset import reset
@@ -74,7 +75,7 @@ def _add(command: Callable[..., None]) -> None:
     app.command(command.__name__, help="\n\n".join(paragraphs))(command)
 
 
-for _command in (validate, check, plan, run, status, topics, tail, reset, resolve, schema):
+for _command in (validate, check, plan, explain, run, status, topics, tail, reset, resolve, schema):
     _add(_command)
 
 

@@ -33,7 +33,7 @@ class Flow:
     target_table: str | None
     """None: where patterns are all that is known."""
     conditions: tuple[str, ...] | None
-    """Rows go if any is true; None = all rows go."""
+    """Rows go if any is true, be it a condition or a share of keys; None = all rows go."""
     order: str
     conflicts: str
 
@@ -85,7 +85,7 @@ def table_flows(plan: RoutingPlan, tables: Sequence[SourceTable]) -> list[Flow]:
             (),
             feed.target,
             feed.table,
-            feed.conditions,
+            plan.rows_of(feed),
             feed.lane,
             _resolution_text(plan.resolution(feed.target, feed.table)),
         )
@@ -117,7 +117,7 @@ def pattern_flows(plan: RoutingPlan) -> list[Flow]:
             route.exclude,
             route.target,
             None,
-            None if route.condition is None else (route.condition,),
+            _rows_text(plan, route),
             _order_text(plan, route.target),
             _rules_text(plan, route.target),
         )
@@ -138,6 +138,12 @@ def pattern_flows(plan: RoutingPlan) -> list[Flow]:
             for target in plan.targets
         ]
     return flows
+
+
+def _rows_text(plan: RoutingPlan, route: RoutePlan) -> tuple[str, ...] | None:
+    if route.share is not None:
+        return (plan.placement(route.share.placement).describe(route.share.place),)
+    return None if route.condition is None else (route.condition,)
 
 
 def _merged(routes: Iterable[RoutePlan]) -> list[RoutePlan]:
