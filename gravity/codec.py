@@ -20,7 +20,7 @@ from gravity.batch import ChangeBatch, Column, TableSchema, Transaction, Value
 from gravity.errors import FormatError, NewerFormatError
 
 FORMAT_VERSION = 1
-FORMAT_VERSIONS = {"schema_change": 2}
+FORMAT_VERSIONS = {"schema_change": 2, "conflict": 2, "dead_letter": 2}
 """Of the values that have come beyond `FORMAT_VERSION`."""
 
 _LONG_MAX = (1 << 63) - 1

@@ -15,7 +15,9 @@ from gravity.errors import FormatError, NewerFormatError
 from gravity.position import START, Position
 from gravity.snapshot_request import REREAD, SnapshotRequest
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_FORMAT_OF_MOST = 1
+"""What all kinds are written in that were there from the start; the others in FORMAT_VERSION."""
 
 KafkaHeaders = list[tuple[str, bytes]]
 
@@ -49,6 +51,8 @@ class RoutedKind(StrEnum):
     SCHEMA = "schema"
     CODE = "code"
     """Fence between two versions of the resolver's function; target topics only."""
+    DECISION = "decision"
+    """An operator's decision about one row; routed topics only. Its place in the log is its number."""
 
 
 def _fields(headers: Iterable[tuple[str, bytes]] | None) -> dict[str, str]:
@@ -80,8 +84,8 @@ def _field(fields: dict[str, str], name: str) -> str:
         ) from None
 
 
-def _encode(pairs: Iterable[tuple[str, object]]) -> KafkaHeaders:
-    headers = [("gv", b"%d" % FORMAT_VERSION)]
+def _encode(pairs: Iterable[tuple[str, object]], version: int = _FORMAT_OF_MOST) -> KafkaHeaders:
+    headers = [("gv", b"%d" % version)]
     headers += [(name, str(value).encode()) for name, value in pairs]
     return headers
 
@@ -182,7 +186,8 @@ class RoutedHeader:
 
     def to_kafka(self) -> KafkaHeaders:
         """The headers to send."""
-        return _encode(self._pairs())
+        new = self.kind is RoutedKind.DECISION
+        return _encode(self._pairs(), FORMAT_VERSION if new else _FORMAT_OF_MOST)
 
     @classmethod
     def _of(cls, f: dict[str, str]) -> Self:

@@ -21,7 +21,11 @@ OPERATIONS: Final[Mapping[str, str]] = {
     "T": "truncate",
 }
 _BATCH_KINDS: Final = frozenset({"rows", "chunk"})
-_RECORD_KINDS: Final[Mapping[str, str]] = {"marker": "marker", "schema": "schema_change"}
+_RECORD_KINDS: Final[Mapping[str, str]] = {
+    "marker": "marker",
+    "schema": "schema_change",
+    "decision": "decision",
+}
 _RECORD_TOPICS: Final[Mapping[str, str]] = {
     "gravity.dead-letters": "dead_letter",
     "gravity.conflicts": "conflict",

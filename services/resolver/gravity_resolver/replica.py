@@ -189,8 +189,8 @@ class PartitionState:
                 return Effects([self._output(header, value)])
             case RoutedKind.ROWS:
                 return self._apply_rows(header, value, batch, plan)
-            case RoutedKind.CODE:
-                return Effects(damage="a code fence in a routed topic")
+            case RoutedKind.CODE | RoutedKind.DECISION:
+                return Effects(damage=f"kind {header.kind} is not for a resolver")
 
     def skip_unreadable(self, offset: int) -> None:
         """Takes in a message at `offset` that does not even say what it is."""

@@ -236,7 +236,7 @@ def test_a_newer_message_halts_by_name(install: Installation, where: str) -> Non
     header, value = RoutedLog("a").rows(USERS, [RowChange("I", (1, "x"), 1)])
     headers = header.to_kafka()
     if where == "header":
-        headers[0] = ("gv", b"2")
+        headers[0] = ("gv", b"99")
     else:
         value = b"\x04" + value[1:]
     install.send_raw(headers, value)

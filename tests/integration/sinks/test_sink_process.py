@@ -133,7 +133,7 @@ def test_a_message_of_a_newer_format_halts_it_by_name(
 ) -> None:
     installation, log, schema = install(), TargetLog(), orders(server)
     good, (headers, value) = batches(log, schema, 1, 2)
-    newer = [(name, b"2" if name == "gv" else text) for name, text in headers]
+    newer = [(name, b"99" if name == "gv" else text) for name, text in headers]
     installation.send(0, [good, (newer, value)])
     process = installation.start()
     assert process.wait() == EXIT_HALTED
