@@ -84,7 +84,7 @@ class Resolver:
             folder=self._folder / state_topic / str(number),
         )
         records = store.open()
-        state = PartitionState(target, store, self._resolver_epoch)
+        state = PartitionState(target, store, self._resolver_epoch, number)
         meta = store.get(META_KEY)
         if meta is not None:
             state.load_meta(meta)

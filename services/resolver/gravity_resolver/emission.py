@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from gravity.batch import (
@@ -12,15 +12,18 @@ from gravity.batch import (
     REMOVES_ROW,
     UPDATE,
     ChangeBatch,
+    Column,
     TableSchema,
+    Transaction,
     Value,
 )
 from gravity.codec import encode_record
-from gravity.errors import FatalError
+from gravity.errors import FatalError, FormatError
 from gravity.header import RoutedHeader
 from gravity.plan import Resolution
-from gravity.resolution.register import Register
+from gravity.resolution.register import OPERATOR, Register, Row
 from gravity.resolution.strategy import Hold, Outcome, Verdict
+from gravity_resolver.judgement import Judgement
 from gravity_resolver.row_state import cell_to_json
 
 # Made once: json.dumps with separators makes an encoder a call, which is most of its cost here.
@@ -110,17 +113,13 @@ def conflict_record(
     index: int,
     kind: str,
     rule: Resolution,
-    outcome: Verdict | None,
-    registers: Mapping[str, Register],
+    judged: Judgement,
+    partition: int,
+    late: bool = False,
 ) -> bytes:
     """The conflict that row `index` met, for the conflicts topic (schemas/conflict.avsc)."""
-
-    def row_text(reg: Register) -> str | None:
-        if reg.row is None:
-            return None
-        names = [column.name for column in reg.shape.columns]
-        return _readable_json(dict(zip(names, map(cell_to_json, reg.row), strict=True)))
-
+    outcome = judged.verdict
+    stands = outcome if isinstance(outcome, Outcome) else None
     return encode_record(
         "conflict",
         {
@@ -132,7 +131,7 @@ def conflict_record(
             "kind": kind,
             "strategy": rule.strategy,
             "outcome": outcome_name(outcome),
-            "winner": outcome.winner if isinstance(outcome, Outcome) else "",
+            "winner": "" if stands is None else stands.winner,
             "source": batch.source,
             "seq": header.seq,
             "row": batch.origin_of(index),
@@ -142,9 +141,54 @@ def conflict_record(
                     "source": source,
                     "position": str(reg.position),
                     "ets": reg.ets,
-                    "row": row_text(reg),
+                    "row": _row_text(reg.row, reg.shape.columns),
                 }
-                for source, reg in sorted(registers.items())
+                for source, reg in sorted(judged.row.registers.items())
             ],
+            "state": judged.state,
+            "hold": judged.hold,
+            "partition": partition,
+            "key_columns": batch.schema.key_names,
+            "result": None if stands is None else _row_text(stands.row, stands.columns),
+            "late": late,
         },
+    )
+
+
+def _row_text(row: Row | None, columns: Sequence[Column]) -> str | None:
+    if row is None:
+        return None
+    names = (column.name for column in columns)
+    return _readable_json(dict(zip(names, map(cell_to_json, row), strict=True)))
+
+
+def operators_batch(
+    table: str, key: Sequence[Value], key_columns: Sequence[str], registers: Mapping[str, Register]
+) -> ChangeBatch:
+    """A batch of one row that stands for an operator's decision, at the place of the row's latest change.
+
+    Raises FormatError when no source's table has the key's columns.
+    """
+    columns: dict[str, Column] = {}
+    for _, reg in sorted(registers.items()):
+        for column in reg.shape.columns:
+            columns.setdefault(column.name, column)
+    names = list(columns)
+    missing = [name for name in key_columns if name not in columns]
+    if missing or len(key) != len(key_columns):
+        raise FormatError(f"an operator's decision about key {', '.join(key_columns)}")
+    latest = max(registers.values(), key=lambda reg: (reg.ets, reg.position))
+    at = latest.position
+    database, _, name = table.partition(".")
+    indexes = tuple(names.index(column) for column in key_columns)
+    cells = dict(zip(indexes, key, strict=True))
+    return ChangeBatch(
+        source=OPERATOR,
+        epoch=at.epoch,
+        schema=TableSchema(database, name, tuple(columns.values()), indexes),
+        transactions=[Transaction("", at.file_index, at.offset, latest.ets, latest.ets)],
+        ops=bytes([UPDATE]),
+        tx=[0],
+        ordinal=[at.ordinal],
+        columns=[[cells.get(index)] for index in range(len(names))],
     )

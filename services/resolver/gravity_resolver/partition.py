@@ -191,6 +191,7 @@ class Partition:
         record = {
             "next_input": self.state.next_input,
             "out_seq": self.state.out_seq,
+            "holds": self.state.holds,
             "counters": {source: asdict(c) for source, c in self.state.counters.items()},
             "at_us": now_us(),
         }

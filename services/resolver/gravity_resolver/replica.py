@@ -8,6 +8,7 @@ So a restarted resolver produces the same messages under the same numbers.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Protocol
 
@@ -16,16 +17,18 @@ from gravity.batch import (
     TRUNCATE,
     ChangeBatch,
     TableSchema,
+    Value,
 )
-from gravity.codec import decode_batch, encode_batch
+from gravity.codec import decode_batch, decode_record, encode_batch
 from gravity.errors import FatalError, FormatError, NewerFormatError
 from gravity.header import RoutedHeader, RoutedKind, TargetHeader
 from gravity.key import encode_key
 from gravity.plan import Resolution, RoutingPlan
 from gravity.resolution.conflict import conflict_kind, is_late
-from gravity.resolution.register import Change, Shape, changed_columns, register
-from gravity.resolution.strategy import Hold, Outcome, resolve, rule_tag, same_outcome
-from gravity_resolver.emission import batches_of, conflict_record
+from gravity.resolution.register import OPERATOR, Change, Register, Shape, changed_columns, register
+from gravity.resolution.strategy import Hold, Outcome, rule_tag
+from gravity_resolver.emission import batches_of, conflict_record, operators_batch
+from gravity_resolver.judgement import Judgement, Wish, judge
 from gravity_resolver.row_state import RowState, columns_from_json, columns_to_json
 
 FUNCTION_VERSION = 2
@@ -91,12 +94,16 @@ class PartitionState:
     target: str
     saved: StateView
     resolver_epoch: int = 1
+    partition: int = -1
+    """Which one; -1 where nobody asks."""
     seen: dict[str, Seen] = field(default_factory=dict)
     out_seq: int = 0
     next_input: int = 0
     term: int = 0
     function_version: int = FUNCTION_VERSION
     counters: dict[str, Counters] = field(default_factory=dict)
+    holds: int = 0
+    """Rows on hold now."""
     delta: dict[bytes, bytes] = field(default_factory=dict)
     """Changed since the last `take_delta`."""
     saving: dict[bytes, bytes] = field(default_factory=dict)
@@ -115,6 +122,7 @@ class PartitionState:
                 "next_input": self.next_input,
                 "term": self.term,
                 "function_version": self.function_version,
+                "holds": self.holds,
                 "counters": {source: asdict(c) for source, c in self.counters.items()},
             },
             separators=(",", ":"),
@@ -129,6 +137,7 @@ class PartitionState:
         self.next_input = record["next_input"]
         self.term = record["term"]
         self.function_version = record["function_version"]
+        self.holds = record.get("holds", 0)
         self.counters = {
             source: Counters(**counts) for source, counts in record["counters"].items()
         }
@@ -162,6 +171,8 @@ class PartitionState:
         """
         if offset < self.next_input:
             return Effects()
+        if header.kind is RoutedKind.DECISION:
+            return self._apply_wish(header, value, offset=offset, plan=plan)
         seen = self.seen.get(header.source, (0, 0, -1))
         last = (header.seq, header.part, header.last)
         if last <= seen:
@@ -189,8 +200,8 @@ class PartitionState:
                 return Effects([self._output(header, value)])
             case RoutedKind.ROWS:
                 return self._apply_rows(header, value, batch, plan)
-            case RoutedKind.CODE | RoutedKind.DECISION:
-                return Effects(damage=f"kind {header.kind} is not for a resolver")
+            case RoutedKind.CODE:
+                return Effects(damage="a code fence in a routed topic")
 
     def skip_unreadable(self, offset: int) -> None:
         """Takes in a message at `offset` that does not even say what it is."""
@@ -264,58 +275,101 @@ class PartitionState:
         tag = self._tag_of(rule, header)
         winners: list[tuple[int, Outcome]] = []
         for index, (op, row) in enumerate(zip(batch.ops, batch.rows(), strict=True)):
-            key = encode_key([row[i] for i in batch.schema.key])
-            slot = _ROW_PREFIX + header.table.encode() + b"\x00" + key
+            slot = _slot(header.table, [row[i] for i in batch.schema.key])
             known = RowState.load(self._get(slot), self._shape)
-            before, mine = known.registers, known.registers.get(batch.source)
-            changed_names = None
-            if rule.strategy == "merge":
-                changed_names = changed_columns(
-                    mine, op, row, shape, null_is_unset=rule.null_is_unset
-                )
-            ets = batch.transactions[batch.tx[index]].ets
-            change = Change(
-                batch.source, batch.position_of(index), op, ets, row, shape, changed_names
-            )
-            after = {**before, batch.source: register(mine, change)}
-            self.delta[slot] = RowState(tag, after, known.decision, known.hold).dump()
-            now = resolve(after, rule, known.decision)
-            kind = conflict_kind(before, change, rule, now)
+            change = _change_of(batch, index, shape, rule, known.registers.get(batch.source))
+            after = {
+                **known.registers,
+                batch.source: register(known.registers.get(batch.source), change),
+            }
+            judged = self._judge(slot, known, RowState(tag, after, known.decision), rule, index)
+            kind = conflict_kind(known.registers, change, rule, judged.verdict)
+            late = kind is not None and is_late(known.registers, change, rule)
             if kind is not None:
                 counters.conflicts[kind] = counters.conflicts.get(kind, 0) + 1
-                counters.late += is_late(before, change, rule)
-                if kind != "delete_missing":
-                    effects.conflicts.append(
-                        conflict_record(
-                            self.target,
-                            header=header,
-                            batch=batch,
-                            index=index,
-                            kind=kind,
-                            rule=rule,
-                            outcome=now,
-                            registers=after,
-                        )
+                counters.late += late
+            if judged.hold or kind not in (None, "delete_missing"):
+                effects.conflicts.append(
+                    conflict_record(
+                        self.target,
+                        header=header,
+                        batch=batch,
+                        index=index,
+                        kind=kind or _kind_of_hold(judged),
+                        rule=rule,
+                        judged=judged,
+                        partition=self.partition,
+                        late=late,
                     )
-            counted = op != MOVED
-            if isinstance(now, Hold):
-                counters.held += counted
-                continue
-            # Under another rule the target holds something that can't be told from here: say it again.
-            unknown = known.tag not in (tag, "")
-            changed = now is not None and (
-                unknown or not same_outcome(resolve(before, rule, known.decision), now)
-            )
-            counters.applied += counted and changed
-            counters.superseded += counted and not changed
-            if changed:
-                assert now is not None
-                winners.append((index, now))
+                )
+            if op != MOVED:
+                held = isinstance(judged.verdict, Hold)
+                counters.held += held
+                counters.applied += judged.emits
+                counters.superseded += not (held or judged.emits)
+            if judged.emits:
+                assert isinstance(judged.verdict, Outcome)
+                winners.append((index, judged.verdict))
         effects.outputs = [
             self._output(out_header, encode_batch(out_batch))
             for out_header, out_batch in batches_of(header, batch, winners)
         ]
         return effects
+
+    def _judge(
+        self, slot: bytes, known: RowState, now: RowState, rule: Resolution, index: int,
+        *, decided: bool = False, again: bool = False,
+    ) -> Judgement:  # fmt: skip
+        # Named by the place in the log, so that a replay gives the same name.
+        hold = f"{self.target}.{self.partition}.{self.next_input - 1}.{index}"
+        judged = judge(known, now, rule, hold=hold, decided=decided, again=again)
+        self.delta[slot] = judged.row.dump()
+        self.holds += bool(judged.row.hold) - bool(known.hold)
+        return judged
+
+    def _apply_wish(
+        self, header: RoutedHeader, value: bytes, *, offset: int, plan: RoutingPlan
+    ) -> Effects:
+        """An operator's decision about one row. The offset is its number: the log orders decisions."""
+        rule = plan.resolution(self.target, header.table)
+        try:
+            wish = Wish.of(decode_record("decision", value))
+            if rule is None:
+                raise FormatError("an operator's decision about a table that one source feeds")
+            slot = _slot(header.table, wish.key)
+            known = RowState.load(self._get(slot), self._shape)
+            if not known.registers:
+                raise FormatError("an operator's decision about a row that no source has spoken of")
+            batch = operators_batch(header.table, wish.key, wish.key_columns, known.registers)
+            deciding = wish.action == "decide"
+            decision = wish.decision(offset, known.registers) if deciding else known.decision
+        except NewerFormatError:
+            raise
+        except FormatError as error:
+            self._advance(offset)
+            return Effects(damage=str(error))
+        self._advance(offset)
+        now = RowState(self._tag_of(rule, header), known.registers, decision)
+        judged = self._judge(slot, known, now, rule, 0, decided=deciding, again=True)
+        described = replace(
+            header, kind=RoutedKind.ROWS, source=OPERATOR, seq=offset, rows=1, counted=0
+        )
+        record = conflict_record(
+            self.target,
+            header=described,
+            batch=batch,
+            index=0,
+            kind=wish.action,
+            rule=rule,
+            judged=judged,
+            partition=self.partition,
+        )
+        winners = [(0, judged.verdict)] if isinstance(judged.verdict, Outcome) else []
+        outputs = [
+            self._output(replace(out_header, counted=0), encode_batch(out_batch))
+            for out_header, out_batch in batches_of(described, batch, winners)
+        ]
+        return Effects(outputs, [record])
 
     # ------------------------------------------------------------------ registers
 
@@ -342,3 +396,25 @@ class PartitionState:
         if tag is None:
             tag = self._tags[header.plan, header.table] = rule_tag(rule)
         return tag
+
+
+def _slot(table: str, key: Sequence[Value]) -> bytes:
+    """Where the state of a row stands."""
+    return _ROW_PREFIX + table.encode() + b"\x00" + encode_key(key)
+
+
+def _change_of(
+    batch: ChangeBatch, index: int, shape: Shape, rule: Resolution, mine: Register | None
+) -> Change:
+    """Row `index` as a change; `mine` is what its source said before."""
+    op, row = batch.ops[index], batch.rows()[index]
+    changed = None
+    if rule.strategy == "merge":
+        changed = changed_columns(mine, op, row, shape, null_is_unset=rule.null_is_unset)
+    ets = batch.transactions[batch.tx[index]].ets
+    return Change(batch.source, batch.position_of(index), op, ets, row, shape, changed)
+
+
+def _kind_of_hold(judged: Judgement) -> str:
+    """The kind in a hold's record where the change by itself meets no conflict."""
+    return "update_update" if judged.state == "open" else "agreed"

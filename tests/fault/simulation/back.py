@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 from unittest import mock
 
-from gravity_resolver import replica
+from gravity_resolver import judgement, replica
 from gravity_resolver.replica import META_KEY, PartitionState
 
 from gravity.batch import REMOVES_ROW
@@ -32,7 +32,7 @@ def code_version(version: int) -> Iterator[None]:
     if version == 1:
         yield
         return
-    with mock.patch.object(replica, "same_outcome", return_value=False):
+    with mock.patch.object(judgement, "same_outcome", return_value=False):
         yield
 
 
