@@ -176,7 +176,12 @@ def _batch_json(batch: ChangeBatch) -> dict[str, Any]:
 
 
 def _record_json(name: str, data: bytes) -> dict[str, Any]:
-    record = decode_record(name, data)
+    return record_json(name, decode_record(name, data))
+
+
+def record_json(name: str, decoded: Mapping[str, Any]) -> dict[str, Any]:
+    """A record of schemas/<name>.avsc as JSON values; a dead letter's row decoded."""
+    record = dict(decoded)
     if name == "dead_letter" and isinstance(record.get("value"), bytes):
         try:
             record["value"] = _batch_json(decode_batch(record["value"]))

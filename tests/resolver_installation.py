@@ -45,7 +45,14 @@ class DictStore:
 class Installation:
     """One target's topics with two sources in front of it, and resolvers between."""
 
-    def __init__(self, folder: Path, brokers: str, *, partitions: int = 1) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        brokers: str,
+        *,
+        partitions: int = 1,
+        strategy: str = "timestamp-latest",
+    ) -> None:
         self.folder = folder
         self.partitions = partitions
         self.path = folder / "gravity.yaml"
@@ -59,7 +66,7 @@ gravity:
     - {{name: b, type: mysql, host: h, username: u, password: p, databases: [shop], tables: [users]}}
   targets:
     - {{name: {TARGET}, type: kafka, brokers: ["{brokers}"]}}
-  conflict-resolution: {{strategy: timestamp-latest}}
+  conflict-resolution: {{strategy: {strategy}}}
 """)
         self.cluster = load_config(self.path).config.kafka
         self.topics = Topics(self.cluster.topic_prefix)
@@ -169,7 +176,7 @@ gravity:
         """What the pure function makes of the routed partition before offset `end`: outputs, state."""
         topic = self.topics.routed(TARGET)
         low, high = self._reader.bounds(topic, partition)
-        state = PartitionState(TARGET, DictStore())
+        state = PartitionState(TARGET, DictStore(), partition=partition)
         outputs = []
         for message in self._reader.read(topic, partition, low, high if end is None else end):
             header = RoutedHeader.from_kafka(message.headers)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from typing import Annotated, Final
 
 import typer
 
+from gravity.cli import conflicts, dead_letters
 from gravity.cli.check import check
 from gravity.cli.configuration import schema, validate
 from gravity.cli.explain import explain
@@ -68,15 +69,34 @@ def gravity(
     """
 
 
-def _add(command: Callable[..., None]) -> None:
+def _add(command: Callable[..., None], to: typer.Typer = app) -> None:
     """Adds a command named like its function. Its help is the docstring, paragraphs unwrapped."""
     text = inspect.cleandoc(command.__doc__ or "")
     paragraphs = [" ".join(part.split()) for part in text.split("\n\n")]
-    app.command(command.__name__, help="\n\n".join(paragraphs))(command)
+    # Functions whose name Python or typer has use for end in an underscore.
+    to.command(command.__name__.rstrip("_"), help="\n\n".join(paragraphs))(command)
+
+
+def _add_group(name: str, summary: str, commands: Iterable[Callable[..., None]]) -> None:
+    """Adds commands of one subject under its name."""
+    group = typer.Typer(no_args_is_help=True, help=summary)
+    for command in commands:
+        _add(command, group)
+    app.add_typer(group, name=name)
 
 
 for _command in (validate, check, plan, explain, run, status, topics, tail, reset, resolve, schema):
     _add(_command)
+_add_group(
+    "conflicts",
+    "Rows on which sources disagree: look at them, decide about them.",
+    (conflicts.list_, conflicts.show, conflicts.resolve, conflicts.retry_, conflicts.export),
+)
+_add_group(
+    "dead-letters",
+    "Changes that could not be applied: look at them, have them sent again, give them up.",
+    (dead_letters.list_, dead_letters.show, dead_letters.replay, dead_letters.discard),
+)
 
 
 def exit_code_of(error: GravityError) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
@@ -26,10 +27,20 @@ _MARKUP: Final = re.compile(r"\[/?[a-z ]*\]")
 def render() -> str:
     """The page."""
     group: Any = typer.main.get_command(app)
+    commands = dict(_leaves(group.commands, ""))
     parts = [_HEAD, "## Exit codes\n", _exit_codes()]
-    parts += ["## Commands\n", _contents(group.commands)]
-    parts += [_command(name, command) for name, command in group.commands.items()]
+    parts += ["## Commands\n", _contents(commands)]
+    parts += [_command(name, command) for name, command in commands.items()]
     return "\n".join(parts)
+
+
+def _leaves(commands: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Every command by its whole name; those of a group stand under the group's."""
+    for name, command in commands.items():
+        if hasattr(command, "commands"):
+            yield from _leaves(command.commands, f"{prefix}{name} ")
+        else:
+            yield prefix + name, command
 
 
 def _exit_codes() -> str:
@@ -39,7 +50,7 @@ def _exit_codes() -> str:
 
 def _contents(commands: dict[str, Any]) -> str:
     rows = [
-        f"| [`gravity {name}`](#gravity-{name}) | {_plain(command.help).splitlines()[0]} |"
+        f"| [`gravity {name}`](#gravity-{name.replace(' ', '-')}) | {_plain(command.help).splitlines()[0]} |"
         for name, command in commands.items()
     ]
     return "\n".join(["| command | does |", "|---|---|", *rows, ""])

@@ -165,11 +165,18 @@ class Opinion:
     """The sources whose registers it stands for: its own, or all that a decision covers."""
     decided: bool = False
     """Whether an operator decided it."""
+    behind: tuple[Column, ...] = ()
+    """Decided only: columns of the opinions that it stands for."""
 
     @property
     def live(self) -> bool:
         """Whether it says that there is a row."""
         return self.register.live
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns of which the target may hold a value because of it."""
+        return self.behind or self.register.shape.columns
 
     @property
     def age(self) -> tuple[int, int]:
@@ -223,4 +230,6 @@ def _decided(decision: Decision, covered: list[Opinion]) -> Opinion:
         shape = Shape(f"decision {decision.seq}", decision.columns)
     reg = Register(best.register.position, best.register.op, latest, decision.row, shape)
     speaks_for = frozenset(opinion.source for opinion in covered)
-    return Opinion(decision.keep, best.rank, reg, speaks_for, decided=True)
+    columns = {c.name: c for o in reversed(covered) for c in o.register.shape.columns}
+    behind = tuple({**columns, **{c.name: c for c in shape.columns}}.values())
+    return Opinion(decision.keep, best.rank, reg, speaks_for, decided=True, behind=behind)

@@ -213,10 +213,10 @@ def _complete(outcome: Outcome, opinions: Sequence[Opinion]) -> Outcome:
     lacking: list[str] = []
     present: set[str] = set()
     for opinion in opinions:
-        if opinion.register.shape.columns == outcome.columns:
+        if opinion.columns == outcome.columns:
             continue
         present = present or {column.name for column in columns}
-        for column in opinion.register.shape.columns:
+        for column in opinion.columns:
             if column.name not in present and column.nullable:
                 present.add(column.name)
                 lacking.append(column.name)

@@ -102,7 +102,7 @@ def decided(entries: list[Entry], decision: Event) -> list[Entry]:
         "rank": best["rank"],
         "ets": ets,
         "row": row,
-        "names": tuple(sorted(names if row is None else row)),
+        "names": tuple(sorted(names | set(row or ()))),
         "cts": dict.fromkeys(names, ets),
         "sources": set().union(*(e["sources"] for e in seen)),
     }

@@ -52,7 +52,7 @@ class Report:
         self.differences += len(wrong)
         sys.stdout.write(f"{name}: {_numbers(counts)} divergences={len(wrong)}\n")
         for example in wrong[:3]:
-            sys.stdout.write(f"  {example}\n")
+            sys.stdout.write(f"  {example[:1000]}\n")
         sys.stdout.flush()
 
     def end(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -21,13 +20,10 @@ from gravity.codec import encode_record
 from gravity.errors import FatalError, FormatError
 from gravity.header import RoutedHeader
 from gravity.plan import Resolution
+from gravity.resolution.cell import cell_to_json, key_json, readable_json
 from gravity.resolution.register import OPERATOR, Register, Row
 from gravity.resolution.strategy import Hold, Outcome, Verdict
 from gravity_resolver.judgement import Judgement
-from gravity_resolver.row_state import cell_to_json
-
-# Made once: json.dumps with separators makes an encoder a call, which is most of its cost here.
-_readable_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 def batches_of(
@@ -125,9 +121,7 @@ def conflict_record(
         {
             "target": target,
             "table": header.table,
-            "key": _readable_json(
-                [cell_to_json(batch.columns[i][index]) for i in batch.schema.key]
-            ),
+            "key": key_json([batch.columns[i][index] for i in batch.schema.key]),
             "kind": kind,
             "strategy": rule.strategy,
             "outcome": outcome_name(outcome),
@@ -159,7 +153,7 @@ def _row_text(row: Row | None, columns: Sequence[Column]) -> str | None:
     if row is None:
         return None
     names = (column.name for column in columns)
-    return _readable_json(dict(zip(names, map(cell_to_json, row), strict=True)))
+    return readable_json(dict(zip(names, map(cell_to_json, row), strict=True)))
 
 
 def operators_batch(

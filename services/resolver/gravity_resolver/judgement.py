@@ -11,9 +11,10 @@ from gravity.batch import Column, Value
 from gravity.errors import FormatError
 from gravity.plan import Resolution
 from gravity.position import Position
+from gravity.resolution.cell import cell_from_json
 from gravity.resolution.register import Decision, Register, opinions_of
 from gravity.resolution.strategy import Hold, Outcome, Verdict, resolve, same_outcome
-from gravity_resolver.row_state import RowState, cell_from_json
+from gravity_resolver.row_state import RowState
 
 HoldState = Literal["met", "open", "cleared", "decided"]
 """As in schemas/conflict.avsc."""

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gravity.batch import Column, Value
+from gravity.batch import Column
 from gravity.position import Position
+from gravity.resolution.cell import cell_from_json, cell_to_json
 from gravity.resolution.register import Decision, Register, Shape
 
 # Made once: json.dumps with separators makes an encoder a call, which is most of its cost here.
 _compact_json = json.JSONEncoder(separators=(",", ":")).encode
-
-
-def cell_to_json(value: Value) -> object:
-    """A cell as a JSON value; bytes as an object that no other cell looks like."""
-    return {"b": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
-
-
-def cell_from_json(cell: Any) -> Value:
-    """The cell that `cell_to_json` was given."""
-    if isinstance(cell, dict):
-        return base64.b64decode(cell["b"])
-    assert cell is None or isinstance(cell, int | float | str)
-    return cell
 
 
 @dataclass(slots=True)

@@ -219,3 +219,13 @@ def test_a_truncate_leaves_nothing_of_its_source_below_it() -> None:
     assert rows_of([B11, say("B", 6, 21, (7, 7))], LATEST, floors=floors) == {(7, 7)}
     # A decision covers what stood before the truncate, not the truncate.
     assert rows_of([A10, B11], LATEST, floors=floors, decision=KEEP_A) == {None}
+
+
+def test_columns_of_what_a_decision_covers_do_not_stay_at_the_target() -> None:
+    wide = shape(x="int", y="int", z="int")
+    changes = [say("A", 1, 20, (1, 2)), say("B", 1, 10, (3, 4, 5), of=wide)]
+    seen_b = {"B": Position(1, 1, 1)}
+    for decision in (Decision(1, seen_b, None), Decision(1, seen_b, (8, 9), XY.columns)):
+        verdict = settle(changes, LATEST, decision)
+        assert isinstance(verdict, Outcome)
+        assert (verdict.row, verdict.lacking) == ((1, 2, None), ("z",))
