@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from gravity.header import IngestHeader, IngestKind
 from gravity.position import START, Position
-from gravity.snapshot_request import table_of_chunk
+from gravity.snapshot_request import is_chunk_of
 
 PENDING = -1
 """Offset of an owner record whose fence has not been written, or not been found, yet."""
@@ -112,7 +112,7 @@ class IngestScan:
             self.chunks_done.add(header.chunk)
         elif header.restarts_copy:
             self.chunks_done = {
-                chunk for chunk in self.chunks_done if table_of_chunk(chunk) != header.table
+                chunk for chunk in self.chunks_done if not is_chunk_of(chunk, header.table)
             }
             self.rereads.add(header.table)
         return True

@@ -36,10 +36,13 @@ class SnapshotRequest:
             raise FormatError(f"not a snapshot request: {text[:200]!r}") from error
 
 
-def table_of_chunk(chunk_id: str) -> str:
-    """`database.table` of a snapshot chunk, as headers name tables. Raises FormatError for other texts."""
+def is_chunk_of(chunk_id: str, table: str) -> bool:
+    """Whether a snapshot chunk is one of the table `database.table` itself, not of a request for some rows.
+
+    Raises FormatError for a text that is no chunk's id.
+    """
     try:
-        database, table = json.loads(chunk_id)[:2]
-    except (ValueError, TypeError, KeyError) as error:
+        database, name, _, _, *more = json.loads(chunk_id)
+    except (ValueError, TypeError) as error:
         raise FormatError(f"not the id of a snapshot chunk: {chunk_id[:200]!r}") from error
-    return f"{database}.{table}"
+    return f"{database}.{name}" == table and not (more and more[0])

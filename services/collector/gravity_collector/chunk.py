@@ -11,17 +11,24 @@ import json
 import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Self
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Self
 
 from gravity.batch import TableSchema, Value
 from gravity.errors import FormatError
 from gravity_collector.gtid import GtidSet
 
-Row = tuple[Value, ...]
 Key = tuple[Value, ...]
 TableName = tuple[str, str]
 """(database, table)"""
+
+
+class Work(NamedTuple):
+    """What existing rows are read for: a table itself, or a request for some of its rows."""
+
+    table: TableName
+    request: int = 0
+    """The request's id; 0: the table itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +38,30 @@ class Chunk:
     table: TableName
     after: Key | None
     through: Key | None
+    request: int = 0
+    """Of the request for some rows of the table that the chunk is part of; 0: it is the table's own."""
+    number: int = 0
+    """Grows with the key from chunk to chunk: only the server can compare keys."""
+
+    @property
+    def work(self) -> Work:
+        """What the chunk is part of."""
+        return Work(self.table, self.request)
 
     @property
     def chunk_id(self) -> str:
         """The text that names the chunk in the log."""
         return json.dumps(
-            [*self.table, _to_json(self.after), _to_json(self.through)], separators=(",", ":")
+            [*self.table, _to_json(self.after), _to_json(self.through), self.request, self.number],
+            separators=(",", ":"),
         )
 
     @classmethod
     def parse(cls, chunk_id: str) -> Self:
         """The chunk that has this id."""
         try:
-            database, table, after, through = json.loads(chunk_id)
-            return cls((database, table), _from_json(after), _from_json(through))
+            database, table, after, through, *more = json.loads(chunk_id)
+            return cls((database, table), _from_json(after), _from_json(through), *more[:2])
         except (ValueError, TypeError, KeyError) as error:
             raise FormatError(f"not the id of a snapshot chunk: {chunk_id[:200]!r}") from error
 
@@ -64,65 +81,88 @@ def _from_json(cells: list[object] | None) -> Key | None:
 
 
 class Coverage:
-    """Which chunks are done: per table everything up to a key, and islands behind it.
+    """Which chunks are done: for each work, stretches of keys. Stretches that meet are one.
 
-    Islands come from parallel readers; they are few, and they are read again after a restart.
+    Parallel readers finish chunks in another order than that of their keys, so there are a few more
+    stretches than one: no more than chunks that are being read.
     """
 
     def __init__(self, chunk_ids: Iterable[str] = ()) -> None:
-        self._through: dict[TableName, Key] = {}
-        self._complete: set[TableName] = set()
-        self._islands: dict[TableName, dict[Key, Key | None]] = {}
-        chunks = [Chunk.parse(chunk_id) for chunk_id in chunk_ids]
-        for chunk in sorted(chunks, key=lambda chunk: chunk.after is not None):
-            self.add(chunk)
+        self._complete: set[Work] = set()
+        self._stretches: dict[Work, dict[Key | None, Chunk]] = {}
+        """Work → start of a stretch → the stretch; its number is that of its last chunk."""
+        for chunk_id in chunk_ids:
+            self.add(Chunk.parse(chunk_id))
 
     def add(self, chunk: Chunk) -> None:
         """Takes a finished chunk in."""
-        table = chunk.table
-        if table in self._complete:
+        work = chunk.work
+        if work in self._complete:
             return
-        if chunk.after is not None and self._through.get(table) != chunk.after:
-            self._islands.setdefault(table, {})[chunk.after] = chunk.through
-            return
-        through = chunk.through
-        islands = self._islands.get(table, {})
-        while through is not None and through in islands:
-            through = islands.pop(through)
-        if through is None:
-            self._complete.add(table)
-            self._through.pop(table, None)
-            self._islands.pop(table, None)
-        else:
-            self._through[table] = through
+        stretches = self._stretches.setdefault(work, {})
+        before = next(
+            (
+                one
+                for one in stretches.values()
+                if chunk.after is not None and one.through == chunk.after
+            ),
+            None,
+        )
+        if before is not None:
+            del stretches[before.after]
+            chunk = replace(chunk, after=before.after)
+        if chunk.through is not None and chunk.through in stretches:
+            behind = stretches.pop(chunk.through)
+            chunk = replace(chunk, through=behind.through, number=behind.number)
+        stretches[chunk.after] = chunk
+        if chunk.after is None and chunk.through is None:
+            self._complete.add(work)
+            del self._stretches[work]
 
-    def is_complete(self, table: TableName) -> bool:
-        """Whether the whole table is done."""
-        return table in self._complete
+    def is_complete(self, table: TableName, request: int = 0) -> bool:
+        """Whether the whole work is done."""
+        return Work(table, request) in self._complete
 
-    def next_after(self, table: TableName) -> Key | None:
-        """The key behind which an incomplete table goes on."""
-        return self._through.get(table)
+    def gaps(self, table: TableName, request: int = 0) -> list[Chunk]:
+        """What is not done of the work, in key order; the last gap is open if its `through` is None."""
+        work = Work(table, request)
+        if work in self._complete:
+            return []
+        found: list[Chunk] = []
+        after: Key | None = None
+        number, is_first = 0, True
+        for stretch in sorted(
+            self._stretches.get(work, {}).values(), key=lambda s: (s.after is not None, s.number)
+        ):
+            if not (is_first and stretch.after is None):
+                found.append(Chunk(table, after, stretch.after, request, number + 1))
+            after, number, is_first = stretch.through, stretch.number, False
+        if is_first or after is not None:
+            found.append(Chunk(table, after, None, request, number + 1))
+        return found
 
-    def forget(self, table: TableName) -> None:
-        """Nothing of the table is done: it is read again."""
-        self._complete.discard(table)
-        self._through.pop(table, None)
-        self._islands.pop(table, None)
+    def forget(self, table: TableName, request: int = 0) -> None:
+        """Nothing of the work is done: it is done again, or was given up."""
+        self._complete.discard(Work(table, request))
+        self._stretches.pop(Work(table, request), None)
 
     def keep_only(self, tables: Iterable[TableName]) -> None:
         """Forgets all other tables: if they are read again one day, they will have missed changes."""
         kept = set(tables)
-        self._complete &= kept
-        for by_table in (self._through, self._islands):
-            for table in [table for table in by_table if table not in kept]:
-                del by_table[table]
+        self._complete = {work for work in self._complete if work.table in kept}
+        self._stretches = {
+            work: stretches for work, stretches in self._stretches.items() if work.table in kept
+        }
 
     def chunk_ids(self) -> tuple[str, ...]:
-        """The fewest ids that say what is done; islands left out."""
-        whole = [Chunk(table, None, None) for table in sorted(self._complete)]
-        begun = [Chunk(table, None, through) for table, through in sorted(self._through.items())]
-        return tuple(chunk.chunk_id for chunk in (*whole, *begun))
+        """The fewest ids that say what is done."""
+        whole = [Chunk(work.table, None, None, work.request) for work in sorted(self._complete)]
+        parts = [
+            chunk
+            for work in sorted(self._stretches)
+            for chunk in sorted(self._stretches[work].values(), key=lambda chunk: chunk.number)
+        ]
+        return tuple(chunk.chunk_id for chunk in (*whole, *parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,27 +247,27 @@ class TouchLog:
     """
 
     _touches: dict[TableName, deque[Touch]] = field(default_factory=dict)
-    _since: dict[TableName, Since] = field(default_factory=dict)
+    _since: dict[Work, Since] = field(default_factory=dict)
     _floors: dict[int, View | None] = field(default_factory=dict)
     """Ticket of a chunk being read → a view that was complete before its own was opened, oldest first."""
     _tickets: int = 0
     _newest: View | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def watch(self, tables: Iterable[TableName], since: Since) -> None:
-        """Remembers changes of these tables from `since` on, which is the present."""
-        for table in tables:
-            self._touches[table] = deque()
-            self._since[table] = since
+    def watch(self, table: TableName, since: Since, request: int = 0) -> None:
+        """Remembers changes of the table from `since` on, which is the present."""
+        self._touches.setdefault(table, deque())
+        self._since[Work(table, request)] = since
 
-    def forget(self, table: TableName) -> None:
-        """The table is done."""
-        self._touches.pop(table, None)
-        self._since.pop(table, None)
+    def forget(self, table: TableName, request: int = 0) -> None:
+        """The work is done; the table's changes are of interest no more unless to another."""
+        self._since.pop(Work(table, request), None)
+        if all(work.table != table for work in self._since):
+            self._touches.pop(table, None)
 
-    def covers(self, table: TableName, view: View) -> bool:
-        """Whether the view saw all that came before the table was watched. Any thread may ask."""
-        since = self._since.get(table)
+    def covers(self, work: Work, view: View) -> bool:
+        """Whether the view saw all that came before the watch began. Any thread may ask."""
+        since = self._since.get(work)
         return since is None or covers(view, since)
 
     def tables(self) -> list[TableName]:
@@ -262,15 +302,15 @@ class TouchLog:
         with self._lock:
             self._floors.pop(ticket, None)
 
-    def touched(self, table: TableName, view: View) -> set[Key] | None:
+    def touched(self, work: Work, view: View) -> set[Key] | None:
         """Keys that changed behind the view's back.
 
         None when the chunk is void: the table's shape changed, or the view is older than the watch.
         """
-        if not self.covers(table, view):
+        if not self.covers(work, view):
             return None
         keys: set[Key] = set()
-        for touch in self._touches.get(table, ()):
+        for touch in self._touches.get(work.table, ()):
             if not view.sees(touch):
                 if touch.keys is None:
                     return None
@@ -290,8 +330,15 @@ class TouchLog:
                 touches.popleft()
 
 
-def reconcile(rows: Sequence[Row], schema: TableSchema, touched: set[Key]) -> list[int]:
-    """Indexes of the chunk's rows that the stream has not brought in a newer state."""
+def reconcile(
+    columns: Sequence[Sequence[Value]], key: Sequence[int], touched: set[Key]
+) -> list[int] | None:
+    """Indexes of the chunk's rows that the stream has not brought in a newer state; None: all of them.
+
+    `columns` hold the chunk's cells, `key` says which of them are the key's.
+    """
     if not touched:
-        return list(range(len(rows)))
-    return [index for index, key in enumerate(keys_of(schema, rows)) if key not in touched]
+        return None
+    keys = zip(*(columns[index] for index in key), strict=True)
+    kept = [index for index, cells in enumerate(keys) if cells not in touched]
+    return None if len(kept) == len(columns[0]) else kept

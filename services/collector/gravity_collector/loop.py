@@ -17,9 +17,10 @@ from gravity_collector.chunk import Key, TouchLog, reconcile
 from gravity_collector.flow import Flows
 from gravity_collector.keeper import Kept
 from gravity_collector.publisher import Publisher
-from gravity_collector.snapshot import ChunkRead, SnapshotReaders
-from gravity_collector.span import Flow, Limits, Row
+from gravity_collector.readers import ChunkRead, SnapshotReaders
+from gravity_collector.span import Flow, Limits
 from gravity_collector.stream import Stream
+from gravity_collector.table_reader import Column
 
 log = structlog.get_logger()
 
@@ -142,7 +143,7 @@ class Loop:
             log.info("snapshot_finished", source=self.source, rows=self.publisher.rows)
 
     def _publish_chunk(self, read: ChunkRead) -> None:
-        touched = self.touches.touched(read.chunk.table, read.view)
+        touched = self.touches.touched(read.chunk.work, read.view)
         if touched is None:
             self.readers.give_back(read)
             return
@@ -157,26 +158,31 @@ class Loop:
         self, schema: TableSchema, read: ChunkRead, touched: set[Key]
     ) -> list[ChangeBatch]:
         """The rows of a chunk that are still the newest, in messages."""
-        kept = reconcile(read.rows, schema, touched)
-        rows = [read.rows[index] for index in kept]
-        cuts = self.limits.cut([read.sizes[index] for index in kept])
+        columns, sizes = read.columns, read.sizes
+        kept = reconcile(columns, schema.key, touched)
+        if kept is not None:
+            columns = [[column[index] for index in kept] for column in columns]
+            sizes = [sizes[index] for index in kept]
         flow = self.flows.of_schema(schema)
-        return [self._batch(flow, rows[start:end], start) for start, end in cuts]
+        return [
+            self._batch(flow, [column[start:end] for column in columns], start, end)
+            for start, end in self.limits.cut(sizes)
+        ]
 
-    def _batch(self, flow: Flow, rows: Sequence[Row], first: int) -> ChangeBatch:
-        """Rows of a chunk, the first of which is its row `first`."""
-        place = self.publisher.next_position.of_read(first)
+    def _batch(self, flow: Flow, columns: Sequence[Column], start: int, end: int) -> ChangeBatch:
+        """Rows [start, end) of a chunk."""
+        place, count = self.publisher.next_position.of_read(start), end - start
         return ChangeBatch(
             source=self.source,
             epoch=place.epoch,
             schema=flow.schema,
             transactions=[Transaction("", place.file_index, place.offset, 0, 0)],
-            ops=bytes((READ,)) * len(rows),
-            tx=[0] * len(rows),
-            ordinal=range(place.ordinal, place.ordinal + len(rows)),
-            columns=list(zip(*rows, strict=True)),
+            ops=bytes((READ,)) * count,
+            tx=[0] * count,
+            ordinal=range(start, end),
+            columns=columns,
             before_columns=flow.before_columns,
-            before=[[None] * len(rows) for _ in flow.before_columns],
+            before=[[None] * count for _ in flow.before_columns],
         )
 
     def _serve_what_is_due(self) -> None:

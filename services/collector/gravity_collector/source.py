@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import structlog
 import tenacity
 
-from gravity.batch import TableSchema
 from gravity.catalog import CatalogTable, read_catalog
 from gravity.errors import FatalError, GravityError, TransientError
 from gravity.kafka.control import ControlTopic
@@ -19,7 +18,7 @@ from gravity.kafka.plan_store import PlanStore
 from gravity.mysql import connection_arguments
 from gravity.topic import Topics
 from gravity_collector.binlog import BinlogStream, Start, open_stream, read_server_facts
-from gravity_collector.chunk import Chunk, Coverage, Since, TableName, TouchLog
+from gravity_collector.chunk import Chunk, Coverage, Since, TableName, TouchLog, Work
 from gravity_collector.ddl.ghost import is_working_table
 from gravity_collector.ddl.shape import Shapes
 from gravity_collector.event import Event
@@ -30,9 +29,10 @@ from gravity_collector.loop import Loop
 from gravity_collector.owner import Ownership, take_over
 from gravity_collector.place import identity, open_binlog
 from gravity_collector.publisher import IngestTopic, Publisher
+from gravity_collector.readers import SnapshotReaders
 from gravity_collector.schema_history import SchemaHistory
 from gravity_collector.server import ServerFacts, assert_readable
-from gravity_collector.snapshot import SnapshotReaders, SourceConnection
+from gravity_collector.snapshot import SourceConnection
 from gravity_collector.span import Limits
 from gravity_collector.stream import Stream
 
@@ -218,8 +218,7 @@ class _Session:
         """The loop that goes on where the log ends, and events that were read to learn where."""
         name, facts, flows = self._source.name, sides.facts, sides.flows
         history = self._history(sides, owned)
-        # Islands are read again: bounds that are found anew need not meet theirs.
-        coverage = Coverage(Coverage(owned.chunks_done).chunk_ids())
+        coverage = Coverage(owned.chunks_done)
         coverage.keep_only(sides.catalog)
         rereads = {
             table
@@ -247,8 +246,10 @@ class _Session:
         place = start.next_position
         since = Since(place.file_index, place.offset, parse_gtids(facts.flavor, start.gtids))
         wanted = self._wanted(sides.catalog, coverage, rereads)
-        touches.watch(wanted, since)
-        readers = self._readers(facts, wanted, coverage, touches)
+        readers = self._readers(facts, touches)
+        for table in wanted:
+            touches.watch(table, since)
+            readers.add(Work(table), coverage.gaps(table))
         keeper = self._shared.keeper.care_for(publisher, name, owned.owner)
         begun_under = _plan_begun_under(owned) or flows.version
         first = flows
@@ -309,30 +310,22 @@ class _Session:
 
     def _wanted(
         self,
-        catalog: Mapping[TableName, CatalogTable],
+        catalog: Collection[TableName],
         coverage: Coverage,
         rereads: Collection[TableName],
-    ) -> Mapping[TableName, TableSchema]:
+    ) -> list[TableName]:
         """The tables of which the log does not have all existing rows that it should have."""
-        return {
-            name: table.schema
-            for name, table in catalog.items()
-            if not coverage.is_complete(name)
-            and (self._source.snapshot == "initial" or name in rereads)
-        }
+        return [
+            table
+            for table in sorted(catalog)
+            if not coverage.is_complete(table)
+            and (self._source.snapshot == "initial" or table in rereads)
+        ]
 
-    def _readers(
-        self,
-        facts: ServerFacts,
-        wanted: Mapping[TableName, TableSchema],
-        coverage: Coverage,
-        touches: TouchLog,
-    ) -> SnapshotReaders:
+    def _readers(self, facts: ServerFacts, touches: TouchLog) -> SnapshotReaders:
         return SnapshotReaders(
             self._arguments,
             self._source.name,
-            wanted,
-            coverage,
             touches,
             flavor=facts.flavor,
             chunk_rows=self._config.snapshot.chunk_rows,

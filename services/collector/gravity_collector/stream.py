@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from gravity.batch import UPDATE, TableSchema
+from gravity.batch import UPDATE
 from gravity.errors import FatalError, PositionLostError
 from gravity.header import IngestHeader
 from gravity.position import Position
@@ -23,13 +23,13 @@ from gravity_collector.span import Flow, Limits, SpanBuilder
 
 _NO_ROWS: Final[tuple[Row, ...]] = ()
 
-Request = Callable[[TableName, TableSchema | None], None]
-"""Begins to read all rows of a table again, in its present shape where that is known."""
+Request = Callable[[TableName], None]
+"""Begins to read all rows of a table again."""
 
 
-def _nobody(table: TableName, schema: TableSchema | None) -> None:
+def _nobody(table: TableName) -> None:
     """Where there are no readers of existing rows."""
-    del table, schema
+    del table
 
 
 class Stream:
@@ -124,17 +124,17 @@ class Stream:
         """Publishes what has been read up to `position`."""
         self._publish(self.position)
 
-    def read_again(self, table: TableName, schema: TableSchema | None = None) -> None:
+    def read_again(self, table: TableName) -> None:
         """Has all rows of a table read again. The message that says so must have just been published."""
         begin = self._begin
         place = self._left if begin is None else (begin.file_index, begin.offset)
-        self._touches.watch([table], Since(*place, self._gtids.copy()))
+        self._touches.watch(table, Since(*place, self._gtids.copy()))
         if begin is not None:
             # The statement's own transaction is still open: who does not see it, does not see its effect.
             self._touches.record_shape(
                 [table], gtid=begin.gtid, file_index=begin.file_index, offset=begin.offset
             )
-        self._request(table, schema)
+        self._request(table)
 
     def _publish(self, to: Position, *, skip_parts: int = 0) -> None:
         batches = self._builder.take()

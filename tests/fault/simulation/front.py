@@ -20,7 +20,7 @@ from gravity.ingest_log import (
     newest_checkpoint,
 )
 from gravity.position import Position
-from gravity.snapshot_request import SnapshotRequest, table_of_chunk
+from gravity.snapshot_request import SnapshotRequest, is_chunk_of
 
 from .world import Row, World, done_before, encode_rows, next_position
 
@@ -74,7 +74,7 @@ def known_fences(world: World, number: int) -> Fences:
 
 
 def name_of(chunk: tuple[str, int]) -> str:
-    return json.dumps(["app", *chunk])
+    return json.dumps(["app", *chunk, None])
 
 
 class Writer:
@@ -134,7 +134,7 @@ class Writer:
         yield from self.publish(
             IngestKind.SNAPSHOT, self.done + 1, [()], table=f"app.{table}", chunk=request
         )
-        self.chunks = {name for name in self.chunks if table_of_chunk(name) != f"app.{table}"}
+        self.chunks = {name for name in self.chunks if not is_chunk_of(name, f"app.{table}")}
         self.reread[table] += 1
 
     def copy(self, chunk: tuple[str, int]) -> Steps:
@@ -232,7 +232,7 @@ def collector(world: World, number: int, role: Any, generation: int) -> Steps:
             IngestKind.ROWS, upto, grouping(rows), first=span.part + 1, plan=span.plan
         )
     elif span is not None and world.broken == "finish-chunk":
-        _, table, half = json.loads(span.chunk)
+        _, table, half, _ = json.loads(span.chunk)
         image = dict(world.source[number].tables[table])
         yield from writer.publish_chunk(image, (table, int(half)), set(), first=span.part + 1)
     yield from collect(world, writer, log)

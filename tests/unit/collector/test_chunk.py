@@ -7,6 +7,7 @@ from gravity_collector.chunk import (
     Since,
     Touch,
     TouchLog,
+    Work,
     covers,
     keys_of,
     reconcile,
@@ -28,18 +29,28 @@ cells = st.one_of(
 keys = st.lists(cells, min_size=1, max_size=3).map(tuple)
 
 
-@given(st.none() | keys, st.none() | keys)
-def test_an_id_names_exactly_one_chunk(after: Key | None, through: Key | None) -> None:
-    chunk = Chunk(T, after, through)
+@given(st.none() | keys, st.none() | keys, st.integers(0, 9), st.integers(0, 9))
+def test_an_id_names_exactly_one_chunk(
+    after: Key | None, through: Key | None, request: int, number: int
+) -> None:
+    chunk = Chunk(T, after, through, request, number)
     assert Chunk.parse(chunk.chunk_id) == chunk
+
+
+def test_an_id_of_the_first_releases_is_still_read() -> None:
+    assert Chunk.parse('["shop","users",null,[5]]') == Chunk(T, None, (5,))
+
+
+def _chunks(count: int, request: int = 0) -> list[Chunk]:
+    bounds: list[Key | None] = [None, *((number,) for number in range(1, count)), None]
+    return [Chunk(T, bounds[i], bounds[i + 1], request, i + 1) for i in range(count)]
 
 
 @given(st.integers(1, 6), st.randoms())
 def test_a_table_is_complete_when_all_its_chunks_are_done_in_whatever_order(
     count: int, random: object
 ) -> None:
-    bounds: list[Key | None] = [None, *((number,) for number in range(1, count)), None]
-    chunks = [Chunk(T, bounds[i], bounds[i + 1]) for i in range(count)]
+    chunks = _chunks(count)
     random.shuffle(chunks)  # type: ignore[attr-defined]
     coverage = Coverage()
     for chunk in chunks:
@@ -49,17 +60,49 @@ def test_a_table_is_complete_when_all_its_chunks_are_done_in_whatever_order(
     assert coverage.chunk_ids() == (Chunk(T, None, None).chunk_id,)
 
 
-def test_what_is_done_is_said_in_one_id_a_table() -> None:
-    coverage = Coverage([Chunk(T, None, (5,)).chunk_id, Chunk(T, (5,), (9,)).chunk_id])
-    assert coverage.next_after(T) == (9,)
-    assert coverage.chunk_ids() == (Chunk(T, None, (9,)).chunk_id,)
-
-
-def test_an_island_is_not_counted_until_the_gap_before_it_is_done() -> None:
+@given(st.integers(1, 9), st.sets(st.integers(0, 8)), st.randoms())
+def test_what_is_done_and_the_gaps_make_the_whole_table_each_key_once(
+    count: int, done: set[int], random: object
+) -> None:
+    chunks = _chunks(count)
+    finished = [chunks[index] for index in done if index < count]
+    random.shuffle(finished)  # type: ignore[attr-defined]
     coverage = Coverage()
-    coverage.add(Chunk(T, (5,), None))
+    for chunk in finished:
+        coverage.add(chunk)
+    again = Coverage(coverage.chunk_ids())
+    gaps = again.gaps(T)
+    assert gaps == coverage.gaps(T)
+    missing = {index for index in range(count) if index not in done}
+    covered = [
+        index
+        for gap in gaps
+        for index in range(
+            0 if gap.after is None else int(str(gap.after[0])),
+            count if gap.through is None else int(str(gap.through[0])),
+        )
+    ]
+    assert covered == sorted(missing), "in key order, nothing twice"
+    assert len(again.chunk_ids()) <= len(finished)
+    for gap in gaps:
+        assert not again.is_complete(T)
+        again.add(gap)
+    assert again.is_complete(T)
+
+
+def test_what_is_done_is_said_in_one_id_a_table() -> None:
+    coverage = Coverage(chunk.chunk_id for chunk in _chunks(9)[:4])
+    assert coverage.chunk_ids() == (Chunk(T, None, (4,), 0, 4).chunk_id,)
+    assert coverage.gaps(T) == [Chunk(T, (4,), None, 0, 5)]
+
+
+def test_a_request_for_some_rows_is_counted_apart_from_its_table() -> None:
+    coverage = Coverage(chunk.chunk_id for chunk in _chunks(3, request=7))
+    assert coverage.is_complete(T, 7)
     assert not coverage.is_complete(T)
-    assert coverage.next_after(T) is None
+    coverage.forget(T)
+    assert coverage.is_complete(T, 7)
+    coverage.forget(T, 7)
     assert coverage.chunk_ids() == ()
 
 
@@ -75,12 +118,15 @@ def _touch(offset: int, *ids: int, number: int = 0) -> Touch:
 
 def test_rows_changed_behind_the_view_are_left_out_and_others_kept() -> None:
     touches = TouchLog()
-    touches.watch([T], FROM_THE_FIRST)
+    touches.watch(T, FROM_THE_FIRST)
     touches.record(T, _touch(100, 1))
     touches.record(T, _touch(200, 2))
-    touched = touches.touched(T, PositionView(1, 200))
+    touched = touches.touched(Work(T), PositionView(1, 200))
     assert touched == {(2,)}
-    assert reconcile([(1, "a"), (2, "b"), (3, "c")], SCHEMA, touched) == [0, 2]
+    columns = [[1, 2, 3], ["a", "b", "c"]]
+    assert reconcile(columns, SCHEMA.key, touched) == [0, 2]
+    assert reconcile(columns, SCHEMA.key, set()) is None
+    assert reconcile(columns, SCHEMA.key, {(9,)}) is None, "nothing is left out"
 
 
 def test_a_transaction_in_the_binlog_but_not_yet_visible_counts_as_changed_behind_the_view() -> (
@@ -88,33 +134,33 @@ def test_a_transaction_in_the_binlog_but_not_yet_visible_counts_as_changed_behin
 ):
     """The gap between writing the binlog and committing, which a server's position alone can't show."""
     touches = TouchLog()
-    touches.watch([T], FROM_THE_FIRST)
+    touches.watch(T, FROM_THE_FIRST)
     touches.record(T, _touch(100, 1, number=7))
     view = GtidView(MysqlGtids.parse(f"{UUID}:1-6"), 1, 500)
-    assert touches.touched(T, view) == {(1,)}
+    assert touches.touched(Work(T), view) == {(1,)}
 
 
 def test_a_change_of_shape_behind_the_view_voids_the_chunk() -> None:
     touches = TouchLog()
-    touches.watch([T], FROM_THE_FIRST)
+    touches.watch(T, FROM_THE_FIRST)
     touches.record_shape([T], gtid=f"{UUID}:9", file_index=1, offset=300)
-    assert touches.touched(T, PositionView(1, 200)) is None
-    assert touches.touched(T, PositionView(1, 301)) == set()
+    assert touches.touched(Work(T), PositionView(1, 200)) is None
+    assert touches.touched(Work(T), PositionView(1, 301)) == set()
 
 
 def test_nothing_is_forgotten_that_a_chunk_still_being_read_may_need() -> None:
     touches = TouchLog()
-    touches.watch([T], FROM_THE_FIRST)
+    touches.watch(T, FROM_THE_FIRST)
     slow = touches.announce()
     touches.record(T, _touch(100, 1))
     touches.withdraw(touches.announce())
     touches.complete(PositionView(1, 500))
-    assert touches.touched(T, PositionView(1, 50)) == {(1,)}, (
+    assert touches.touched(Work(T), PositionView(1, 50)) == {(1,)}, (
         "the slow chunk's view was opened before the quick one's"
     )
     touches.withdraw(slow)
     touches.complete(PositionView(1, 500))
-    assert touches.touched(T, PositionView(1, 50)) == set()
+    assert touches.touched(Work(T), PositionView(1, 50)) == set()
 
 
 def test_a_view_must_have_seen_all_that_the_stream_did_not_watch() -> None:
@@ -128,11 +174,11 @@ def test_a_view_must_have_seen_all_that_the_stream_did_not_watch() -> None:
 def test_a_chunk_whose_view_is_older_than_the_watch_is_void() -> None:
     """What changed before was not remembered; a table read again is watched anew."""
     touches = TouchLog()
-    touches.watch([T], FROM_THE_FIRST)
+    touches.watch(T, FROM_THE_FIRST)
     touches.record(T, _touch(100, 1))
-    touches.watch([T], Since(1, 300, MysqlGtids({})))
-    assert touches.touched(T, PositionView(1, 299)) is None
-    assert touches.touched(T, PositionView(1, 300)) == set()
+    touches.watch(T, Since(1, 300, MysqlGtids({})))
+    assert touches.touched(Work(T), PositionView(1, 299)) is None
+    assert touches.touched(Work(T), PositionView(1, 300)) == set()
 
 
 def test_a_table_that_is_read_again_has_nothing_done() -> None:
@@ -140,8 +186,8 @@ def test_a_table_that_is_read_again_has_nothing_done() -> None:
     coverage.add(Chunk(("shop", "orders"), None, (7,)))
     coverage.forget(T)
     assert not coverage.is_complete(T)
-    assert coverage.next_after(T) is None
-    assert coverage.next_after(("shop", "orders")) == (7,)
+    assert coverage.gaps(T) == [Chunk(T, None, None, 0, 1)]
+    assert coverage.gaps(("shop", "orders")) == [Chunk(("shop", "orders"), (7,), None, 0, 1)]
 
 
 changes = st.lists(st.tuples(st.integers(0, 5), st.none() | st.integers(0, 99)), max_size=30)
@@ -156,7 +202,7 @@ def test_a_chunk_published_behind_the_stream_gives_the_sources_rows(
     seen = min(max(seen, started), len(history))
     published = min(max(published, seen), len(history))
     touches = TouchLog()
-    touches.watch([T], FROM_THE_FIRST)
+    touches.watch(T, FROM_THE_FIRST)
     target: dict[int, int] = {}
 
     def apply(table: dict[int, int], change: tuple[int, int | None]) -> None:
@@ -171,10 +217,12 @@ def test_a_chunk_published_behind_the_stream_gives_the_sources_rows(
     for offset in range(started, published):
         apply(target, history[offset])
         touches.record(T, _touch(offset, history[offset][0], number=offset + 1))
-    touched = touches.touched(T, PositionView(1, seen))
+    touched = touches.touched(Work(T), PositionView(1, seen))
     assert touched is not None
     rows = sorted(image.items())
-    target.update(rows[index] for index in reconcile(rows, SCHEMA, touched))
+    columns = [list(column) for column in zip(*rows, strict=True)] or [[], []]
+    kept = reconcile(columns, SCHEMA.key, touched)
+    target.update(rows if kept is None else [rows[index] for index in kept])
     for change in history[published:]:
         apply(target, change)
     truth: dict[int, int] = {}

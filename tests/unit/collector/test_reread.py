@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from gravity_collector.chunk import Chunk, Coverage, PositionView, TableName, TouchLog
+from gravity_collector.chunk import Chunk, Coverage, PositionView, TableName, TouchLog, Work
 from gravity_collector.event import Begin, Commit, Query
 from gravity_collector.flow import Flows
 from gravity_collector.gtid import MariadbGtids
@@ -16,12 +17,12 @@ from gravity_collector.publisher import Publisher
 from gravity_collector.span import Limits
 from gravity_collector.stream import Stream
 
-from gravity.batch import INSERT, TableSchema
+from gravity.batch import INSERT
 from gravity.errors import FormatError
 from gravity.header import IngestHeader, IngestKind
 from gravity.position import Position
 from gravity.schema_change import RowsAfter, SchemaChange, TableAction
-from gravity.snapshot_request import REREAD, SnapshotRequest, table_of_chunk
+from gravity.snapshot_request import REREAD, SnapshotRequest, is_chunk_of
 from gravity.topic import checkpoint_key
 from tests.unit.collector.world import SERVER, Control, Died, Log, Table, plan
 
@@ -65,9 +66,15 @@ def _said_by_the_log(log: Log) -> tuple[set[str], set[str]]:
 def _act(rng: random.Random, publisher: Publisher, number: int) -> None:
     table, kind = rng.choice(TABLES), rng.random()
     if kind < 0.6 and not publisher.coverage.is_complete(table):
-        after = publisher.coverage.next_after(table)
-        upto = (0 if after is None else int(str(after[0]))) + 1
-        publisher.publish_chunk(Chunk(table, after, (upto,) if upto < 4 else None), [], plan=1)
+        gap = rng.choice(publisher.coverage.gaps(table))
+        if gap.through is None:
+            first = 0 if gap.after is None else int(str(gap.after[0]))
+            at = rng.randint(first, 3)
+            if at > first:
+                # A chunk further on, as a second reader may publish it first.
+                gap = replace(gap, after=(at,), number=gap.number + at - first)
+            gap = replace(gap, through=(at + 1,) if at < 3 else None)
+        publisher.publish_chunk(gap, [], plan=1)
     elif kind < 0.7:
         publisher.publish_request(table, SnapshotRequest(number), plan=1)
     elif kind < 0.75:
@@ -94,7 +101,7 @@ def test_every_owner_knows_what_is_asked_for_again_and_how_much_of_it_is_done(se
         mine = Coverage(sorted(owned.chunks_done))
         for table in TABLES:
             assert mine.is_complete(table) == truth.is_complete(table)
-            assert mine.next_after(table) == truth.next_after(table)
+            assert mine.gaps(table) == truth.gaps(table)
             if ".".join(table) in asked and not truth.is_complete(table):
                 assert ".".join(table) in owned.rereads, "the request is lost"
         log.dies_at = len(log.messages) + rng.randint(1, 12)
@@ -135,8 +142,8 @@ def test_a_request_for_some_rows_leaves_what_is_done_of_the_table() -> None:
 def _stream(log: Log, touches: TouchLog, asked: list[Any]) -> tuple[Stream, Publisher]:
     _, publisher = _own(Control(), log, "p")
 
-    def request(table: TableName, schema: TableSchema | None) -> None:
-        asked.append((table, schema, touches.watches(table)))
+    def request(table: TableName) -> None:
+        asked.append((table, touches.watches(table)))
 
     stream = Stream(
         "s",
@@ -156,11 +163,11 @@ def test_a_view_must_have_seen_all_that_the_stream_had_brought_when_a_table_was_
     stream, _ = _stream(Log(), touches, asked)
     stream.take([Begin("0-1-1", 1, 100), table.event(INSERT, [(1, "x")]), Commit(1, 200, 5)])
     stream.read_again(TABLES[0])
-    assert asked == [(TABLES[0], None, True)]
-    assert touches.touched(TABLES[0], PositionView(1, 199)) is None
-    assert touches.touched(TABLES[0], PositionView(1, 200)) == set()
+    assert asked == [(TABLES[0], True)]
+    assert touches.touched(Work(TABLES[0]), PositionView(1, 199)) is None
+    assert touches.touched(Work(TABLES[0]), PositionView(1, 200)) == set()
     stream.take([Begin("0-1-2", 1, 200), table.event(INSERT, [(2, "x")]), Commit(1, 300, 6)])
-    assert touches.touched(TABLES[0], PositionView(1, 200)) == {(2,)}
+    assert touches.touched(Work(TABLES[0]), PositionView(1, 200)) == {(2,)}
 
 
 def test_a_table_asked_for_inside_a_transaction_is_read_by_views_that_saw_that_transaction() -> (
@@ -171,8 +178,8 @@ def test_a_table_asked_for_inside_a_transaction_is_read_by_views_that_saw_that_t
     stream.take([Begin("0-1-1", 1, 100), Query("shop", "CREATE TABLE a (id INT)", 0)])
     stream.read_again(TABLES[0])
     stream.take([Commit(1, 200, 5)])
-    assert touches.touched(TABLES[0], PositionView(1, 100)) is None
-    assert touches.touched(TABLES[0], PositionView(1, 200)) == set()
+    assert touches.touched(Work(TABLES[0]), PositionView(1, 100)) is None
+    assert touches.touched(Work(TABLES[0]), PositionView(1, 200)) == set()
 
 
 def test_a_statement_that_may_have_changed_rows_has_its_tables_read_again_once_it_is_told() -> None:
@@ -183,12 +190,12 @@ def test_a_statement_that_may_have_changed_rows_has_its_tables_read_again_once_i
     stream.take([Begin("0-1-1", 1, 100), swap])
     assert not asked, "not before the statement's end is known"
     stream.take([Commit(1, 200, 5)])
-    assert [table for table, _, _ in asked] == [("shop", "x"), ("shop", "a")]
+    assert [table for table, _ in asked] == [("shop", "x"), ("shop", "a")]
     last = [h for h in log.headers() if h.kind is IngestKind.SCHEMA][-1]
     assert (last.table, last.chunk, last.to) == ("shop.a", REREAD, Position(1, 1, 200))
     assert not publisher.coverage.is_complete(("shop", "a"))
-    assert touches.touched(("shop", "a"), PositionView(1, 100)) is None
-    assert touches.touched(("shop", "a"), PositionView(1, 200)) == set()
+    assert touches.touched(Work(("shop", "a")), PositionView(1, 100)) is None
+    assert touches.touched(Work(("shop", "a")), PositionView(1, 200)) == set()
     stream.take([Begin("0-1-2", 1, 200), Query("shop", "ALTER TABLE a ADD n INT", 0), Commit(1, 300, 6)])  # fmt: skip
     assert len(asked) == 2, "rows that are kept are not read again"
 
@@ -210,5 +217,11 @@ def test_a_request_survives_its_text_and_damage_is_named() -> None:
     with pytest.raises(FormatError, match="not a snapshot request"):
         SnapshotRequest.parse("[]")
     with pytest.raises(FormatError, match="not the id of a snapshot chunk"):
-        table_of_chunk("[1")
-    assert table_of_chunk(Chunk(("d", "t"), None, None).chunk_id) == "d.t"
+        is_chunk_of("[1", "d.t")
+
+
+def test_a_chunk_of_a_request_for_some_rows_is_none_of_the_tables_own() -> None:
+    assert is_chunk_of(Chunk(("d", "t"), None, None).chunk_id, "d.t")
+    assert is_chunk_of('["d","t",null,[5]]', "d.t")
+    assert not is_chunk_of(Chunk(("d", "t"), None, None, request=3).chunk_id, "d.t")
+    assert not is_chunk_of(Chunk(("d", "u"), None, None).chunk_id, "d.t")

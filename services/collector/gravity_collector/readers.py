@@ -1,0 +1,311 @@
+"""Threads that read existing rows side by side, each chunk in a view of which it is proved what it saw."""
+
+from __future__ import annotations
+
+import queue
+import re
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from gravity.batch import TableSchema
+from gravity.catalog import read_catalog
+from gravity.errors import FatalError, GravityError
+from gravity_collector.agenda import Agenda, Taken
+from gravity_collector.chunk import Chunk, TableName, TouchLog, View, Work
+from gravity_collector.flow import keyless
+from gravity_collector.server import Flavor
+from gravity_collector.snapshot import SourceConnection, TableChangedError, open_view
+from gravity_collector.table_reader import Column, TableReader, quoted
+
+_READY_MAX: Final = 2
+"""Chunks that wait to be published, beside one in each reader's hands."""
+_IDLE_S: Final = 0.05
+"""Between two looks whether a view saw enough."""
+_WAKE_S: Final = 0.5
+"""Longest sleep of a reader that has nothing to do, or nowhere to put what it has."""
+CHUNK_BYTES_MAX: Final = 32 << 20
+"""About how many bytes one query may answer with: of long rows a chunk has fewer."""
+_COUNTER = re.compile(r" AUTO_INCREMENT=\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A table as the server described it last."""
+
+    schema: TableSchema
+    definition: str
+    """By SHOW CREATE TABLE: as long as it stays the same, so does the schema."""
+    rows: int
+    """By the server's estimate."""
+    row_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRead:
+    """A chunk's rows as `view` saw them."""
+
+    taken: Taken
+    schema: TableSchema | None
+    """None: the table is gone, and there are no rows."""
+    columns: Sequence[Column]
+    sizes: Sequence[int]
+    """Bytes of each row."""
+    view: View
+    ticket: int
+    """What the touch log knows it by."""
+
+    @property
+    def chunk(self) -> Chunk:
+        """Which chunk it is."""
+        return self.taken.chunk
+
+
+class SnapshotReaders:
+    """Readers of the missing chunks of a source. They only read; one writer publishes.
+
+    Chunks come out in `ready`; whoever takes one must publish it and say so, or `give_back` it (void:
+    it is read again). A table may be asked for again at any time: `request`.
+    """
+
+    def __init__(
+        self,
+        arguments: Mapping[str, Any],
+        source: str,
+        touches: TouchLog,
+        *,
+        flavor: Flavor,
+        chunk_rows: int,
+        workers: int,
+    ) -> None:
+        self._arguments = arguments
+        self._source = source
+        self._touches = touches
+        self._flavor: Flavor = flavor
+        self._chunk_rows = chunk_rows
+        self._workers = workers
+        self._changed = threading.Condition()
+        """Guards the agenda and what follows; told whenever the agenda may have more to give."""
+        self._agenda = Agenda()
+        self._running = 0
+        self._asked: set[Work] = set()
+        self._shapes: dict[TableName, Shape] = {}
+        self._stop = threading.Event()
+        self._ready: queue.Queue[ChunkRead | GravityError] = queue.Queue(_READY_MAX)
+
+    @property
+    def total(self) -> int:
+        """Tables that were to be read at the start or since."""
+        return len(self._asked)
+
+    def add(self, work: Work, gaps: Iterable[Chunk]) -> None:
+        """Puts what is missing of a table on the agenda; what was in hand of it is void."""
+        with self._changed:
+            self._agenda.begin(work, gaps)
+            self._asked.add(work)
+            self._changed.notify_all()
+
+    def start(self) -> None:
+        """Begins to read, with as many threads as there may be; they end when nothing is left."""
+        with self._changed:
+            if self._stop.is_set() or self._agenda.is_done:
+                return
+            missing = self._workers - self._running
+            self._running += missing
+        for _ in range(missing):
+            name = f"snapshot-{self._source}"
+            threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def request(self, table: TableName) -> None:
+        """Reads the whole table again; what was read of it before is void, chunks in hand included.
+
+        For the source's thread, which must have published why, and have the table watched since.
+        """
+        self.add(Work(table), [Chunk(table, None, None)])
+        self.start()
+
+    def stop(self) -> None:
+        """Ends the readers; what they hold is dropped."""
+        self._stop.set()
+        with self._changed:
+            self._changed.notify_all()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every chunk has been published."""
+        with self._changed:
+            return self._agenda.is_done
+
+    def ready(self) -> ChunkRead | None:
+        """A chunk that waits to be published; None when there is none now. Raises a reader's failure."""
+        while True:
+            try:
+                found = self._ready.get_nowait()
+            except queue.Empty:
+                return None
+            if isinstance(found, GravityError):
+                raise found
+            if self.is_current(found):
+                return found
+            self.published(found)
+
+    def is_current(self, read: ChunkRead) -> bool:
+        """Whether the chunk's table has not been asked for again since."""
+        with self._changed:
+            return self._agenda.is_current(read.taken)
+
+    def give_back(self, read: ChunkRead) -> None:
+        """The chunk is void: it is read again in a new view, unless all of its table is."""
+        self._release(read.taken, read.ticket)
+
+    def published(self, read: ChunkRead) -> None:
+        """The chunk is in the log, or of no use any more."""
+        self._touches.withdraw(read.ticket)
+        with self._changed:
+            self._agenda.finish(read.taken)
+            self._changed.notify_all()
+
+    def _release(self, taken: Taken, ticket: int) -> None:
+        self._touches.withdraw(ticket)
+        with self._changed:
+            self._agenda.give_back(taken)
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        try:
+            connection = SourceConnection(self._arguments, self._source)
+            try:
+                while (taken := self._take()) is not None:
+                    self._put(self._read(connection, self._cut(connection, taken)))
+            finally:
+                connection.close()
+        except GravityError as error:
+            self._put(error)
+        except Exception as error:  # noqa: BLE001 - a thread's outermost frame: handed to the source's thread
+            self._put(
+                FatalError(
+                    f"a snapshot reader failed: {type(error).__name__} {error}", where=self._source
+                )
+            )
+
+    def _take(self) -> Taken | None:
+        """The next chunk; None when this reader ends, in which moment nobody can ask for a table."""
+        with self._changed:
+            while not (self._stop.is_set() or self._agenda.is_done):
+                taken = self._agenda.take()
+                if taken is not None:
+                    return taken
+                self._changed.wait(_WAKE_S)
+            self._running -= 1
+            return None
+
+    def _put(self, item: ChunkRead | GravityError | None) -> None:
+        while item is not None and not self._stop.is_set():
+            try:
+                self._ready.put(item, timeout=_WAKE_S)
+            except queue.Full:
+                continue
+            return
+
+    def _cut(self, connection: SourceConnection, taken: Taken) -> Taken:
+        """The chunk itself; of a tail the first chunk, whose end is asked for here."""
+        if not taken.is_tail:
+            return taken
+        through = None
+        while (shape := self._shape(connection, taken.chunk.table)) is not None:
+            reader = TableReader(shape.schema, connection.literal)
+            rows = max(1, min(self._chunk_rows, CHUNK_BYTES_MAX // max(1, shape.row_bytes)))
+            try:
+                found = connection.columns(reader.bound(taken.chunk.after, rows))
+            except TableChangedError:
+                self._learn(connection, taken.chunk.table)
+                continue
+            through = reader.key_of(found.columns)
+            break
+        with self._changed:
+            taken = self._agenda.cut(taken, through)
+            self._changed.notify_all()
+        return taken
+
+    def _read(self, connection: SourceConnection, taken: Taken) -> ChunkRead | None:
+        chunk, ticket = taken.chunk, self._touches.announce()
+        shape = self._shape(connection, chunk.table)
+        view = self._open_view(connection, chunk.work)
+        if view is None:
+            return None
+        found, definition = None, ""
+        try:
+            if shape is not None:
+                reader = TableReader(shape.schema, connection.literal)
+                found = connection.columns(reader.rows(chunk))
+                # From the SELECT on, this transaction's metadata lock keeps the shape as it is.
+                definition = self._definition(connection, chunk.table)
+        except TableChangedError:
+            found = None
+        # After any other error the connection is of no use, and is closed.
+        connection.query("COMMIT")
+        if shape is not None and found is not None and definition == shape.definition:
+            with connection.reading_text():
+                columns = reader.columns(found.columns)
+            self._note_sizes(chunk.table, shape, found.sizes)
+            return ChunkRead(taken, shape.schema, columns, found.sizes, view, ticket)
+        if self._learn(connection, chunk.table) is None:
+            # Dropped: nothing of it is left to copy.
+            rest = replace(taken, chunk=replace(chunk, through=None))
+            return ChunkRead(rest, None, (), (), view, ticket)
+        self._release(taken, ticket)
+        return None
+
+    def _open_view(self, connection: SourceConnection, work: Work) -> View | None:
+        """A view that saw all that the stream had brought when the work was begun; None at the end."""
+        while not self._stop.is_set():
+            view = open_view(connection, self._flavor)
+            if self._touches.covers(work, view):
+                return view
+            connection.query("COMMIT")
+            self._stop.wait(_IDLE_S)
+        return None
+
+    def _shape(self, connection: SourceConnection, table: TableName) -> Shape | None:
+        """The table's shape as far as known; None when it is gone."""
+        return self._shapes.get(table) or self._learn(connection, table)
+
+    def _learn(self, connection: SourceConnection, table: TableName) -> Shape | None:
+        """Asks for the table's present shape; None when it is gone. Raises FatalError if it has no key."""
+        shape = None
+        definition = self._definition(connection, table)
+        catalog = read_catalog(connection.query, lambda *_: True, connection.literal, only=table)
+        if definition and table in catalog:
+            schema = catalog[table].schema
+            if not schema.key:
+                raise keyless(self._source, *table)
+            database, name = map(connection.literal, table)
+            sizes = connection.query(
+                "SELECT TABLE_ROWS, AVG_ROW_LENGTH FROM information_schema.TABLES"
+                f" WHERE TABLE_SCHEMA = {database} AND TABLE_NAME = {name}"
+            )
+            rows, row_bytes = (int(cell or 0) for cell in sizes[0]) if sizes else (0, 0)
+            shape = Shape(schema, definition, rows, row_bytes)
+        with self._changed:
+            if shape is None:
+                self._shapes.pop(table, None)
+            else:
+                self._shapes[table] = shape
+        return shape
+
+    @staticmethod
+    def _definition(connection: SourceConnection, table: TableName) -> str:
+        """SHOW CREATE TABLE without what grows; empty when the table is gone."""
+        try:
+            row = connection.query(f"SHOW CREATE TABLE {'.'.join(map(quoted, table))}")[0]
+        except TableChangedError:
+            return ""
+        return _COUNTER.sub("", str(row[1]))
+
+    def _note_sizes(self, table: TableName, shape: Shape, sizes: Sequence[int]) -> None:
+        """Remembers how long rows are, if they are longer than the server said."""
+        if sizes and (size := sum(sizes) // len(sizes)) > shape.row_bytes:
+            with self._changed:
+                if self._shapes.get(table) is shape:
+                    self._shapes[table] = replace(shape, row_bytes=size)
