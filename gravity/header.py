@@ -161,7 +161,8 @@ class RoutedHeader:
     """Number of the target table among those the message feeds in this target."""
     first: int = 0
     last: int = 0
-    """Row numbers, in the ingest message, of the first and last row here."""
+    """Row numbers, in the ingest message, of the first and last row here. Kind schema: the first and last
+    partition that rows of the table lie in; two equal ones mean that all its rows lie in one."""
     rows: int = 0
     counted: int = 0
     """How many of the rows are counted here: a key that moved leaves a second row, which is not."""

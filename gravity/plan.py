@@ -253,6 +253,20 @@ class RoutingPlan:
             shares = () if conditions is None else tuple(r.share for r in routes if r.share)
             yield Feed(target.name, name, lane, conditions, shares)
 
+    def feeds_by_name(self, source: str, database: str, table: str) -> tuple[Feed, ...]:
+        """Where rows of this table may go, whatever its columns are: a schema change goes there too."""
+        matching = [route for route in self.routes if _route_names(route, source, database, table)]
+        found = []
+        for target in self.targets:
+            if not _selection(target.tables, target.exclude).matches(database, table):
+                continue
+            if matching and all(route.target != target.name for route in matching):
+                continue
+            name = target.table(database, table)
+            lane = self.lane(target.name, name, database, table)
+            found.append(Feed(target.name, name, lane, None))
+        return tuple(found)
+
     def lane(self, target: str, name: str, database: str, table: str) -> str:
         """The lane of a target table: as fixed, else as configured, else the safe one (`table`)."""
         fixed = self.lanes.get(target, {}).get(name)
@@ -381,10 +395,14 @@ def _columns_of(condition: str, schema: TableSchema) -> list[str]:
         ) from None
 
 
+def _route_names(route: RoutePlan, source: str, database: str, table: str) -> bool:
+    return (not route.sources or source in route.sources) and _selection(
+        route.tables, route.exclude
+    ).matches(database, table)
+
+
 def _route_means(route: RoutePlan, source: str, schema: TableSchema) -> bool:
-    if route.sources and source not in route.sources:
-        return False
-    if not _selection(route.tables, route.exclude).matches(schema.database, schema.table):
+    if not _route_names(route, source, schema.database, schema.table):
         return False
     if route.condition is not None and route.optional:
         present = {name.lower() for name in schema.column_index}

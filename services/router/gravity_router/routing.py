@@ -69,9 +69,9 @@ def route(header: IngestHeader, value: bytes, plan: RoutingPlan) -> list[RoutedM
         case IngestKind.ROWS | IngestKind.CHUNK:
             return list(_route_rows(header, value, plan))
         case IngestKind.MARKER:
-            return list(_copies(header, value, plan, RoutedKind.MARKER))
+            return list(_marker_copies(header, value, plan))
         case IngestKind.SCHEMA:
-            return list(_copies(header, value, plan, RoutedKind.SCHEMA))
+            return list(_schema_copies(header, value, plan))
         case IngestKind.FENCE | IngestKind.CHUNK_DONE | IngestKind.SNAPSHOT:
             return []
 
@@ -89,17 +89,33 @@ def _routed(header: IngestHeader, kind: RoutedKind) -> RoutedHeader:
     )
 
 
-def _copies(
-    header: IngestHeader, value: bytes, plan: RoutingPlan, kind: RoutedKind
+def _marker_copies(
+    header: IngestHeader, value: bytes, plan: RoutingPlan
 ) -> Iterator[RoutedMessage]:
-    """One copy for every partition of every target that the message concerns."""
-    database, _, table = header.table.partition(".")
+    """One copy for every partition of every target."""
+    routed = _routed(header, RoutedKind.MARKER)
     for target in plan.targets:
-        routed = _routed(header, kind)
-        if kind is RoutedKind.SCHEMA:
-            routed = replace(routed, table=target.table(database, table))
         for partition in range(plan.partitions):
             yield RoutedMessage(target.name, partition, routed, value)
+
+
+def _schema_copies(
+    header: IngestHeader, value: bytes, plan: RoutingPlan
+) -> Iterator[RoutedMessage]:
+    """One copy for every partition that rows of the table lie in, at the targets that they flow to.
+
+    `first` and `last` say which partitions those are: all, or the one of a whole table or group.
+    """
+    database, _, table = header.table.partition(".")
+    if not table:
+        return
+    base = _routed(header, RoutedKind.SCHEMA)
+    for feed in plan.feeds_by_name(header.source, database, table):
+        whole = lane_partition(feed.table, feed.lane, plan.partitions)
+        first, last = (0, plan.partitions - 1) if whole is None else (whole, whole)
+        routed = replace(base, table=feed.table, first=first, last=last)
+        for partition in range(first, last + 1):
+            yield RoutedMessage(feed.target, partition, routed, value)
 
 
 def _route_rows(header: IngestHeader, value: bytes, plan: RoutingPlan) -> Iterator[RoutedMessage]:

@@ -29,6 +29,8 @@ from gravity.errors import FormatError
 from gravity.header import IngestHeader, IngestKind, RoutedKind
 from gravity.key import encode_key, key_partitions
 from gravity.plan import Resolution, RoutePlan, RoutingPlan, SourcePlan, TargetPlan
+from gravity.schema_change import TableAction
+from gravity.testing.target_log import change_of
 
 P = 3
 SCHEMA = TableSchema("app", "logs", (Column("id", "bigint"), Column("level", "varchar(8)")), (0,))
@@ -224,3 +226,40 @@ def test_the_hash_of_keys_never_changes() -> None:
         key = [bytes.fromhex(c["hex"]) if isinstance(c, dict) else c for c in vector["key"]]
         assert encode_key(key).hex() == vector["encoded"]
         assert key_partitions(vector["table"], [[c] for c in key], 1024) == [vector["bucket"]]
+
+
+def schema_message(name: str) -> tuple[IngestHeader, bytes]:
+    change = change_of(name, TableAction.TRUNCATE)
+    return IngestHeader(IngestKind.SCHEMA, "s", 1, 7, plan=1, table=name), change.encode()
+
+
+def test_a_schema_change_goes_to_every_partition_that_rows_of_its_table_lie_in() -> None:
+    routes = RoutePlan("t1", ("logs",), condition="level = 'ERROR'"), RoutePlan("t2", ("other",))
+    sent = route(*schema_message("app.logs"), plan(*routes))
+    assert [(m.target, m.partition) for m in sent] == [("t1", q) for q in range(P)]
+    assert {(m.header.kind, m.header.table) for m in sent} == {(RoutedKind.SCHEMA, "app.logs")}
+    assert {(m.header.first, m.header.last) for m in sent} == {(0, P - 1)}
+
+
+@pytest.mark.parametrize("lane", ["table", "group:g"])
+def test_a_schema_change_of_a_table_in_one_lane_goes_to_that_lane(lane: str) -> None:
+    rows = route(*message([(INSERT, None, (1, "INFO"))]), plan(lane=lane))
+    home = next(m.partition for m in rows if m.target == "t1")
+    sent = route(*schema_message("app.logs"), plan(lane=lane))
+    assert [(m.target, m.partition) for m in sent] == [("t1", home), ("t2", home)]
+    assert {(m.header.first, m.header.last) for m in sent} == {(home, home)}
+
+
+def test_a_schema_change_bears_the_tables_name_at_the_target() -> None:
+    renaming = replace(plan(), targets=(TargetPlan("t1", "mysql", "copy", ("*",), (), ()),))
+    assert {m.header.table for m in route(*schema_message("app.logs"), renaming)} == {"copy.logs"}
+
+
+def test_a_schema_change_of_a_table_that_no_route_means_goes_nowhere() -> None:
+    sent = route(*schema_message("app.logs"), plan(RoutePlan("t1", ("logs",), sources=("other",))))
+    assert {m.target for m in sent} == {
+        "t1",
+        "t2",
+    }  # No rule is about it: the targets' tables decide.
+    excluded = replace(plan(), targets=(TargetPlan("t1", "mysql", None, ("x",), (), ()),))
+    assert route(*schema_message("app.logs"), excluded) == []
