@@ -27,6 +27,7 @@ from gravity.plan import Resolution, RoutingPlan
 from gravity.resolution.conflict import conflict_kind, is_late
 from gravity.resolution.register import OPERATOR, Change, Register, Shape, changed_columns, register
 from gravity.resolution.strategy import Hold, Outcome, rule_tag
+from gravity.schema_change import SchemaChange, TableAction
 from gravity_resolver.emission import batches_of, conflict_record, operators_batch
 from gravity_resolver.judgement import Judgement, Wish, judge
 from gravity_resolver.row_state import RowState, columns_from_json, columns_to_json
@@ -196,12 +197,29 @@ class PartitionState:
             case RoutedKind.NOTE:
                 self._counters(header.source).filtered += header.filtered
                 return Effects()
-            case RoutedKind.MARKER | RoutedKind.SCHEMA:
+            case RoutedKind.MARKER:
                 return Effects([self._output(header, value)])
+            case RoutedKind.SCHEMA:
+                return self._apply_schema_change(header, value, plan)
             case RoutedKind.ROWS:
                 return self._apply_rows(header, value, batch, plan)
             case RoutedKind.CODE:
                 return Effects(damage="a code fence in a routed topic")
+
+    def _apply_schema_change(
+        self, header: RoutedHeader, value: bytes, plan: RoutingPlan
+    ) -> Effects:
+        """Of a table with one source it passes; what it means among several is not known yet."""
+        if plan.resolution(self.target, header.table) is None:
+            return Effects([self._output(header, value)])
+        change = SchemaChange.decode(value)
+        if change.action in (TableAction.TRUNCATE, TableAction.DROP):
+            raise FatalError(
+                f"a table that several sources feed: {change.statement[:500]}",
+                where=f"source {header.source}, table {header.table}, position {header.from_}",
+                remedy="see docs/what-if.md: a truncated table",
+            )
+        return Effects()
 
     def skip_unreadable(self, offset: int) -> None:
         """Takes in a message at `offset` that does not even say what it is."""
