@@ -30,6 +30,8 @@ class FaultPoint(StrEnum):
     RESOLVER_FENCED_NOT_RESTORED = "resolver.fenced_not_restored"
     RESOLVER_RESTORED_IN_PART = "resolver.restored_in_part"
     SINK_APPLIED_NOT_COMMITTED = "sink.applied_not_committed"
+    SINK_CLAIMED_NOT_ALTERED = "sink.claimed_not_altered"
+    SINK_ALTERED_NOT_RECORDED = "sink.altered_not_recorded"
     SINK_COMMITTED_NOT_REMEMBERED = "sink.committed_not_remembered"
 
 

@@ -7,7 +7,6 @@ must become durable with the rows.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -43,6 +42,8 @@ class Counts:
     """In messages that had been applied before."""
     void: int = 0
     """In messages of a resolver that had been replaced."""
+    truncated: int = 0
+    """Deleted by TRUNCATE TABLE, counted apart: they are no rows of a message. ClickHouse: keys."""
 
     def plus(self, other: Counts) -> Counts:
         """The sum of both."""
@@ -51,6 +52,7 @@ class Counts:
             self.dead + other.dead,
             self.repeats + other.repeats,
             self.void + other.void,
+            self.truncated + other.truncated,
         )
 
 
@@ -72,6 +74,7 @@ class Stored:
                 for source, f in self.frontier.items()
             },
             "applied": c.applied, "dead": c.dead, "repeats": c.repeats, "void": c.void,
+            "truncated": c.truncated,
         }  # fmt: skip
 
     @classmethod
@@ -87,7 +90,13 @@ class Stored:
         return cls(
             SinkProgress(number("next_offset"), number("last_seq"), number("term")),
             {source: FrontierPoint(**point) for source, point in points.items()},
-            Counts(number("applied"), number("dead"), number("repeats"), number("void")),
+            Counts(
+                number("applied"),
+                number("dead"),
+                number("repeats"),
+                number("void"),
+                number("truncated"),
+            ),
         )
 
 
@@ -99,7 +108,7 @@ class Admitted:
     offset: int
     value: bytes
     batch: ChangeBatch | None
-    """The rows; None for a schema change, which stands at its place among them."""
+    """The rows; None for a schema change, which is alone in its write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +138,18 @@ class Write:
     after: Stored
     """As if every row were applied; `dead_lettered` corrects the counts."""
     messages: tuple[Admitted, ...]
+    """Either rows, or one schema change."""
     rows: int
+
+    @property
+    def schema_change(self) -> Admitted | None:
+        """The schema change that this write is about; None: it is about rows."""
+        alone = self.messages[0] if self.messages else None
+        return alone if alone is not None and alone.batch is None else None
+
+    def truncated(self, rows: int) -> Stored:
+        """What is to be stored when a TRUNCATE has deleted so many rows."""
+        return replace(self.after, counts=self.after.counts.plus(Counts(truncated=rows)))
 
     def dead_lettered(self, rows: int) -> Stored:
         """What is to be stored when this many of the rows were set aside."""
@@ -212,6 +232,10 @@ class _Item:
     admission: Admission
     after: SinkProgress
 
+    @property
+    def alters(self) -> bool:
+        return self.admission is Admission.APPLY and self.header.routed.kind is RoutedKind.SCHEMA
+
 
 def _split(table: str) -> tuple[str, str]:
     database, _, name = table.partition(".")
@@ -244,6 +268,7 @@ class Lane:
         self._ahead = stored.progress
         self._rows = 0
         self._bytes = 0
+        self._schema_changes = 0
         self._oldest_s = 0.0
         self._oldest_row_s: float | None = None
         self._last_write_s = float("-inf")
@@ -256,12 +281,9 @@ class Lane:
         Raises:
             HoleError: a number is missing before it.
             FormatError: it can't be read, or is newer than this reader.
-            FatalError: a schema change that can't be left out.
         """
         header = TargetHeader.from_kafka(headers)
         admission, self._ahead = self._ahead.admit(header, offset=offset, where=self._where)
-        if admission is Admission.APPLY and header.routed.kind is RoutedKind.SCHEMA:
-            _refuse_truncate(header, value or b"", self._where)
         if not self._items:
             self._oldest_s = now_s
         if (
@@ -273,6 +295,7 @@ class Lane:
         self._items.append(_Item(header, offset, value or b"", admission, self._ahead))
         self._rows += header.routed.rows
         self._bytes += len(value or b"")
+        self._schema_changes += self._items[-1].alters
 
     @property
     def has_messages(self) -> bool:
@@ -295,6 +318,8 @@ class Lane:
             return False
         if now_s - self._last_write_s < self._pace.interval_ms / 1000:
             return False
+        if self._schema_changes:
+            return True  # It is written by itself: waiting makes no write larger.
         if self._rows >= self._pace.rows_max or self._bytes >= self._pace.bytes_max:
             return True
         if self._oldest_row_s is None:
@@ -307,6 +332,8 @@ class Lane:
         if not self._items:
             return 1.0
         marks = [self.retry_at, self._last_write_s + self._pace.interval_ms / 1000]
+        if self._schema_changes:
+            return max(0.0, max(marks) - now_s)
         if self._oldest_row_s is None:
             marks.append(self._oldest_s + self._pace.quiet_ms / 1000)
         else:
@@ -317,6 +344,7 @@ class Lane:
     def cut(self, now_s: float) -> Write | None:
         """The next write: the oldest messages up to the limits. None when there is no message.
 
+        A schema change is a write by itself: altering a table is part of no transaction.
         Nothing is forgotten until `done`: the same call gives the same messages again.
         """
         if not self._items:
@@ -327,7 +355,11 @@ class Lane:
         for item in self._items:
             if taken and (rows >= self._pace.rows_max or size >= self._pace.bytes_max):
                 break
+            if taken and item.alters:
+                break
             taken.append(item)
+            if item.alters:
+                break
             if item.admission is Admission.APPLY:
                 rows += item.header.routed.rows
                 size += len(item.value)
@@ -365,6 +397,7 @@ class Lane:
             item = self._items.popleft()
             self._rows -= item.header.routed.rows
             self._bytes -= len(item.value)
+            self._schema_changes -= item.alters
         self.stored = stored
         self.attempts = 0
         self.retry_at = 0.0
@@ -375,26 +408,6 @@ class Lane:
         """Remembers that a write did not succeed and when to try again."""
         self.attempts += 1
         self.retry_at = retry_at_s
-
-
-_TRUNCATE = re.compile(
-    r"(?:\s|/\*.*?\*/|--\s[^\n]*\n|#[^\n]*\n)*TRUNCATE\b", re.IGNORECASE | re.DOTALL
-)
-
-
-def _refuse_truncate(header: TargetHeader, value: bytes, where: str) -> None:
-    """Raises FatalError for TRUNCATE TABLE: passing over it would leave rows that the source has not.
-
-    Every other statement may pass: new columns come with the next rows, nothing else is taken away.
-    """
-    statement = decode_record("schema_change", value)["statement"]
-    if _TRUNCATE.match(statement):
-        routed = header.routed
-        raise FatalError(
-            f"TRUNCATE TABLE can't be applied: {statement[:200]}",
-            where=f"{where}, table {routed.table}, source {routed.source}, position {routed.from_}",
-            remedy="see docs/what-if.md: a truncated table",
-        )
 
 
 def _check_rows(item: _Item, batch: ChangeBatch) -> None:

@@ -61,6 +61,14 @@ class TargetServer(ABC):
     @abstractmethod
     def rows(self, name: str) -> Rows: ...
 
+    def named_rows(self, name: str, key: str) -> dict[str, dict[str, str | None]]:
+        """Key → other columns by name, all as text."""
+        raise NotImplementedError
+
+    def column_names(self, name: str) -> set[str]:
+        """The columns of a table, without our own."""
+        raise NotImplementedError
+
     @abstractmethod
     def fill_by_others(self, schema: TableSchema) -> None:
         """Makes the table and one row in it, as nobody of us would."""
@@ -76,6 +84,19 @@ class TargetServer(ABC):
     @abstractmethod
     def close(self) -> None:
         """Gives connections up."""
+
+
+def _named(
+    columns: list[str], rows: Sequence[Sequence[Any]], key: str
+) -> dict[str, dict[str, str | None]]:
+    found = {}
+    for row in rows:
+        cells = {
+            name: None if cell is None else str(cell)
+            for name, cell in zip(columns, row, strict=True)
+        }
+        found[str(cells.pop(key))] = cells
+    return found
 
 
 class MysqlServer(TargetServer):
@@ -115,6 +136,19 @@ class MysqlServer(TargetServer):
             str(first): tuple(None if cell is None else str(cell) for cell in rest)
             for first, *rest in self.query(f"SELECT * FROM {self.database}.{name}")
         }
+
+    def named_rows(self, name: str, key: str) -> dict[str, dict[str, str | None]]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(f"SELECT * FROM {self.database}.{name}")
+            columns = [str(item[0]) for item in cursor.description]
+            return _named(columns, list(cursor.fetchall()), key)
+
+    def column_names(self, name: str) -> set[str]:
+        found = self.query(
+            "SELECT COLUMN_NAME FROM information_schema.COLUMNS "
+            f"WHERE TABLE_SCHEMA='{self.database}' AND TABLE_NAME='{name}'"
+        )
+        return {str(row[0]) for row in found}
 
     def fill_by_others(self, schema: TableSchema) -> None:
         self.query(f"CREATE DATABASE {self.database}")
@@ -173,6 +207,13 @@ class ClickhouseServer(TargetServer):
             str(first): tuple(None if cell is None else str(cell) for cell in rest)
             for first, *rest in result
         }
+
+    def named_rows(self, name: str, key: str) -> dict[str, dict[str, str | None]]:
+        result = self.client.query(f"SELECT * FROM {self.database}.{name}_current")
+        return _named(list(result.column_names), list(result.result_rows), key)
+
+    def column_names(self, name: str) -> set[str]:
+        return set(self.client.query(f"SELECT * FROM {self.database}.{name}_current").column_names)
 
     def fill_by_others(self, schema: TableSchema) -> None:
         self.client.command(f"CREATE DATABASE {self.database}")

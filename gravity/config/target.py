@@ -31,6 +31,7 @@ from gravity.config.model import (
     require,
 )
 from gravity.config.problem import Problem
+from gravity.evolution import Policy
 from gravity.pattern import parse_table_pattern, select_tables
 
 TARGET_TYPES = ("mysql", "clickhouse", "kafka")
@@ -105,6 +106,15 @@ class TargetTables(Model):
             "How wide the order of changes must be: `key` (one row), `table`, or `group:<name>` "
             "(several tables together). One for all, or by table pattern, first match. "
             "Unset = chosen by the table's keys."
+        ),
+    )
+
+    schema_evolution: Policy = Field(
+        "apply",
+        description=(
+            "What happens to the tables here when those of the source change: `apply` follows, "
+            "`additive` adds, widens and renames but takes nothing away, `ignore` changes only what new "
+            "rows need, `stop` halts. See docs/schema-changes.md."
         ),
     )
 

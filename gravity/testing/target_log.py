@@ -9,6 +9,7 @@ from gravity.batch import ChangeBatch, Column, TableSchema, Transaction, Value
 from gravity.codec import encode_batch, encode_record
 from gravity.header import RoutedHeader, RoutedKind, TargetHeader
 from gravity.position import Position
+from gravity.schema_change import ColumnChange, RowsAfter, SchemaChange, TableAction
 
 Change = tuple[str, tuple[Value, ...]]
 """An operation's letter and the row image."""
@@ -37,6 +38,24 @@ def table(name: str, columns: Sequence[tuple[str, str]], key: Sequence[str]) -> 
     return TableSchema(database, short, tuple(made), tuple(names.index(column) for column in key))
 
 
+def change_of(
+    name: str,
+    action: TableAction,
+    *columns: ColumnChange,
+    rows: RowsAfter = RowsAfter.KEPT,
+    key: tuple[str, ...] = (),
+    source: str = "s1",
+    number: int = 0,
+) -> SchemaChange:
+    """A schema change of table `name` (`database.table`); `number` tells it from the others."""
+    database, _, short = name.partition(".")
+    statement = f"{action} {short}" + "".join(f", {item.action} {item.name}" for item in columns)
+    return SchemaChange(
+        source, database, short, action, statement, database, "0-1-1", f"1:1:{number}:0", number,
+        columns=columns, rows=rows, key=key,
+    )  # fmt: skip
+
+
 @dataclass(slots=True)
 class TargetLog:
     """The messages of one partition of a target topic."""
@@ -46,6 +65,9 @@ class TargetLog:
     term: int = 0
     out_seq: int = 0
     """Number of the message made last."""
+    seq: int | None = None
+    """Of the ingest message that the next ones come from; None: as `out_seq`. Set where several
+    partitions share a source's log."""
     offset: int = 1000
     """Where the last transaction started in the source's binlog."""
 
@@ -85,15 +107,18 @@ class TargetLog:
         }  # fmt: skip
         return self._message(routed, encode_record("marker", record))
 
-    def schema_change(self, statement: str, table_name: str) -> Message:
-        """A statement that changes a table's shape."""
+    def schema_change(
+        self, change: SchemaChange, *, target: str = "", partitions: tuple[int, int] = (0, 1)
+    ) -> Message:
+        """A schema change of a table whose rows lie in `partitions`, first to last."""
         self.out_seq += 1
-        routed = replace(self._routed(RoutedKind.SCHEMA), table=table_name)
-        record = {
-            "source": self.source, "database": table_name.partition(".")[0], "statement": statement,
-            "gtid": "0-1-1", "position": str(routed.from_), "ets": routed.ets,
-        }  # fmt: skip
-        return self._message(routed, encode_record("schema_change", record))
+        routed = replace(
+            self._routed(RoutedKind.SCHEMA),
+            table=target or f"{change.database}.{change.table}",
+            first=partitions[0],
+            last=partitions[1],
+        )
+        return self._message(routed, change.encode())
 
     def note(self) -> Message:
         """A note about filtered rows."""
@@ -111,7 +136,7 @@ class TargetLog:
         return RoutedHeader(
             kind,
             self.source,
-            self.out_seq,
+            self.out_seq if self.seq is None else self.seq,
             from_=here,
             to=replace(here, offset=self.offset + 1),
             ets=self.offset,

@@ -75,6 +75,17 @@ def date_verdict(text: str) -> str:
     return _MAX if text > _MAX else "ok"
 
 
+def nearest_date(text: str, *, nullable: bool, has_time: bool) -> str | None:
+    """What stands in a column for the date that begins `text`; None: NULL does."""
+    bound = date_verdict(text[:_DATE_LENGTH])
+    if bound == "ok":
+        return text
+    if bound == "impossible" and nullable:
+        return None
+    day, time = (_MAX, "23:59:59") if bound == _MAX else (_MIN, "00:00:00")
+    return f"{day} {time}" if has_time else day
+
+
 class _Encoder:
     """Encodes the columns of one batch and notes the rows that can't be."""
 

@@ -71,6 +71,14 @@ def create_view(database: str, table: str) -> str:
     )
 
 
+def drop_table(database: str, table: str) -> list[str]:
+    """The statements that drop a table and its view, and do nothing if there is none."""
+    return [
+        f"DROP VIEW IF EXISTS {quote_table(database, f'{table}_current')}",
+        f"DROP TABLE IF EXISTS {quote_table(database, table)} SYNC",
+    ]
+
+
 def add_columns(database: str, table: str, columns: Sequence[Column]) -> str:
     """ALTER TABLE that adds these columns."""
     parts = ", ".join(

@@ -14,22 +14,28 @@ from typing import TYPE_CHECKING, Any
 import clickhouse_connect
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from gravity.batch import TRUNCATE
+from gravity.batch import DELETE, TRUNCATE, ChangeBatch, TableSchema
 from gravity.errors import FatalError, GravityError, PoisonError, TransientError
 from gravity.fault import FaultPoint, reach
 from gravity.header import row_version
 from gravity.progress import SinkProgress
+from gravity.schema_change import SchemaChange, TableAction
+from gravity.schema_follower import Ahead, Follower, means_nothing, refuse_unfinished
 from gravity.sink import Admitted, Pace, Refusal, SetAside, Stored, Write, split_table
+from gravity_sink_clickhouse.alteration import tombstones
 from gravity_sink_clickhouse.catalog import CREATE_CONTROL_TABLES, PROGRESS, Catalog, Fit
 from gravity_sink_clickhouse.error_code import UNKNOWN_SHAPE, error_of
 from gravity_sink_clickhouse.row import encode_lines
-from gravity_sink_clickhouse.table import DELETED, VERSION, quote_text
+from gravity_sink_clickhouse.schema_log import CREATE_SCHEMA_TABLES, SchemaLog
+from gravity_sink_clickhouse.table import DELETED, VERSION, quote_table, quote_text
 
 if TYPE_CHECKING:
     from gravity.config.connection import Tls
     from gravity.config.target import ClickhouseTarget
     from gravity.sink_stage import Surroundings
 
+SHAPE_ATTEMPTS = 5
+"""How often rows are written anew because their table was altered meanwhile, before a pause."""
 ROWS_FACTOR = 4
 """An insert has a price of 5 to 9 ms whatever its size, so it should hold more than a transaction."""
 WAIT_MS_MIN = 500
@@ -143,20 +149,31 @@ class ClickhouseLane:
     """
 
     def __init__(
-        self, server: Server, catalog: Catalog, around: Surroundings, target: str, partition: int
+        self, server: Server, target: ClickhouseTarget, around: Surroundings, partition: int
     ) -> None:
         self._server = server
-        self._catalog = catalog
         self._around = around
-        self._target = target
+        self._target = target.name
         self._partition = partition
+        self._catalog = Catalog(target.name, create=target.create_tables, adopt=around.adopt)
+        self._log = SchemaLog(server, target.name, around.resolver_epoch, partition)
+        self._ahead = Ahead()
+        self._noted: set[tuple[str, str, str]] = set()
+        self._follower = Follower(
+            target.name,
+            partition,
+            target.schema_evolution,
+            self._log,
+            may_alter=target.create_tables,
+        )
         self._reread_at: int | None = None
 
     def write(self, write: Write, set_aside: SetAside) -> Stored:
         """Inserts the rows, then the progress that says so."""
         try:
-            refusals = self._insert_rows(write.messages)
+            stored = self._apply(write, set_aside)
         except GravityError as error:
+            self._ahead.forget()
             if (
                 code_of(error) in UNKNOWN_SHAPE
                 and self._reread_at != write.before.progress.next_offset
@@ -165,13 +182,78 @@ class ClickhouseLane:
                 self._catalog.forget()
                 raise TransientError(error.what, where=error.where) from error
             raise
-        stored = write.after
-        if refusals:
-            set_aside(refusals)
-            stored = write.dead_lettered(len(refusals))
         reach(FaultPoint.SINK_APPLIED_NOT_COMMITTED)
         self._store(stored)
         return stored
+
+    def _apply(self, write: Write, set_aside: SetAside) -> Stored:
+        alone = write.schema_change
+        if alone is not None:
+            return self._apply_schema_change(write, alone)
+        for _ in range(SHAPE_ATTEMPTS):
+            if not self._ahead.known:
+                self._ahead.learn(self._log.all())
+            refusals = self._insert_rows(write.messages)
+            # An alteration that was recorded meanwhile may have met our rows: they are written again as
+            # it wants them. Of two rows of one key and version the one inserted last counts.
+            if self._ahead.is_all(self._log.number()):
+                break
+            self._forget()
+        else:
+            raise TransientError("tables are being altered", where=f"target {self._target}")
+        if not refusals:
+            return write.after
+        set_aside(refusals)
+        return write.dead_lettered(len(refusals))
+
+    def _forget(self) -> None:
+        self._catalog.forget()
+        self._ahead.forget()
+
+    def _apply_schema_change(self, write: Write, message: Admitted) -> Stored:
+        change = SchemaChange.decode(message.value)
+        if change.action is TableAction.TRUNCATE:
+            return write.truncated(self._bury_rows(message))
+        if not means_nothing(change):
+            self._follower.follow(change, message.header)
+            self._forget()
+        return write.after
+
+    def _bury_rows(self, message: Admitted) -> int:
+        """A tombstone for every key of this partition; of all where the table lies in one."""
+        header, routed = message.header, message.header.routed
+        where = f"target {self._target}, table {routed.table}"
+        known = self._log.alterations(routed.table)
+        refuse_unfinished(known, where)
+        dropped = any(
+            item.action is TableAction.DROP
+            and item.source == routed.source
+            and item.seq > routed.seq
+            for item in known
+        )
+        origins = self._log.origins(routed.table)
+        if len(origins) > 1:
+            raise FatalError(
+                f"TRUNCATE of one of several tables that share this one: {', '.join(origins)}",
+                where=f"{where}, source {routed.source}, position {routed.from_}",
+                remedy="give each table one of its own at the target: see docs/schema-changes.md",
+            )
+        if dropped or self._log.shape(routed.table) is None:
+            return 0
+        version = row_version(header.resolver_epoch, header.out_seq, 0)
+        self._server.execute(
+            tombstones(
+                routed.table,
+                self._log.key_of(routed.table),
+                version,
+                partition=None if routed.first == routed.last else self._partition,
+                partitions=self._around.partitions,
+            )
+        )
+        counted = self._server.rows(
+            f"SELECT count() FROM {quote_table(*split_table(header))} WHERE {VERSION}={version}"
+        )
+        return int(counted[0][0])
 
     def keep_alive(self) -> None:
         """HTTP needs no session."""
@@ -190,13 +272,15 @@ class ClickhouseLane:
         blocks: list[_Block] = []
         open_block: dict[tuple[str, str], _Block] = {}
         for message in messages:
-            batch = message.batch
-            if batch is None:
-                continue  # A schema change: its effect on columns comes with the next rows.
-            if TRUNCATE in batch.ops:
+            if message.batch is None:
+                continue
+            if TRUNCATE in message.batch.ops:
                 raise _truncate_refused(message)
             name = split_table(message.header)
-            fit = self._catalog.fit(self._server, name, batch.schema)
+            batch = self._present(message)
+            if batch is None:
+                continue
+            fit = self._fit(name, message.batch, batch)
             block = open_block.get(name)
             if block is None or block.fit is not fit:
                 block = open_block[name] = _Block(fit)
@@ -210,6 +294,39 @@ class ClickhouseLane:
             block.parts.append((len(block.lines), message, lines.rows))
             block.lines += lines.lines
         return blocks
+
+    def _present(self, message: Admitted) -> ChangeBatch | None:
+        """The message's rows as they go into the table now; None: nothing is to be written.
+
+        Rows of a table that has been dropped since are deleted in the one that has its name now: they
+        may have got there before the drop was seen.
+        """
+        assert message.batch is not None
+        table = message.header.routed.table
+        batch = self._ahead.present(message, f"target {self._target}, table {table}")
+        if batch is not None:
+            return batch
+        old = message.batch
+        names = {real.name for real in self._log.shape(table) or () if real.in_key}
+        if names != set(old.schema.key_names):
+            return None  # There is none, or one that these rows could not have got into.
+        key = tuple(old.schema.columns[index] for index in old.schema.key)
+        shape = TableSchema(old.schema.database, old.schema.table, key, tuple(range(len(key))))
+        columns = [old.columns[index] for index in old.schema.key]
+        return replace(
+            old, schema=shape, columns=columns, ops=bytes([DELETE]) * len(old), before_columns=(),
+            before=(), _rows=None,
+        )  # fmt: skip
+
+    def _fit(self, name: tuple[str, str], written: ChangeBatch, batch: ChangeBatch) -> Fit:
+        """How `batch` goes into the table; `written` is what it was before it was adapted."""
+        fit = self._catalog.fit(self._server, name, batch.schema)
+        full = ".".join(name)
+        origin = (full, written.source, f"{written.schema.database}.{written.schema.table}")
+        if origin not in self._noted:
+            self._log.remember_origin(full, written.source, batch.schema)
+            self._noted.add(origin)
+        return fit
 
     def _insert(self, block: _Block, start: int, end: int, refusals: list[Refusal]) -> None:
         """Inserts these lines; halves them until those that the server refuses stand alone."""
@@ -284,7 +401,7 @@ class ClickhouseWriter:
         """Makes the database and the tables that hold our progress."""
         if self._server is None:
             self._server = Server(self._target)
-        for statement in CREATE_CONTROL_TABLES:
+        for statement in (*CREATE_CONTROL_TABLES, *CREATE_SCHEMA_TABLES):
             self._server.execute(statement)
 
     def take_over(self, partition: int) -> tuple[ClickhouseLane, Stored]:
@@ -302,11 +419,7 @@ class ClickhouseWriter:
                 Stored.from_json(json.loads(text)),
                 progress=SinkProgress(next_offset, last_seq, term),
             )
-        catalog = Catalog(
-            self._target.name, create=self._target.create_tables, adopt=self._around.adopt
-        )
-        lane = ClickhouseLane(server, catalog, self._around, self._target.name, partition)
-        return lane, stored
+        return ClickhouseLane(server, self._target, self._around, partition), stored
 
     def close(self) -> None:
         """Gives the connections up."""
@@ -323,7 +436,7 @@ class ClickhouseWriter:
 def _truncate_refused(message: Admitted) -> FatalError:
     routed = message.header.routed
     return FatalError(
-        "TRUNCATE TABLE can't be applied",
+        "a TRUNCATE among rows",
         where=f"table {routed.table}, source {routed.source}, position {routed.from_}",
-        remedy="see docs/what-if.md: a truncated table",
+        remedy="it was written by another version of gravity: see docs/schema-changes.md",
     )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from json.encoder import encode_basestring
 from typing import Final, Literal
@@ -23,6 +23,7 @@ from gravity.batch import REMOVES_ROW, ChangeBatch, Value
 from gravity.column import ColumnType, is_wide_integer
 from gravity.errors import FatalError
 from gravity.header import TargetHeader, row_version
+from gravity.schema_change import SchemaChange
 
 Numbers = Literal["exact", "strings"]
 META = "_gravity"
@@ -130,6 +131,28 @@ def envelopes(
         Envelope(key, (template % row).encode(), op in REMOVES_ROW)
         for key, row, op in zip(keys, values, batch.ops, strict=True)
     ]
+
+
+def all_gone(change: SchemaChange, header: TargetHeader) -> Envelope:
+    """What says that a table was emptied or dropped, `op` truncate or drop; it goes to every partition.
+
+    It concerns the rows of `source` whose `position` is smaller, also those that come after it: the
+    rows of other lanes may still be on their way. Each lane says it once.
+    """
+    meta = {
+        "op": str(change.action),
+        "source": header.routed.source,
+        "gtid": change.gtid,
+        "position": change.position,
+        "commit_us": change.ets,
+        "version": row_version(header.resolver_epoch, header.out_seq, 0),
+    }
+    key = {META: {"op": str(change.action), "change": change.change_id}}
+    return Envelope(_record(key), _record({META: meta}), removes=False)
+
+
+def _record(record: Mapping[str, object]) -> bytes:
+    return json.dumps(record, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def _metas(batch: ChangeBatch, header: TargetHeader) -> list[str]:

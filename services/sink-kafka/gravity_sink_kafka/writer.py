@@ -13,9 +13,18 @@ from gravity.kafka.admin import TopicAdmin
 from gravity.kafka.client import MESSAGE_BYTES_MAX
 from gravity.kafka.producer import LogProducer
 from gravity.kafka.reader import LogReader
+from gravity.schema_change import SchemaChange, TableAction
+from gravity.schema_follower import means_nothing
 from gravity.sink import Admitted, Pace, Refusal, SetAside, Stored, Write, split_table
 from gravity.topic import TopicSpec
-from gravity_sink_kafka.envelope import Envelope, envelopes, partition_of, progress_text, topic_of
+from gravity_sink_kafka.envelope import (
+    Envelope,
+    all_gone,
+    envelopes,
+    partition_of,
+    progress_text,
+    topic_of,
+)
 
 if TYPE_CHECKING:
     from gravity.config.target import KafkaTarget
@@ -63,6 +72,13 @@ class TargetTopics:
             return count, False
         bounds = [self._reader.bounds(topic, q) for q in range(count)]
         return count, any(high > 0 for _, high in bounds)
+
+    def ours(self, topic: str, lanes: int) -> int:
+        """How many partitions the topic has; 0 when no lane of this target has written to it."""
+        known = self._partitions.get(topic)
+        if known is None and topic in self.claims(lanes):
+            known = self._admin.partition_counts().get(topic)
+        return known or 0
 
     def remember(self, topic: str, partitions: int) -> None:
         """Notes that the topic is ours."""
@@ -192,7 +208,8 @@ class KafkaLane:
     def _send(self, producer: LogProducer, message: Admitted) -> list[Refusal]:
         batch = message.batch
         if batch is None:
-            return []  # A schema change: messages name their columns, so nothing is to be done.
+            self._say_all_gone(producer, message)
+            return []
         topic = self._topic(message)
         partitions = self._topics.partitions(topic)
         assert partitions is not None
@@ -208,6 +225,24 @@ class KafkaLane:
                 continue
             _send_row(producer, topic, partitions, envelope)
         return refusals
+
+    def _say_all_gone(self, producer: LogProducer, message: Admitted) -> None:
+        """Tells readers that a table was emptied or dropped. Of other changes the next rows tell."""
+        change = SchemaChange.decode(message.value)
+        if means_nothing(change):
+            return
+        if change.action is not TableAction.TRUNCATE and self._target.schema_evolution == "stop":
+            raise FatalError(
+                f"schema-evolution is `stop`, and the source ran: {change.statement[:500]}",
+                where=f"target {self._target.name}, table {message.header.routed.table}",
+                remedy="tell the topic's readers, then start the sink with schema-evolution: apply",
+            )
+        follows = self._target.schema_evolution == "apply"
+        if change.action is TableAction.TRUNCATE or (change.action is TableAction.DROP and follows):
+            envelope = all_gone(change, message.header)
+            topic = self._topic(message)
+            for partition in range(self._topics.ours(topic, self._around.partitions)):
+                producer.send(topic, partition, envelope.value, key=envelope.key)
 
     def _send_progress(self, producer: LogProducer, stored: Stored) -> None:
         producer.send(
@@ -235,9 +270,9 @@ class KafkaLane:
         where = f"target {self._target.name}, table {message.header.routed.table}"
         if TRUNCATE in batch.ops:
             raise FatalError(
-                "TRUNCATE TABLE can't be applied",
+                "a TRUNCATE among rows",
                 where=f"{where}, source {message.header.routed.source}, position {message.header.routed.from_}",
-                remedy="see docs/what-if.md: a truncated table",
+                remedy="it was written by another version of gravity: see docs/schema-changes.md",
             )
         if not batch.schema.key:
             raise FatalError(

@@ -125,7 +125,7 @@ class Catalog:
             f"SELECT 1 FROM information_schema.SCHEMATA WHERE SCHEMA_NAME={quote_text(name[0])}"
         ):
             statements.append(f"CREATE DATABASE IF NOT EXISTS {quote_name(name[0])}")
-        return [*statements, create_table(_quoted(name), schema, self._known(session))]
+        return [*statements, create_table(_quoted(name), schema, self.dialect(session))]
 
     def _addition(
         self, session: Session, name: tuple[str, str], lacking: list[Column], where: str
@@ -136,7 +136,7 @@ class Catalog:
                 where=where,
                 remedy="add them, or set create-tables: true",
             )
-        return add_columns(_quoted(name), lacking, self._known(session))
+        return add_columns(_quoted(name), lacking, self.dialect(session))
 
     def _ddl(
         self, session: Session, assert_owner: Callable[[], None], statements: list[str]
@@ -168,7 +168,8 @@ class Catalog:
             )
         session.execute(f"INSERT IGNORE INTO {TABLES} VALUES ({quote_text(self._target)}, {text})")
 
-    def _known(self, session: Session) -> Dialect:
+    def dialect(self, session: Session) -> Dialect:
+        """What the server knows."""
         if self._dialect is None:
             # MariaDB 10.10 and later list Unicode collations without their character set.
             view = "information_schema.COLLATION_CHARACTER_SET_APPLICABILITY"

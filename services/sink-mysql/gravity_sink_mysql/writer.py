@@ -6,15 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from gravity.batch import REMOVES_ROW, TRUNCATE
+from gravity.batch import REMOVES_ROW, TRUNCATE, ChangeBatch
 from gravity.clock import monotonic_s
 from gravity.errors import FatalError, GravityError, PoisonError, TransientError
 from gravity.fault import FaultPoint, reach
+from gravity.schema_change import SchemaChange, TableAction
+from gravity.schema_follower import Ahead, Follower, means_nothing, refuse_unfinished
 from gravity.sink import Admitted, Pace, Refusal, SetAside, Stored, Write, split_table
 from gravity_sink_mysql.catalog import Catalog, Fit
 from gravity_sink_mysql.connection import Session, code_of
 from gravity_sink_mysql.error_code import ORDER_DEPENDENT, SHAPE_CHANGED
 from gravity_sink_mysql.fence import CREATE_CONTROL_TABLES, DATABASE, Fence
+from gravity_sink_mysql.schema_log import CREATE_SCHEMA_TABLES, SchemaLog
 from gravity_sink_mysql.statement import (
     STATEMENT_BYTES_MAX,
     STATEMENT_ROWS_MAX,
@@ -23,12 +26,15 @@ from gravity_sink_mysql.statement import (
     quote_name,
     spans,
 )
+from gravity_sink_mysql.truncation import delete_all, delete_partition
 
 if TYPE_CHECKING:
     from gravity.config.target import MysqlTarget
     from gravity.sink_stage import Surroundings
 
 PING_S = 3.0
+SHAPE_ATTEMPTS = 5
+"""How often rows are written anew because their table was altered meanwhile, before a pause."""
 WAIT_MS_IDLE = 5
 """A transaction costs little here: when nothing more is waiting, rows are not kept waiting either."""
 
@@ -46,17 +52,32 @@ class _NeedsOrderError(Exception):
     """The changes have to be applied one by one, as the source made them."""
 
 
+class _ShapeMovedError(Exception):
+    """An alteration was recorded since the rows were fitted to their tables."""
+
+
 class MysqlLane:
     """One lane, on a session of its own. The contract is `gravity.sink.LaneWriter`."""
 
     def __init__(
-        self, target: MysqlTarget, fence: Fence, session: Session, epoch: int, catalog: Catalog
+        self, target: MysqlTarget, around: Surroundings, fence: Fence, session: Session, epoch: int
     ) -> None:
         self._target = target
+        self._around = around
         self._fence = fence
         self._session: Session | None = session
         self._epoch = epoch
-        self._catalog = catalog
+        self._catalog = Catalog(target.name, create=target.create_tables, adopt=around.adopt)
+        self._log = SchemaLog(fence, epoch, self._catalog.dialect)
+        self._ahead = Ahead()
+        self._noted: set[tuple[str, str, str]] = set()
+        self._follower = Follower(
+            target.name,
+            fence.partition,
+            target.schema_evolution,
+            self._log,
+            may_alter=target.create_tables,
+        )
         self._used_s = monotonic_s()
         self._reread_at: int | None = None
 
@@ -72,6 +93,7 @@ class MysqlLane:
         except GravityError as error:
             # Whatever happened: what is not committed goes with the session.
             self._leave()
+            self._ahead.forget()
             if (
                 code_of(error) in SHAPE_CHANGED
                 and self._reread_at != write.before.progress.next_offset
@@ -104,6 +126,25 @@ class MysqlLane:
             self._session = None
 
     def _apply(self, session: Session, write: Write, set_aside: SetAside) -> Stored:
+        self._log.session = session
+        alone = write.schema_change
+        if alone is not None:
+            return self._apply_schema_change(session, write, alone)
+        for _ in range(SHAPE_ATTEMPTS):
+            try:
+                return self._apply_rows(session, write, set_aside)
+            except _ShapeMovedError:
+                session.execute("ROLLBACK")
+                self._forget()
+        raise TransientError("tables are being altered", where=f"target {self._target.name}")
+
+    def _forget(self) -> None:
+        self._catalog.forget()
+        self._ahead.forget()
+
+    def _apply_rows(self, session: Session, write: Write, set_aside: SetAside) -> Stored:
+        if not self._ahead.known:
+            self._ahead.learn(self._log.all())
         runs = self._runs(session, write.messages)
         try:
             return self._transact(
@@ -113,6 +154,56 @@ class MysqlLane:
             session.execute("ROLLBACK")
         return self._transact(
             session, write, set_aside, lambda: self._apply_in_order(session, runs)
+        )
+
+    def _apply_schema_change(self, session: Session, write: Write, message: Admitted) -> Stored:
+        """Alters the table outside any transaction, or deletes its rows inside one; then moves progress."""
+        change = SchemaChange.decode(message.value)
+        truncates = change.action is TableAction.TRUNCATE
+        if not truncates and not means_nothing(change):
+            self._follower.follow(change, message.header)
+            self._forget()
+        session.execute("BEGIN")
+        self._fence.advance(session, self._epoch, write.before, write.after)
+        stored = write.after
+        if truncates:
+            stored = write.truncated(self._delete_rows(session, message))
+            self._fence.correct(session, stored)
+        reach(FaultPoint.SINK_APPLIED_NOT_COMMITTED)
+        session.execute("COMMIT")
+        return stored
+
+    def _delete_rows(self, session: Session, message: Admitted) -> int:
+        """Deletes the rows of this partition; of all partitions where the table lies in one."""
+        routed = message.header.routed
+        where = f"target {self._target.name}, table {routed.table}"
+        known = self._log.alterations(routed.table)
+        refuse_unfinished(known, where)
+        dropped = any(
+            item.action is TableAction.DROP
+            and item.source == routed.source
+            and item.seq > routed.seq
+            for item in known
+        )
+        origins = self._log.origins(routed.table)
+        if len(origins) > 1:
+            raise FatalError(
+                f"TRUNCATE of one of several tables that share this one: {', '.join(origins)}",
+                where=f"{where}, source {routed.source}, position {routed.from_}",
+                remedy="give each table one of its own at the target: see docs/schema-changes.md",
+            )
+        if dropped or self._log.shape(routed.table) is None:
+            return 0
+        quoted = _quoted(split_table(message.header))
+        if routed.first == routed.last:
+            return delete_all(session, quoted)
+        return delete_partition(
+            session,
+            quoted,
+            self._log.key_of(routed.table),
+            table=routed.table,
+            partition=self._fence.partition,
+            partitions=self._around.partitions,
         )
 
     def _transact(
@@ -125,6 +216,10 @@ class MysqlLane:
         session.execute("BEGIN")
         self._fence.advance(session, self._epoch, write.before, write.after)
         refusals = apply()
+        # Our locks on the tables' definitions hold until COMMIT: whoever records an alteration after
+        # this look alters the table after our rows.
+        if not self._ahead.is_all(self._log.number()):
+            raise _ShapeMovedError
         stored = write.after
         if refusals:
             set_aside(refusals)
@@ -138,25 +233,43 @@ class MysqlLane:
         """Messages by table and shape. A table whose shape changes has several runs, in order."""
         runs: list[_Run] = []
         open_run: dict[tuple[str, str], _Run] = {}
-        for number, message in enumerate(messages):
-            if message.batch is None:
-                continue  # A schema change: its effect on columns comes with the next rows.
-            name = split_table(message.header)
-            if TRUNCATE in message.batch.ops:
-                raise _truncate_refused(message)
-            fit = self._catalog.fit(
-                session,
-                name,
-                message.batch.schema,
-                lambda: self._fence.assert_owner(session, self._epoch),
+        for number, admitted in enumerate(messages):
+            name = split_table(admitted.header)
+            if admitted.batch is None:
+                continue
+            if TRUNCATE in admitted.batch.ops:
+                raise _truncate_refused(admitted)
+            batch = self._ahead.present(
+                admitted, f"target {self._target.name}, table {'.'.join(name)}"
             )
+            if batch is None:
+                continue  # Its table has been dropped since, at the source and here.
+            fit = self._fit(session, name, admitted.batch, batch)
+            message = replace(admitted, batch=batch)
             run = open_run.get(name)
             if run is None or run.fit is not fit:
                 run = open_run[name] = _Run(fit)
                 runs.append(run)
             run.messages.append((number, message))
-            run.rows += len(message.batch)
+            run.rows += len(batch)
         return runs
+
+    def _fit(
+        self, session: Session, name: tuple[str, str], written: ChangeBatch, batch: ChangeBatch
+    ) -> Fit:
+        """How `batch` goes into the table; `written` is what it was before it was adapted."""
+        fit = self._catalog.fit(
+            session, name, batch.schema, lambda: self._fence.assert_owner(session, self._epoch)
+        )
+        origin = (
+            ".".join(name),
+            written.source,
+            f"{written.schema.database}.{written.schema.table}",
+        )
+        if origin not in self._noted:
+            self._log.remember_origin(origin[0], written.source, batch.schema)
+            self._noted.add(origin)
+        return fit
 
     def _apply_runs(self, session: Session, runs: Sequence[_Run]) -> list[Refusal]:
         refusals: list[Refusal] = []
@@ -289,12 +402,16 @@ class _RunWriter:
             raise
 
 
+def _quoted(name: tuple[str, str]) -> str:
+    return f"{quote_name(name[0])}.{quote_name(name[1])}"
+
+
 def _truncate_refused(message: Admitted) -> FatalError:
     routed = message.header.routed
     return FatalError(
-        "TRUNCATE TABLE can't be applied",
+        "a TRUNCATE among rows",
         where=f"table {routed.table}, source {routed.source}, position {routed.from_}",
-        remedy="see docs/what-if.md: a truncated table",
+        remedy="it was written by another version of gravity: see docs/schema-changes.md",
     )
 
 
@@ -319,7 +436,7 @@ class MysqlWriter:
             )
             if not exists:
                 session.execute(f"CREATE DATABASE IF NOT EXISTS {quote_name(DATABASE)}")
-            for statement in CREATE_CONTROL_TABLES:
+            for statement in (*CREATE_CONTROL_TABLES, *CREATE_SCHEMA_TABLES):
                 session.execute(statement)
         finally:
             session.close()
@@ -333,10 +450,7 @@ class MysqlWriter:
         except BaseException:
             session.close()
             raise
-        catalog = Catalog(
-            self._target.name, create=self._target.create_tables, adopt=self._around.adopt
-        )
-        return MysqlLane(self._target, fence, session, epoch, catalog), stored
+        return MysqlLane(self._target, self._around, fence, session, epoch), stored
 
     def close(self) -> None:
         """Lanes own their sessions; nothing is left."""

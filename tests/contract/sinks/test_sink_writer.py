@@ -182,7 +182,7 @@ def test_missing_tables_are_refused_by_name_where_none_may_be_made(server: Targe
         drain(lane, [TargetLog().rows(orders(server), [("I", (1, "a"))])])
 
 
-def test_truncate_halts_by_name(server: TargetServer) -> None:
+def test_a_truncate_among_rows_halts_by_name(server: TargetServer) -> None:
     with pytest.raises(FatalError, match="TRUNCATE"):
         drain(take_over(server), [TargetLog().rows(orders(server), [("T", (1, "a"))])])
 

@@ -15,8 +15,10 @@ from gravity.codec import decode_record
 from gravity.errors import EXIT_HALTED, EXIT_RESTART
 from gravity.fault import FaultPoint
 from gravity.kafka.reader import LogReader
+from gravity.schema_change import ColumnAction, ColumnChange, RowsAfter, TableAction
 from gravity.testing.sink_process import SinkInstallation, wait_until
-from gravity.testing.target_log import Message, TargetLog, table
+from gravity.testing.target_log import Message, TargetLog, change_of, table
+from tests.evolving_table import text_column
 from tests.target_server import KafkaServer, TargetServer
 
 pytestmark = pytest.mark.stack
@@ -43,6 +45,13 @@ def rows_now(server: TargetServer, name: str) -> Any:
     try:
         return server.rows(name)
     except Exception:  # noqa: BLE001 - the table may not be there yet
+        return None
+
+
+def named_now(server: TargetServer, name: str) -> Any:
+    try:
+        return server.named_rows(name, "id")
+    except Exception:  # noqa: BLE001 - the table, or its view, may not be there yet
         return None
 
 
@@ -79,6 +88,43 @@ def test_killed_at_a_fault_point_and_started_again_it_applies_everything_once(
     wait_for(server, expected(40))
     assert second.stop() == 0, second.output()
     assert_exactly_once(server, 40)
+
+
+@pytest.mark.parametrize(
+    "point", [FaultPoint.SINK_CLAIMED_NOT_ALTERED, FaultPoint.SINK_ALTERED_NOT_RECORDED]
+)
+def test_killed_while_a_table_is_altered_its_successor_finishes_it(
+    server: TargetServer, install: Install, point: FaultPoint
+) -> None:
+    if isinstance(server, KafkaServer):
+        pytest.skip("no table to alter")
+    installation, schema = install(), orders(server)
+    name = f"{server.database}.orders"
+    items = [
+        ColumnChange(ColumnAction.RENAME, "name", "title"),
+        ColumnChange(ColumnAction.ADD, "name", column=text_column("name", "int"), default="7"),
+    ]
+    change = change_of(name, TableAction.ALTER, *items, rows=RowsAfter.FILLED, number=9)
+    wider = [("id", "int"), ("title", "varchar(20)"), ("name", "int")]
+    for q in range(2):
+        log = TargetLog(seq=1)
+        before = log.rows(schema, [("I", (q, "old")), ("I", (q + 2, "old"))])
+        log.seq = 2
+        altered = log.schema_change(change)
+        log.seq = 3
+        after = log.rows(table(name, wider, ["id"]), [("U", (q, "new", q))])
+        installation.send(q, [before, altered, after])
+    first = installation.start(fault=f"{point}:1:kill")
+    assert first.wait() == -9
+    second = installation.start()
+    expected = {
+        "0": {"title": "new", "name": "0"},
+        "1": {"title": "new", "name": "1"},
+        "2": {"title": "old", "name": "7"},
+        "3": {"title": "old", "name": "7"},
+    }
+    wait_until(lambda: named_now(server, "orders") == expected, what="the altered table")
+    assert second.stop() == 0, second.output()
 
 
 def test_a_frozen_sink_that_wakes_up_after_a_takeover_harms_nothing(

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from gravity.errors import FatalError, HoleError
 from gravity.progress import SinkProgress
+from gravity.schema_change import TableAction
 from gravity.sink import Counts, FrontierPoint, Lane, Pace, Stored, Write
-from gravity.testing.target_log import Message, TargetLog, table
+from gravity.testing.target_log import Message, TargetLog, change_of, table
 
 ORDERS = table("shop.orders", [("id", "int"), ("name", "varchar(9)")], ["id"])
 PACE = Pace(rows_max=5, wait_ms_max=100, wait_ms_idle=10)
@@ -172,23 +173,18 @@ def test_a_message_with_fewer_rows_than_its_header_says_halts() -> None:
         lane_.cut(0.0)
 
 
-def test_a_schema_change_keeps_its_place_among_the_rows() -> None:
+def test_a_schema_change_is_written_by_itself_and_at_once() -> None:
     log = TargetLog()
     lane_ = lane()
-    change = log.schema_change("ALTER TABLE orders ADD n INT", "shop.orders")
-    offer_all(lane_, [change, *batches(log, [1])])
-    write = lane_.cut(0.0)
-    assert write is not None
-    assert [message.batch is None for message in write.messages] == [True, False]
-
-
-@pytest.mark.parametrize(
-    "text", ["TRUNCATE orders", "/* x */ truncate table `orders`", "-- a\nTRUNCATE t"]
-)
-def test_a_truncate_is_never_passed_over(text: str) -> None:
-    log = TargetLog()
-    with pytest.raises(FatalError, match="TRUNCATE TABLE can't be applied"):
-        offer_all(lane(), [log.schema_change(text, "shop.orders")])
+    change = change_of("shop.orders", TableAction.ALTER)
+    offer_all(lane_, [*batches(log, [1]), log.schema_change(change), *batches(log, [1, 1])])
+    kinds = []
+    while (write := lane_.cut(0.0)) is not None:
+        assert (write.schema_change is None) == (write.rows > 0)
+        kinds.append([message.batch is None for message in write.messages])
+        lane_.done(write.after, 0.0)
+        assert lane_.due(0.0, caught_up=False) == (len(kinds) == 1)
+    assert kinds == [[False], [True], [False, False]]
 
 
 @given(st.integers(0, 2**63), st.integers(0, 2**40), st.text(max_size=5))
@@ -196,7 +192,7 @@ def test_what_is_stored_survives_json(offset: int, number: int, gtids: str) -> N
     stored = Stored(
         SinkProgress(offset, number, 3),
         {"s": FrontierPoint("1:2:3:4", gtids, number, 7)},
-        Counts(number, 1, 2, 3),
+        Counts(number, 1, 2, 3, 4),
     )
     assert Stored.from_json(stored.to_json()) == stored
     assert Stored.from_json({}) == Stored()

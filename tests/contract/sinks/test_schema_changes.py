@@ -1,0 +1,188 @@
+"""Two partitions meet the same schema changes in any interleaving: the target ends as the source is."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from gravity import schema_follower
+from gravity.batch import Value
+from gravity.errors import TransientError
+from gravity.fault import FaultPoint
+from gravity.key import key_partitions
+from gravity.schema_change import ColumnAction, ColumnChange, RowsAfter, TableAction
+from gravity.sink import Lane
+from gravity.testing.target_log import Change, TargetLog, change_of
+from gravity.testing.target_log import table as table_of
+from tests.evolving_table import PARTITIONS, EvolvingTable, text_column
+from tests.sink_lane import Refused, cut, drain, offer, take_over
+from tests.target_server import KafkaServer, TargetServer
+
+pytestmark = pytest.mark.stack
+STEPS = 20
+
+
+class KilledError(Exception):
+    """Stands for SIGKILL."""
+
+
+class Walk:
+    """Lets two lanes advance in an order of its own, and kills them now and then."""
+
+    def __init__(self, server: TargetServer, table: EvolvingTable, draw: random.Random) -> None:
+        self.server, self.table, self.draw = server, table, draw
+        self.lanes = [self.take(q) for q in range(PARTITIONS)]
+        self.refused = Refused()
+
+    def take(self, partition: int) -> Lane:
+        return take_over(self.server, partition=partition)
+
+    def step(self, partition: int) -> None:
+        lane, topic = self.lanes[partition], self.table.topics[partition]
+        start = lane.stored.progress.next_offset
+        if start == len(topic):
+            return
+        upto = min(len(topic), start + self.draw.randint(1, 4))
+        if not lane.has_messages:
+            offer(lane, topic[:upto])
+        try:
+            lane.done(lane.writer.write(cut(lane), self.refused), 0.0)
+        except TransientError:
+            pass
+        except KilledError:
+            self.lanes[partition] = self.take(partition)
+
+    def run(self) -> None:
+        # One of the two is ahead for a while, then the other.
+        for _ in range(5000):
+            left = [
+                q for q in range(PARTITIONS)
+                if self.lanes[q].stored.progress.next_offset < len(self.table.topics[q])
+            ]  # fmt: skip
+            if not left:
+                return
+            ahead = self.draw.choice(left)
+            for _ in range(self.draw.randint(1, 10)):
+                self.step(ahead)
+        raise AssertionError("the lanes do not get to the end")
+
+
+@pytest.mark.parametrize("seed", range(int(__import__("os").environ.get("SEEDS", "2"))))
+def test_any_interleaving_of_lanes_ends_as_the_source_is(
+    server: TargetServer, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if isinstance(server, KafkaServer):
+        pytest.skip("messages name their columns")
+    draw = random.Random(seed)
+
+    def reach(_: FaultPoint) -> None:
+        if draw.random() < 0.3:
+            raise KilledError
+
+    monkeypatch.setattr(schema_follower, "reach", reach)
+    table = EvolvingTable(f"{server.database}.orders", draw)
+    # ClickHouse renames one column at a time.
+    table.live(STEPS, swaps="Clickhouse" not in type(server).__name__)
+    walk = Walk(server, table, draw)
+    walk.run()
+    assert server.named_rows("orders", "id") == table.expected()
+    assert not walk.refused.letters
+    assert server.column_names("orders") == {"id", *(column.name for column in table.columns)}
+
+
+def test_a_truncate_deletes_the_rows_of_its_partition_and_is_counted_apart(
+    server: TargetServer,
+) -> None:
+    table = EvolvingTable(f"{server.database}.orders", random.Random(1))
+    for _ in range(6):
+        table.change_rows()
+    before = [len(topic) for topic in table.topics]
+    alive = len(table.rows)
+    table.truncate()
+    table.change_rows()
+    after = table.rows
+    lanes = [take_over(server, partition=q) for q in range(PARTITIONS)]
+    for lane, topic, there in zip(lanes, table.topics, before, strict=True):
+        drain(lane, topic[:there])
+    drain(lanes[0], table.topics[0])  # It may be far ahead: rows of the other are still there.
+    drain(lanes[1], table.topics[1])
+    if isinstance(server, KafkaServer):
+        said = [record for key, record in server.messages("orders") if "_gravity" in key]
+        assert len(said) == 2 * PARTITIONS  # One from each lane in each of the topic's partitions.
+        assert {record["_gravity"]["op"] for record in said if record} == {"truncate"}
+        return
+    assert set(server.named_rows("orders", "id")) == {str(key) for key in after}
+    counts = [take_over(server, partition=q).stored.counts for q in range(PARTITIONS)]
+    truncated = sum(count.truncated for count in counts)
+    assert truncated >= alive if "Clickhouse" in type(server).__name__ else truncated == alive
+    applied = sum(int(dict(h)["rows"]) for topic in table.topics for h, _ in topic)
+    assert sum(count.applied for count in counts) == applied
+
+
+def test_a_whole_table_lane_truncates_all_its_rows(server: TargetServer) -> None:
+    if isinstance(server, KafkaServer):
+        pytest.skip("it can only say so")
+    log, name = TargetLog(), f"{server.database}.orders"
+    schema = table_of(name, [("id", "varchar(20)"), ("n", "int")], ["id"])
+    rows: list[Change] = [("I", (f"k{n}", n)) for n in range(9)]
+    change = change_of(name, TableAction.TRUNCATE)
+    topic = [
+        log.rows(schema, rows[:5]),
+        log.schema_change(change, partitions=(1, 1)),
+        log.rows(schema, rows[5:]),
+    ]
+    drain(take_over(server, partition=1), topic)
+    assert set(server.named_rows("orders", "id")) == {"k5", "k6", "k7", "k8"}
+
+
+@pytest.mark.parametrize(
+    ("type_", "keys"),
+    [
+        ("bigint unsigned", [0, 7, 2**64 - 1]),
+        ("varchar(20)", ["a", "it's", "ü\\", ""]),
+        ("varbinary(20)", [b"a", b"\x00\xff", b""]),
+        ("decimal(10,2)", ["1.50", "-7.00", "0.01"]),
+        ("datetime(3)", ["2024-01-02 03:04:05.600", "1999-12-31 23:59:59.000"]),
+        ("date", ["2024-01-02", "2031-05-05"]),
+    ],
+)
+def test_a_truncate_finds_the_rows_of_its_partition_by_any_type_of_key(
+    server: TargetServer, type_: str, keys: list[Value]
+) -> None:
+    """The target must divide keys as the router has divided them."""
+    if isinstance(server, KafkaServer):
+        pytest.skip("it can only say so")
+    name = f"{server.database}.keyed"
+    schema = table_of(name, [("id", type_), ("k2", "int"), ("n", "int")], ["id", "k2"])
+    rows: list[tuple[Value, ...]] = [(key, n, n) for n in range(4) for key in keys]
+    homes = key_partitions(name, [[row[0] for row in rows], [row[1] for row in rows]], PARTITIONS)
+    change = change_of(name, TableAction.TRUNCATE, number=99)
+    for q in range(PARTITIONS):
+        log = TargetLog()
+        ours: list[Change] = [
+            ("I", row) for row, home in zip(rows, homes, strict=True) if home == q
+        ]
+        topic = [log.rows(schema, ours), log.schema_change(change, partitions=(0, PARTITIONS - 1))]
+        drain(take_over(server, partition=q), topic)
+    assert server.named_rows("keyed", "n") == {}
+
+
+def test_an_added_column_has_its_default_in_rows_that_are_there(server: TargetServer) -> None:
+    if isinstance(server, KafkaServer):
+        pytest.skip("rows that are there are not written again")
+    log, name = TargetLog(), f"{server.database}.orders"
+    schema = table_of(name, [("id", "int")], ["id"])
+    added = [
+        ("i", "int unsigned", "7"), ("s", "varchar(9)", "it's"), ("t", "text", "long"),
+        ("d", "decimal(5,2)", "1.50"), ("m", "datetime", "2024-01-02 03:04:05"), ("n", "int", None),
+        ("e", "enum('a','b')", "b"), ("f", "double", "0.5"),
+    ]  # fmt: skip
+    items = [
+        ColumnChange(ColumnAction.ADD, column, column=text_column(column, kind), default=default)
+        for column, kind, default in added
+    ]
+    change = change_of(name, TableAction.ALTER, *items, rows=RowsAfter.FILLED)
+    drain(take_over(server), [log.rows(schema, [("I", (1,))]), log.schema_change(change)])
+    row = server.named_rows("orders", "id")["1"]
+    assert row == {column: default for column, _, default in added}
