@@ -256,11 +256,12 @@ class RoutingPlan:
     def feeds_by_name(self, source: str, database: str, table: str) -> tuple[Feed, ...]:
         """Where rows of this table may go, whatever its columns are: a schema change goes there too."""
         matching = [route for route in self.routes if _route_names(route, source, database, table)]
+        ruled = any(not route.optional for route in matching)
         found = []
         for target in self.targets:
             if not _selection(target.tables, target.exclude).matches(database, table):
                 continue
-            if matching and all(route.target != target.name for route in matching):
+            if ruled and all(route.target != target.name for route in matching):
                 continue
             name = target.table(database, table)
             lane = self.lane(target.name, name, database, table)

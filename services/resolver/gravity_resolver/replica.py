@@ -32,7 +32,7 @@ from gravity_resolver.emission import batches_of, conflict_record, operators_bat
 from gravity_resolver.judgement import Judgement, Wish, judge
 from gravity_resolver.row_state import RowState, columns_from_json, columns_to_json
 
-FUNCTION_VERSION = 2
+FUNCTION_VERSION = 3
 """Grows whenever the same input would cause other outputs; see `gravity_resolver.term`."""
 
 META_KEY = b"\x00meta"
