@@ -62,12 +62,12 @@ class TargetServer(ABC):
     def rows(self, name: str) -> Rows: ...
 
     def named_rows(self, name: str, key: str) -> dict[str, dict[str, str | None]]:
-        """Key → other columns by name, all as text."""
-        raise NotImplementedError
+        """Key → other columns by name, all as text. Not of Kafka, where rows are messages."""
+        raise AssertionError(f"{name}: no table with key {key}")
 
     def column_names(self, name: str) -> set[str]:
-        """The columns of a table, without our own."""
-        raise NotImplementedError
+        """The columns of a table, without our own. Not of Kafka."""
+        raise AssertionError(f"{name}: no table")
 
     @abstractmethod
     def fill_by_others(self, schema: TableSchema) -> None:
