@@ -257,6 +257,9 @@ class _Compiler:
         if kind == "decimal":
             # Python's operators would round to the thread's precision.
             functions |= {"+": EXACT.add, "-": EXACT.subtract, "*": EXACT.multiply}
+        if operator == "%" and kind == "int" and right.is_constant and right.value > 0:
+            # By far the commonest remainder, written out: Python's has the sign of the divisor.
+            return f"({left.code} % {right.code} if {left.code} >= 0 else -(-{left.code} % {right.code}))"
         if operator in functions:
             return f"{self.frame.name(functions[operator])}({left.code}, {right.code})"
         return f"({left.code} {operator} {right.code})"

@@ -36,7 +36,7 @@ _COLUMNS = (
     ("created", "datetime(6)", "string", False), ("updated", "timestamp", "string", False),
     ("doc", "json", "string", True),
 )  # fmt: skip
-_SCHEMA = TableSchema(
+SCHEMA = TableSchema(
     "gravity_bench", "orders", tuple(Column(n, t, null, *_TEXT) for n, t, _, null in _COLUMNS), (0,)
 )
 _ROW = fastavro.parse_schema({
@@ -54,14 +54,15 @@ _ROW = fastavro.parse_schema({
 Work = Callable[[], Any]
 
 
-def _batch(rows: list[tuple[Any, ...]], first: int) -> ChangeBatch:
+def batch(rows: list[tuple[Any, ...]], first: int) -> ChangeBatch:
+    """A change batch of these rows as inserts, the `first` of the benchmark's and what follows it."""
     count = len(rows)
     transactions = [
         Transaction(f"0-1-{first + i}", 3, 1000 + i * 400, 1_700_000_000_000_000 + i, 0)
         for i in range(0, count, 10)
     ]
     return ChangeBatch(
-        source="bench", epoch=1, schema=_SCHEMA, transactions=transactions, ops=b"I" * count,
+        source="bench", epoch=1, schema=SCHEMA, transactions=transactions, ops=b"I" * count,
         tx=[i // 10 for i in range(count)], ordinal=[i % 10 for i in range(count)],
         columns=list(zip(*rows, strict=True)), before_columns=(0,), before=[[None] * count],
     )  # fmt: skip
@@ -86,13 +87,13 @@ def _measure(work: Work) -> tuple[float, float]:
 def run(count: int, rounds: int) -> list[dict[str, object]]:
     """Both forms, encoding and decoding; one result each."""
     rows = [order(n) for n in range(1, count + 1)]
-    batches = [_batch(rows[i : i + MESSAGE_ROWS], i) for i in range(0, count, MESSAGE_ROWS)]
-    columns = [encode_batch(batch) for batch in batches]
+    batches = [batch(rows[i : i + MESSAGE_ROWS], i) for i in range(0, count, MESSAGE_ROWS)]
+    columns = [encode_batch(part) for part in batches]
     messages = [_write_row(row) for row in rows]
     assert [r for data in columns for r in decode_batch(data).rows()] == rows
     other = "fastavro, a message per row"
     works: dict[tuple[str, str], Work] = {
-        ("encode", "columns"): lambda: [encode_batch(batch) for batch in batches],
+        ("encode", "columns"): lambda: [encode_batch(part) for part in batches],
         ("encode", other): lambda: [_write_row(row) for row in rows],
         ("decode", "columns"): lambda: [decode_batch(data).rows() for data in columns],
         ("decode", other): lambda: [

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 
-from gravity.batch import DELETE, INSERT, MOVED, READ, UPDATE, ChangeBatch, Value
+from gravity.batch import DELETE, INSERT, MOVED, READ, UPDATE, ChangeBatch
 from gravity.codec import decode_batch, encode_batch
-from gravity.condition import Condition, ConditionError, compile_condition
-from gravity.errors import FatalError, FormatError
+from gravity.errors import FormatError
 from gravity.header import IngestHeader, IngestKind, RoutedHeader, RoutedKind
 from gravity.key import key_partitions, lane_partition
 from gravity.plan import Feed, RoutingPlan
+from gravity_router.deciding import Deciding
 
 NOTE_PART = 1 << 16
 """Part number of a note: after every part that carries rows."""
+
+_ROWS_ONLY = frozenset((INSERT, READ, DELETE, UPDATE))
+"""Operations on one row, which a condition or share can judge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +127,7 @@ def _route_rows(header: IngestHeader, value: bytes, plan: RoutingPlan) -> Iterat
     if len(batch) != header.rows:
         raise FormatError(f"a batch of {len(batch)} rows whose header says {header.rows}")
     feeds = {feed.target: feed for feed in plan.feeds(batch.source, batch.schema)}
-    divided = _Divided(batch, plan)
+    deciding = Deciding(batch, plan)
     cuts: dict[tuple[object, ...], _Cut] = {}
     base = _routed(header, RoutedKind.ROWS)
     for target in plan.targets:
@@ -132,7 +136,7 @@ def _route_rows(header: IngestHeader, value: bytes, plan: RoutingPlan) -> Iterat
         if feed is not None:
             way = (feed.table, feed.lane, feed.conditions, feed.shares)
             if way not in cuts:
-                cuts[way] = _cut(batch, value, feed, plan.partitions, divided)
+                cuts[way] = _cut(batch, value, feed, plan.partitions, deciding)
             cut = cuts[way]
             for part in cut.parts:
                 described = replace(
@@ -153,31 +157,78 @@ def _route_rows(header: IngestHeader, value: bytes, plan: RoutingPlan) -> Iterat
             yield RoutedMessage(target.name, header.seq % plan.partitions, note, b"")
 
 
-def _cut(batch: ChangeBatch, value: bytes, feed: Feed, partitions: int, divided: _Divided) -> _Cut:
+def _cut(batch: ChangeBatch, value: bytes, feed: Feed, partitions: int, deciding: Deciding) -> _Cut:
     moved = moved_rows(batch)
-    pieces: Sequence[_Piece] | None
-    if feed.conditions is None:
-        pieces, filtered = (_whole(batch, moved), 0) if moved else (None, 0)
-    else:
-        pieces, filtered = _conditional(batch, moved, feed, divided)
     whole = lane_partition(feed.table, feed.lane, partitions)
     if not batch.schema.key and whole is None:
         whole = lane_partition(feed.table, "table", partitions)
     if whole is None and partitions == 1:
         whole = 0
-    if pieces is None:
-        if whole is not None:
+    rows = _plain_rows(batch, moved, feed, deciding)
+    if rows is None:
+        return _cut_pieces(batch, moved, feed, whole, deciding)
+    filtered = len(batch) - len(rows)
+    if whole is not None:
+        if not filtered:
             return _Cut((_Part(whole, 0, len(batch) - 1, len(batch), len(batch), value),), 0)
-        pieces = [_Piece(row, op, old_key=False) for row, op in enumerate(batch.ops)]
+        groups = {whole: rows} if rows else {}
+    else:
+        now = deciding.partitions(feed.table)
+        groups = {}
+        for row in rows:
+            groups.setdefault(now[row], []).append(row)
+    parts = [
+        _Part(
+            partition,
+            group[0],
+            group[-1],
+            len(group),
+            len(group),
+            encode_batch(_trimmed(batch.take(group, before=False))),
+        )
+        for partition, group in groups.items()
+    ]
+    return _Cut(tuple(parts), filtered)
+
+
+def _plain_rows(
+    batch: ChangeBatch, moved: frozenset[int], feed: Feed, deciding: Deciding
+) -> list[int] | None:
+    """The rows that go by the feed as they are; None where one is no longer, or is under another key."""
+    if moved:
+        return None
+    if feed.conditions is None:
+        return list(range(len(batch)))
+    has = deciding.takes(feed, after=True)
+    if UPDATE in batch.ops:
+        had = deciding.takes(feed, after=False)
+        left = (row for row, was in enumerate(had) if was and not has[row])
+        if any(batch.ops[row] == UPDATE for row in left):
+            return None
+    if _ROWS_ONLY.issuperset(batch.ops):
+        return list(compress(range(len(has)), has))
+    return [row for row, op in enumerate(batch.ops) if has[row] or op not in _ROWS_ONLY]
+
+
+def _cut_pieces(
+    batch: ChangeBatch,
+    moved: frozenset[int],
+    feed: Feed,
+    whole: int | None,
+    deciding: Deciding,
+) -> _Cut:
+    """As `_cut`, where rows leave the target or change their key."""
+    if feed.conditions is None:
+        pieces, filtered = _whole(batch, moved), 0
+    else:
+        pieces, filtered = _conditional(batch, moved, feed, deciding)
     by_partition: dict[int, list[_Piece]] = {}
     if whole is not None:
         if pieces:
             by_partition[whole] = list(pieces)
     else:
-        now = key_partitions(
-            feed.table, [batch.columns[index] for index in batch.schema.key], partitions
-        )
-        was = _old_partitions(batch, feed.table, partitions, pieces)
+        now = deciding.partitions(feed.table)
+        was = _old_partitions(batch, feed.table, deciding.partition_count, pieces)
         for piece in pieces:
             partition = was[piece.row] if piece.old_key else now[piece.row]
             by_partition.setdefault(partition, []).append(piece)
@@ -188,11 +239,21 @@ def _cut(batch: ChangeBatch, value: bytes, feed: Feed, partitions: int, divided:
             group[-1].row,
             len(group),
             sum(piece.op != MOVED for piece in group),
-            encode_batch(_take(batch, group)),
+            encode_batch(_trimmed(_take(batch, group))),
         )
         for partition, group in by_partition.items()
     ]
     return _Cut(tuple(parts), filtered)
+
+
+def _trimmed(part: ChangeBatch) -> ChangeBatch:
+    """`part` without the transactions that none of its rows is of."""
+    used = sorted(set(part.tx))
+    if len(used) < len(part.transactions):
+        place = {index: number for number, index in enumerate(used)}
+        part.transactions = [part.transactions[index] for index in used]
+        part.tx = [place[index] for index in part.tx]
+    return part
 
 
 def _take(batch: ChangeBatch, pieces: Sequence[_Piece]) -> ChangeBatch:
@@ -255,43 +316,12 @@ def _whole(batch: ChangeBatch, moved: frozenset[int]) -> list[_Piece]:
     return pieces
 
 
-class _Divided:
-    """Which place of each placement the batch's rows have: found once, however many targets ask."""
-
-    def __init__(self, batch: ChangeBatch, plan: RoutingPlan) -> None:
-        self._batch = batch
-        self._plan = plan
-        self._places: dict[tuple[str, bool], list[int]] = {}
-
-    def places(self, name: str, *, after: bool) -> list[int]:
-        """The rows' places in the placement `name`, after the change or before it."""
-        known = self._places.get((name, after))
-        if known is None:
-            placement = self._plan.placement(name)
-            indexes = placement.key_indexes(self._batch.schema)
-            columns = [_image(self._batch, index, after=after) for index in indexes]
-            known = self._places[name, after] = placement.places(columns)
-        return known
-
-
-def _image(batch: ChangeBatch, index: int, *, after: bool) -> Sequence[Value]:
-    """A column after the change or before it."""
-    if after:
-        return batch.columns[index]
-    if index not in batch.before_columns:
-        raise FormatError(
-            f"updates without column {batch.schema.columns[index].name} before them, which decides their way",
-            where=f"{batch.source} {batch.schema.database}.{batch.schema.table}",
-        )
-    return batch.before[batch.before_columns.index(index)]
-
-
 def _conditional(
-    batch: ChangeBatch, moved: frozenset[int], feed: Feed, divided: _Divided
+    batch: ChangeBatch, moved: frozenset[int], feed: Feed, deciding: Deciding
 ) -> tuple[list[_Piece], int]:
     """The rows that go by this feed, or did before the change; and how many others there are."""
-    has = _takes(batch, feed, divided, after=True)
-    had = _takes(batch, feed, divided, after=False) if UPDATE in batch.ops else has
+    has = deciding.takes(feed, after=True)
+    had = deciding.takes(feed, after=False) if UPDATE in batch.ops else has
     pieces: list[_Piece] = []
     filtered = 0
     for row, op in enumerate(batch.ops):
@@ -312,43 +342,3 @@ def _conditional(
         else:
             filtered += 1
     return pieces, filtered
-
-
-def _takes(batch: ChangeBatch, feed: Feed, divided: _Divided, *, after: bool) -> list[bool]:
-    """Whether each row goes by `feed`, after the change or before it."""
-    conditions = [compile_condition(text) for text in feed.conditions or ()]
-    met = _meets(batch, conditions, after=after) if conditions else [False] * len(batch)
-    for share in feed.shares:
-        places = divided.places(share.placement, after=after)
-        met = [had or place == share.place for had, place in zip(met, places, strict=True)]
-    return met
-
-
-def _meets(batch: ChangeBatch, conditions: Sequence[Condition], *, after: bool) -> list[bool]:
-    """Whether each row meets any condition, after the change or before it."""
-    schema = batch.schema
-    images: dict[str, Sequence[Value]]
-    if after:
-        images = {
-            column.name: values
-            for column, values in zip(schema.columns, batch.columns, strict=True)
-        }
-    else:
-        images = {
-            schema.columns[index].name: values
-            for index, values in zip(batch.before_columns, batch.before, strict=True)
-        }
-    met = [False] * len(batch)
-    for condition in conditions:
-        try:
-            verdicts = condition.evaluate(images, schema.columns, len(batch))
-        except ConditionError as error:
-            raise FatalError(
-                f"condition {error}",
-                where=f"{batch.source} {schema.database}.{schema.table}",
-                remedy="mend the condition in the configuration, then `gravity topics CONFIG`",
-            ) from error
-        for row, verdict in enumerate(verdicts):
-            if verdict:
-                met[row] = True
-    return met

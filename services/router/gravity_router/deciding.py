@@ -1,0 +1,95 @@
+"""Which rows of a batch a feed takes: each rule is worked out once, however many targets ask. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gravity.batch import ChangeBatch, Value
+from gravity.condition import ConditionError, compile_condition
+from gravity.errors import FatalError, FormatError
+from gravity.key import key_partitions
+from gravity.plan import Feed, RoutingPlan
+
+
+class Deciding:
+    """A batch under a plan, and what has been found about its rows so far."""
+
+    def __init__(self, batch: ChangeBatch, plan: RoutingPlan) -> None:
+        self._batch = batch
+        self._plan = plan
+        self._places: dict[tuple[str, bool], list[int]] = {}
+        self._verdicts: dict[tuple[str, bool], list[bool | None]] = {}
+        self._partitions: dict[str, list[int]] = {}
+
+    @property
+    def partition_count(self) -> int:
+        """Partitions of every target's topics."""
+        return self._plan.partitions
+
+    def takes(self, feed: Feed, *, after: bool) -> list[bool]:
+        """Whether each row goes by `feed`, after the change or before it."""
+        if feed.conditions is None:
+            return [True] * len(self._batch)
+        ways: list[Sequence[bool | None]] = [
+            self.verdicts(text, after=after) for text in feed.conditions
+        ]
+        for share in feed.shares:
+            mine = share.place
+            ways.append([at == mine for at in self.places(share.placement, after=after)])
+        if len(ways) == 1:
+            return [verdict is True for verdict in ways[0]]
+        return [True in verdicts for verdicts in zip(*ways, strict=True)]
+
+    def verdicts(self, text: str, *, after: bool) -> list[bool | None]:
+        """What the condition says of each row, after the change or before it."""
+        known = self._verdicts.get((text, after))
+        if known is None:
+            known = self._verdicts[text, after] = self._evaluate(text, after=after)
+        return known
+
+    def places(self, name: str, *, after: bool) -> list[int]:
+        """The rows' places in the placement `name`, after the change or before it."""
+        known = self._places.get((name, after))
+        if known is None:
+            placement = self._plan.placement(name)
+            indexes = placement.key_indexes(self._batch.schema)
+            columns = [self._image(index, after=after) for index in indexes]
+            known = self._places[name, after] = placement.places(columns)
+        return known
+
+    def partitions(self, table: str) -> list[int]:
+        """The partition of each row of the target table `table`, by its key after the change."""
+        known = self._partitions.get(table)
+        if known is None:
+            key = [self._batch.columns[index] for index in self._batch.schema.key]
+            known = self._partitions[table] = key_partitions(table, key, self._plan.partitions)
+        return known
+
+    def _image(self, index: int, *, after: bool) -> Sequence[Value]:
+        batch = self._batch
+        if after:
+            return batch.columns[index]
+        if index not in batch.before_columns:
+            name = batch.schema.columns[index].name
+            raise FormatError(
+                f"updates without column {name} before them, which decides their way",
+                where=f"{batch.source} {batch.schema.database}.{batch.schema.table}",
+            )
+        return batch.before[batch.before_columns.index(index)]
+
+    def _evaluate(self, text: str, *, after: bool) -> list[bool | None]:
+        batch, schema = self._batch, self._batch.schema
+        indexes = range(len(schema.columns)) if after else batch.before_columns
+        images = batch.columns if after else batch.before
+        columns = {
+            schema.columns[index].name: values
+            for index, values in zip(indexes, images, strict=True)
+        }
+        try:
+            return compile_condition(text).evaluate(columns, schema.columns, len(batch))
+        except ConditionError as error:
+            raise FatalError(
+                f"condition {error}",
+                where=f"{batch.source} {schema.database}.{schema.table}",
+                remedy="mend the condition in the configuration, then `gravity topics CONFIG`",
+            ) from error
