@@ -49,7 +49,8 @@ is refused, and the row becomes a dead letter: two rows could become one.
 
 Text of every character set but `binary` is Unicode from the collector on, by the server's own tables and
 not by those of a programming language (`cp932` 0x8160, `sjis` 0x815F, `latin1` 0x81, `big5` 0xF9D6). A character
-that the server stores and has no Unicode for is `?`, as for every client that reads UTF-8. A MySQL target
+that the server stores and has no Unicode for is `?`, as for every client that reads UTF-8; in a key it
+halts the source by name, since two rows could become one. A MySQL target
 gets the source's character set and collation where it knows them, otherwise `utf8mb4`; in keys then a
 binary collation. Bytes that are no text of their column's character set halt the collector by name.
 

@@ -183,12 +183,42 @@ class UnknownCharsetError(FatalError):
 
 
 @cache
-def decoder_of(charset: str) -> Decode:
+def decoder_of(charset: str, *, strict: bool = False) -> Decode:
     """The decoder of MySQL's character set `charset`.
+
+    With `strict` it refuses characters that have no Unicode instead of giving `?`: two keys that differ
+    in nothing else would become one.
 
     Raises:
         UnknownCharsetError: gravity does not know the character set.
     """
+    decode = _decoder_of(charset)
+    if not strict or charset in _CODECS:
+        return decode
+    return lambda raw: _without_unmapped(raw, decode(raw))
+
+
+@cache
+def tells_keys_apart(charset: str) -> bool:
+    """Whether two different texts of `charset` are always different in Unicode."""
+    if (
+        charset in _CODECS or charset == "ascii"
+    ):  # What is no ASCII can hardly be stored in `ascii`.
+        return True
+    if charset not in _SINGLE_BYTE_CODECS and charset not in _UPPER_HALVES:
+        return False
+    decode = _decoder_of(charset)
+    return len({decode(bytes((byte,))) for byte in range(256)}) == len(range(256))
+
+
+def _without_unmapped(raw: bytes, text: str) -> str:
+    # A question mark of its own is one byte 0x3F in all of these sets; as a second byte it is in none.
+    if text.count(UNMAPPED) != raw.count(b"?"):
+        raise UnicodeDecodeError("mysql", raw, 0, len(raw), "a character without Unicode in a key")
+    return text
+
+
+def _decoder_of(charset: str) -> Decode:
     if charset in _CODECS:
         return codec_decoder(_CODECS[charset])
     if charset in _SINGLE_BYTE_CODECS:

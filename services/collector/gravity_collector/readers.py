@@ -238,6 +238,8 @@ class SnapshotReaders:
         try:
             if shape is not None:
                 reader = TableReader(shape.schema, connection.literal)
+                if chunk.after is None:
+                    self._refuse_ambiguous_keys(connection, reader)
                 found = connection.columns(reader.rows(chunk))
                 # From the SELECT on, this transaction's metadata lock keeps the shape as it is.
                 definition = self._definition(connection, chunk.table)
@@ -256,6 +258,15 @@ class SnapshotReaders:
             return ChunkRead(rest, None, (), (), view, ticket)
         self._release(taken, ticket)
         return None
+
+    def _refuse_ambiguous_keys(self, connection: SourceConnection, reader: TableReader) -> None:
+        query = reader.ambiguous_keys()
+        if query and (rows := connection.query(query)):
+            raise FatalError(
+                f"the key {rows[0]!r} has a character without Unicode of its own",
+                where=f"source {self._source}, table {reader.schema.database}.{reader.schema.table}",
+                remedy="convert the key's columns to utf8mb4, or exclude the table",
+            )
 
     def _open_view(self, connection: SourceConnection, work: Work) -> View | None:
         """A view that saw all that the stream had brought when the work was begun; None at the end."""

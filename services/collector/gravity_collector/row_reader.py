@@ -321,7 +321,7 @@ def _conversion(source: _Source, column: StoredColumn) -> str:
     charset = column.charset or "binary"
     if is_utf8(charset):
         return "{}.decode()"
-    decode = source.bind(decoder_of(charset))
+    decode = source.bind(decoder_of(charset, strict=column.in_key))
     if contains_ascii(charset):
         return f"s.decode() if (s := {{}}).isascii() else {decode}(s)"
     return decode + "({})"

@@ -41,6 +41,8 @@ class StoredColumn:
     type: ColumnType
     charset: str | None
     """None or `binary` for bytes."""
+    in_key: bool = False
+    """Whether it is part of the primary key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +304,7 @@ def _assemble(
         iter(_labels(fields.get(_ENUM_LABELS))),
         iter(_labels(fields.get(_SET_LABELS))),
     )
+    key = _key(fields)
     dimensions = iter(fields[_DIMENSIONS].numbers() if _DIMENSIONS in fields else ())
     columns: list[Column] = []
     stored: list[StoredColumn] = []
@@ -335,9 +338,11 @@ def _assemble(
                 collation=shown.name if shown else None,
             )
         )
-        stored.append(StoredColumn(item.type_byte, item.size, column_type, charset))
+        stored.append(
+            StoredColumn(item.type_byte, item.size, column_type, charset, in_key=index in key)
+        )
     return TableMap(
-        TableSchema(database, table, tuple(columns), _key(fields)),
+        TableSchema(database, table, tuple(columns), key),
         tuple(stored),
         _invisible(fields, len(layout)),
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from gravity.batch import TableSchema, Value
 from gravity.column import ColumnType
+from gravity_collector.charset import tells_keys_apart
 from gravity_collector.chunk import Chunk, Key
 from gravity_collector.text_rows import RawColumn, texts
 
@@ -33,6 +34,11 @@ class TableReader:
         )
         self._from = f"{quoted(schema.database)}.{quoted(schema.table)}"
         self._key = [(names[index], types[index]) for index in schema.key]
+        self._legacy_keys = [
+            (names[index], charset)
+            for index in schema.key
+            if (charset := schema.columns[index].charset) and not tells_keys_apart(charset)
+        ]
         self._key_columns = ", ".join(
             types[index].select_expression(names[index]) for index in schema.key
         )
@@ -42,6 +48,20 @@ class TableReader:
     def width(self) -> int:
         """How many columns the rows have."""
         return len(self._types)
+
+    def ambiguous_keys(self) -> str | None:
+        """The query that finds a key whose text would not tell it from another; None = there is no such key.
+
+        Some characters of older sets have no Unicode, and some two have one; the order of chunks and
+        every target go by that text.
+        """
+        names = [
+            f"BINARY {name} <> BINARY CONVERT(CONVERT({name} USING utf8mb4) USING {charset})"
+            for name, charset in self._legacy_keys
+        ]
+        if not names:
+            return None
+        return f"SELECT {self._key_columns} FROM {self._from} WHERE {' OR '.join(names)} LIMIT 1"
 
     def bound(self, after: Key | None, rows: int) -> str:
         """The key of the row that is `rows` rows behind `after`."""

@@ -26,8 +26,10 @@ _EXACT_DIGITS_MAX: Final = 15
 _EXACT_EXPONENT_MAX: Final = 22
 _POSITIONAL_MIN: Final = 1e-15
 """Smaller doubles are printed with an exponent, decimals never are."""
-_MAY_BE_INEXACT = re.compile(r"\.\d*0(?!\d)|\d[.\d]{15}|\d[eE]")
-"""What every number that a JSON reader might change looks like; strings may look so too."""
+_MAY_BE_INEXACT = re.compile(
+    r"(?:^|(?<=[\[ ]))-?(?:\d+\.\d+0|\d[.\d]{15,}|\d[.\d]*e-?\d+)(?=[,\]}]|$)", re.MULTILINE
+)
+"""What a number that a JSON reader might change looks like in a document that MySQL printed."""
 
 
 def special_of(kind: ColumnType, *, is_mariadb: bool) -> Special | None:

@@ -296,3 +296,14 @@ def test_a_table_altered_or_truncated_while_it_is_read_ends_right(
         what="rows in the new shape",
     )
     made.assert_lawful()
+
+
+def test_a_key_whose_text_would_not_tell_it_from_another_halts_by_name(install: Install) -> None:
+    made = install()
+    made.sql(
+        "CREATE TABLE t (k varchar(9) CHARACTER SET gbk PRIMARY KEY)",
+        "INSERT INTO t VALUES ('a'), (CONVERT(x'a140' USING gbk)), (CONVERT(x'a141' USING gbk))",
+    )
+    process = made.start()
+    wait_until(lambda: "has a character without Unicode of its own" in process.text, what="halted")
+    assert made.replay("t") == []

@@ -10,7 +10,7 @@ import struct
 
 import pytest
 from gravity_collector.cell import decimal_bytes, decimal_groups, decimal_text, time_text
-from gravity_collector.charset import UnknownCharsetError, decoder_of
+from gravity_collector.charset import UnknownCharsetError, decoder_of, tells_keys_apart
 from gravity_collector.json_binary import double_text, json_text
 from gravity_collector.query import Meaning, is_begin, meaning, parse_query
 from gravity_collector.row_reader import build_reader
@@ -158,6 +158,33 @@ def test_what_the_server_has_no_unicode_for_is_a_question_mark_as_the_server_say
     charset: str, raw: bytes, text: str
 ) -> None:
     assert decoder_of(charset)(raw) == text
+
+
+def test_in_keys_what_has_no_unicode_is_refused_since_two_keys_could_become_one() -> None:
+    decode = decoder_of("gbk", strict=True)
+    assert decode("中?文".encode("gbk")) == "中?文"
+    with pytest.raises(UnicodeDecodeError, match="without Unicode"):
+        decode(b"\xa1\x40?")
+    with pytest.raises(UnicodeDecodeError):
+        decoder_of("cp1251", strict=True)(b"\x98")
+
+
+@pytest.mark.parametrize(
+    ("charset", "apart"),
+    [
+        ("utf8mb4", True),
+        ("ucs2", True),
+        ("ascii", True),
+        ("latin1", True),
+        ("koi8r", True),
+        ("cp1251", False),
+        ("greek", False),
+        ("gbk", False),
+        ("sjis", False),
+    ],
+)
+def test_which_character_sets_tell_all_texts_apart_in_unicode(charset: str, apart: bool) -> None:
+    assert tells_keys_apart(charset) is apart
 
 
 def test_bytes_that_are_no_text_at_all_are_refused() -> None:

@@ -18,6 +18,16 @@ class Source:
     flavor: str
     connection: dict[str, Any]
 
+    @property
+    def version(self) -> tuple[int, int]:
+        """The first two numbers of the server's version."""
+        with self.connect() as client, client.cursor() as cursor:
+            cursor.execute("SELECT VERSION()")
+            row = cursor.fetchone()
+        assert row is not None
+        major, minor = str(row[0]).partition("-")[0].split(".")[:2]
+        return int(major), int(minor)
+
     def connect(self, *, text: bool = False, **more: Any) -> pymysql.Connection[Any]:
         """A session that takes any value; with `text`, all values come as the server prints them."""
         if text:

@@ -37,7 +37,7 @@ class Written:
 
 @pytest.fixture(scope="module")
 def written(source: Source) -> Iterator[Written]:
-    cases = [case for case in CASES if source.flavor in case.flavors]
+    cases = [case for case in CASES if case.is_at(source.flavor, source.version)]
     facts = source.facts()
     with source.connect() as client, client.cursor() as cursor:
         cursor.execute(f"DROP DATABASE IF EXISTS {DATABASE}")
@@ -121,15 +121,19 @@ def test_stream_and_snapshot_give_the_same_cells(written: Written) -> None:
 
 def test_stock_reader_gives_the_same_cells(written: Written) -> None:
     differences, compared, excused = [], 0, 0
-    assert written.stock.keys() == written.rows.keys()
+    assert written.stock.keys() | stock_rows.NO_TYPE == written.rows.keys() | stock_rows.NO_TYPE
     for case in written.cases:
+        if case.name in stock_rows.NO_TYPE:
+            continue
         column = written.schemas[case.name].columns[1]
         for ours, stock in zip(written.rows[case.name], written.stock[case.name], strict=True):
             one = stock_rows.comparable(ours[1], column.type)
             other = stock_rows.as_cell(stock["c"], column.type)
             if one == other:
                 compared += 1
-            elif stock_rows.loss(ours[1], column.type, column.charset):
+            elif case.name.startswith(stock_rows.NOT_READ) or stock_rows.loss(
+                ours[1], column.type, column.charset
+            ):
                 excused += 1
             else:
                 differences.append((case.name, one, other))
