@@ -226,6 +226,30 @@ def _complete(outcome: Outcome, opinions: Sequence[Opinion]) -> Outcome:
     return Outcome(outcome.winner, row, columns, outcome.filled_from, tuple(lacking))
 
 
+def after(before: Verdict | None, outcome: Outcome) -> Outcome:
+    """The outcome with NULL for columns that only what stood `before` had: a source's table lost them.
+
+    Their values would stay at the target, and a target that never saw them would differ.
+    """
+    if outcome.row is None or before is None:
+        return outcome
+    if isinstance(before, Outcome):
+        columns = () if before.row is None else before.columns
+    else:
+        columns = tuple(column for opinion in before.opinions for column in opinion.columns)
+    if columns == outcome.columns:
+        return outcome
+    present = {column.name for column in outcome.columns}
+    gone = {c.name: c for c in columns if c.nullable and c.name not in present}
+    return Outcome(
+        outcome.winner,
+        (*outcome.row, *(None for _ in gone)),
+        (*outcome.columns, *gone.values()),
+        outcome.filled_from,
+        (*outcome.lacking, *gone),
+    )
+
+
 def same_outcome(one: Verdict | None, other: Verdict | None) -> bool:
     """Whether two outcomes leave the target the same. What it holds during a hold is not known."""
     if not isinstance(one, Outcome) or not isinstance(other, Outcome):

@@ -13,7 +13,7 @@ from gravity.plan import Resolution
 from gravity.position import Position
 from gravity.resolution.cell import cell_from_json
 from gravity.resolution.register import Decision, Register, opinions_of
-from gravity.resolution.strategy import Hold, Outcome, Verdict, resolve, same_outcome
+from gravity.resolution.strategy import Hold, Outcome, Verdict, after, resolve, same_outcome
 from gravity_resolver.row_state import RowState
 
 HoldState = Literal["met", "open", "cleared", "decided"]
@@ -52,9 +52,10 @@ def judge(
     state: HoldState = "decided" if decided else "cleared" if known.hold else "met"
     # During a hold, or under another rule, the target holds what can't be told from here.
     unknown = again or bool(known.hold) or known.tag not in (now.tag, "")
-    emits = verdict is not None and (
-        unknown or not same_outcome(resolve(known.registers, rule, known.decision), verdict)
-    )
+    before = resolve(known.registers, rule, known.decision)
+    emits = verdict is not None and (unknown or not same_outcome(before, verdict))
+    if verdict is not None and emits:
+        verdict = after(before, verdict)
     return Judgement(replace(now, hold=""), verdict, emits, known.hold, state)
 
 

@@ -10,7 +10,7 @@ import sys
 from gravity.errors import GravityError
 
 from .scheduler import Scheduler, check
-from .world import ViolationError, World
+from .world import BREAKS_OF_RESOLVING, ViolationError, World
 
 BREAKS = {
     "drop-by-position": "the resolver drops repeats by binlog position",
@@ -29,6 +29,7 @@ BREAKS = {
     "no-term": "a new version of the resolver's function starts without a fence",
     "request-forgotten": "chunks done before a table is asked for again are believed",
     "read-at-next": "a snapshot's row stands at the place of the next transaction",
+    **BREAKS_OF_RESOLVING,
 }
 
 

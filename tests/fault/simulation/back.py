@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ from unittest import mock
 
 from gravity_resolver import judgement, replica
 from gravity_resolver.replica import META_KEY, PartitionState
+from gravity_resolver.row_state import RowState
 
 from gravity.batch import REMOVES_ROW
 from gravity.codec import decode_batch
@@ -21,6 +23,7 @@ from gravity.progress import Admission, SinkProgress
 from .front import IDLE, Steps
 from .world import DieError, Message, ViolationError, World
 
+RESOLVE = judgement.resolve
 Key = tuple[str, int]
 Applied = tuple[Any, str, bool, int, tuple[int, str], str, Position]
 """(version, table, removes, key, value, source, position)."""
@@ -44,6 +47,51 @@ def new_state(key: Key, saved: dict[bytes, bytes]) -> PartitionState:
     return state
 
 
+@contextlib.contextmanager
+def broken_law(broken: str | None) -> Iterator[None]:
+    """The resolver's core with one law of resolving broken."""
+    if broken == "tombstone-dropped":
+        dump = RowState.dump
+
+        def forgetful(row: RowState) -> bytes:
+            live = {source: reg for source, reg in row.registers.items() if reg.live}
+            return dump(dataclasses.replace(row, registers=live))
+
+        with mock.patch.object(RowState, "dump", forgetful):
+            yield
+    elif broken == "decision-forgotten":
+        dump = RowState.dump
+
+        def undecided(row: RowState) -> bytes:
+            return dump(dataclasses.replace(row, decision=None))
+
+        with mock.patch.object(RowState, "dump", undecided):
+            yield
+    elif broken == "hold-sends":
+
+        def careless(registers: Any, rule: Any, *more: Any) -> Any:
+            if rule.strategy == "error-stop":
+                rule = dataclasses.replace(rule, strategy="source-priority")
+            return RESOLVE(registers, rule, *more)
+
+        with mock.patch.object(judgement, "resolve", careless):
+            yield
+    else:
+        yield
+
+
+def last_wins(source: str) -> Any:
+    """A rule by which the source that speaks now is the best one: what is left without a tie-break."""
+
+    def resolve(registers: Any, rule: Any, *more: Any) -> Any:
+        ranks = {name: rank + 1 for name, rank in rule.ranks.items()}
+        if source in ranks:
+            ranks[source] = 1
+        return RESOLVE(registers, dataclasses.replace(rule, ranks=ranks), *more)
+
+    return mock.patch.object(judgement, "resolve", resolve)
+
+
 def apply(world: World, state: PartitionState, message: Message, offset: int, version: int) -> Any:
     header, value = message
     if world.broken == "drop-by-position" and header.kind is RoutedKind.ROWS:
@@ -55,8 +103,13 @@ def apply(world: World, state: PartitionState, message: Message, offset: int, ve
             state.next_input = offset + 1
             return replica.Effects()
         seen[batch.source] = max(batch.position_of(i) for i in fresh)
-    with code_version(version):
-        return state.apply(header, value, offset=offset, plan=world.plans[header.plan or 1])
+    if world.broken == "repeats-not-dropped":
+        state.seen.pop(header.source, None)
+    tied = world.broken == "no-tie-break" and header.table == "app.latest"
+    plan = world.plans[header.plan or 1]
+    with code_version(version), broken_law(world.broken):
+        with last_wins(header.source) if tied else contextlib.nullcontext():
+            return state.apply(header, value, offset=offset, plan=plan)
 
 
 def restore(world: World, key: Key, host: Any) -> tuple[PartitionState, int, int]:
@@ -160,6 +213,7 @@ def resolver(world: World, key: Key, role: Any, generation: int) -> Steps:
             offset = state.next_input
             effects = apply(world, state, log[offset], offset, held.version)
             fresh += 1
+            world.conflicts += [(key, record) for record in effects.conflicts]
             for output in effects.outputs:
                 if world.broken == "save-before-ack":
                     unsent.append(output)

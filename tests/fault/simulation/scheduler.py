@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import collections
+import json
 from collections.abc import Callable
 from typing import Any
 
 from gravity.batch import DELETE, READ
-from gravity.header import IngestKind
+from gravity.codec import decode_batch, decode_record
+from gravity.decision import Note, keep_source, own_row
+from gravity.header import IngestKind, RoutedKind
 from gravity.position import Position
+from tests.oracle.resolve import outcome
 
 from .back import resolver, restore, sink_clickhouse, sink_kafka, sink_mysql
 from .front import IDLE, Steps, collector, router
-from .world import BAR_BY_PLAN, DieError, Row, ViolationError, World
+from .world import (
+    BAR_BY_PLAN,
+    MERGED,
+    NARROW,
+    PARTS,
+    RESOLVED,
+    DieError,
+    Row,
+    ViolationError,
+    World,
+)
 
 BODIES: dict[str, Any] = {
     "collector": collector,
@@ -24,6 +38,9 @@ BODIES: dict[str, Any] = {
 }
 FOCUS = {"no-term": "resolver", "finish-chunk": "collector"}
 """Broken variants that show rarely: the faults are aimed at this kind of process."""
+DECISIONS = 0.004
+"""How often an operator decides, a step."""
+COLUMNS = ("k", "amount", "stamp")
 Value = tuple[int, str]
 
 
@@ -105,6 +122,8 @@ class Scheduler:
             world.steps += 1
             if rng.random() < growth:
                 rng.choice(world.source).commit_something()
+            if world.wide and world.conflicts and rng.random() < DECISIONS:
+                decide(world)
             if world.code == 1 and rng.random() < upgrade:
                 world.code = 2
             if world.newest_plan == 1 and rng.random() < 0.001:
@@ -147,6 +166,24 @@ class Scheduler:
                 raise ViolationError("no end of the drain")
 
 
+def decide(world: World) -> None:
+    """An operator decides about a row of some recent conflict, perhaps seeing what is old by now."""
+    rng = world.rng
+    key, data = rng.choice(world.conflicts[-20:])
+    record = decode_record("conflict", data)
+    note = Note(plan=1, time_us=world.steps)
+    choice = rng.random()
+    if choice < 0.6:
+        source = rng.choice(record["opinions"])["source"]
+        header, value = keep_source(record, source, note)
+    elif choice < 0.8 and any(opinion["row"] for opinion in record["opinions"]):
+        header, value = own_row(record, {"amount": rng.randrange(100)}, note)
+    else:
+        header, value = own_row(record, None, note)
+    world.stats["decisions"] += 1
+    world.append(world.routed[key], header, value)
+
+
 # ---------------------------------------------------------------- the oracle: no core of the product
 
 
@@ -184,6 +221,62 @@ def verdict(table: str, said: dict[int, Said]) -> Value | None:
     return None
 
 
+Heard = dict[tuple[str, int], tuple[list[dict[str, Any]], list[dict[str, Any]]]]
+"""Row to its events and decisions, as tests/oracle/resolve.py reads them."""
+
+
+def heard(world: World, target: str, partition: int) -> Heard:
+    """What a partition's log says of the tables that several sources feed."""
+    found: Heard = collections.defaultdict(lambda: ([], []))
+    for offset, (header, value) in enumerate(world.routed[target, partition]):
+        table = header.table.removeprefix("app.")
+        if header.kind is RoutedKind.DECISION:
+            record = decode_record("decision", value)
+            row = None if record["row"] is None else json.loads(record["row"])
+            cover = {seen["source"]: Position.parse(seen["position"]) for seen in record["cover"]}
+            decision = {"seq": offset, "cover": cover, "row": row}
+            found[table, json.loads(record["key"])[0]][1].append(decision)
+        elif header.kind is RoutedKind.ROWS and table in (*NARROW, *RESOLVED):
+            batch = decode_batch(value)
+            for index, cells in enumerate(batch.rows()):
+                op = {"I": "U", "M": "D"}.get(chr(batch.ops[index]), chr(batch.ops[index]))
+                row = None if op == "D" else dict(zip(COLUMNS, cells, strict=True))
+                event = {"source": batch.source, "op": op, "pos": batch.position_of(index), "row": row,
+                         "ets": batch.transactions[batch.tx[index]].ets, "columns": COLUMNS}  # fmt: skip
+                found[table, cells[0]][0].append(event)
+    return found
+
+
+def resolved(
+    world: World, target: str
+) -> tuple[dict[tuple[str, int], Value | None], set[tuple[str, int]], dict[int, int]]:
+    """What the target must hold of the tables RESOLVED and of rows that an operator decided about.
+
+    Also the rows on hold, and how many a partition has.
+    """
+    want: dict[tuple[str, int], Value | None] = {}
+    held: set[tuple[str, int]] = set()
+    holds: dict[int, int] = dict.fromkeys(range(PARTS), 0)
+    sources = [f"s{source.number}" for source in world.source]
+    rules = {
+        "latest": {"strategy": "timestamp-latest", "sources": sources},
+        "priority": {"strategy": "source-priority", "sources": sources},
+        "merge": {"strategy": "merge", "sources": sources, "columns": MERGED},
+        "stop": {"strategy": "error-stop", "sources": sources},
+    }
+    for partition in range(PARTS):
+        for (table, key), (events, decisions) in heard(world, target, partition).items():
+            if table in NARROW and not decisions:
+                continue  # Judged by `verdict`, over the sources' own histories.
+            kind, row = outcome(rules[table], events, decisions)
+            if kind == "hold":
+                held.add((table, key))
+                holds[partition] += 1
+            else:
+                want[table, key] = (row["amount"], row["stamp"]) if kind == "row" else None
+    return want, held, holds
+
+
 def expected(world: World, target: str) -> dict[tuple[str, int], Value]:
     """What the target must hold: the verdict over all histories; single-source tables their source."""
     said: dict[tuple[str, int], dict[int, Said]] = collections.defaultdict(dict)
@@ -195,7 +288,7 @@ def expected(world: World, target: str) -> dict[tuple[str, int], Value]:
             for key, value in held.items()
         ]
         for row in [*rows, *(row for t in source.binlog for row in t)]:
-            if row.table not in ("latest", "priority"):
+            if row.table not in NARROW:
                 continue
             mine = said[row.table, row.key]
             if row.old is not None and row.old != row.key:
@@ -205,7 +298,7 @@ def expected(world: World, target: str) -> dict[tuple[str, int], Value]:
     want = {k: value for k, held in said.items() if (value := verdict(k[0], held)) is not None}
     for source in world.source:
         for table, held in source.tables.items():
-            if table not in ("latest", "priority", source.log):
+            if table not in (*NARROW, *RESOLVED, source.log):
                 for key, value in held.items():
                     if wanted(world, target, table, value):
                         want[table, key] = value
@@ -244,7 +337,7 @@ def contents(world: World, target: str) -> dict[tuple[str, int], Value]:
             rows.pop((table, key), None)
         else:
             rows[table, key] = value
-        if table not in ("latest", "priority"):
+        if table not in (*NARROW, *RESOLVED):
             if newest.get((table, key, source), Position(0, 0, 0)) > position:
                 raise ViolationError(f"kafka: order of {table} {key} of {source} reversed")
             newest[table, key, source] = position
@@ -255,6 +348,17 @@ def check(world: World) -> None:
     """Every target equals the oracle; the ingest log has no hole; every row ended in one way."""
     for target in world.targets:
         have, want = contents(world, target), expected(world, target)
+        if world.wide:
+            rows, held, holds = resolved(world, target)
+            want = {row: value for row, value in {**want, **rows}.items() if value is not None}
+            # What the target keeps while sources disagree depends on which came first.
+            have = {row: value for row, value in have.items() if row not in held}
+            for partition, count in holds.items():
+                found = restore(world, (target, partition), None)[0].holds
+                if found != count:
+                    raise ViolationError(
+                        f"{target} {partition}: {count} rows on hold, {found} counted"
+                    )
         if have != want:
             different = {
                 k: (have.get(k), want.get(k))

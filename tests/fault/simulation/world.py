@@ -28,8 +28,22 @@ BAR_BY_PLAN = {1: 60, 2: 20}
 """From which amount on a row of a growing table goes to the first target, by the plan's number."""
 REWRITES = 0.1
 """Share of rewritten tables among what a source commits."""
+RESOLVED = ("merge", "stop")
+"""Tables judged by tests/oracle/resolve.py, beside those judged by the scheduler's own oracle."""
+MERGED = {"amount": "sum", "stamp": "max"}
+NARROW = ("latest", "priority")
 STEP = 100
 """Bytes between the starts of two transactions."""
+
+
+BREAKS_OF_RESOLVING = {
+    "no-tie-break": "of two changes of one time the one that came last wins, whatever the ranks",
+    "tombstone-dropped": "the resolver forgets that a source has deleted a row",
+    "decision-forgotten": "an operator's decision is not saved with the row",
+    "hold-sends": "while sources disagree the best one's row is sent",
+    "repeats-not-dropped": "the resolver takes in rows that it has seen",
+}
+"""Broken laws of resolving, which the others' random histories do not hold."""
 
 
 class ViolationError(Exception):
@@ -117,6 +131,7 @@ class Source:
         """Numbers of binlog entries without rows at which a table's values changed: only reading it again tells."""
         self.ets = self.stamp = 0
         names = ("latest", "priority", f"cond{number}", f"group{number}a", f"group{number}b")
+        names += RESOLVED if world.wide else ()
         self.tables: dict[str, dict[int, tuple[int, str]]] = {name: {} for name in names}
         for rows in self.tables.values():
             for key in range(KEYS):
@@ -213,6 +228,10 @@ class World:
     def __init__(self, seed: int, broken: str | None = None) -> None:
         self.rng, self.broken = random.Random(seed), broken
         self.clock, self.ids, self.steps, self.faults = 10, 0, 0, True
+        self.wide = broken in (None, *BREAKS_OF_RESOLVING)
+        """Whether sources also write the tables RESOLVED, and an operator decides about their rows."""
+        self.conflicts: list[tuple[tuple[str, int], bytes]] = []
+        """Records of the conflicts topic, each with the partition whose resolver wrote it."""
         self.sources = self.rng.choice((2, 2, 3))
         self.targets = self.rng.sample(("mysql", "clickhouse", "kafka"), 2)
         if broken == "no-cas" and "mysql" not in self.targets:
@@ -277,7 +296,7 @@ def make_plan(sources: int, targets: list[str], version: int) -> RoutingPlan:
     routes.append(RoutePlan(targets[0], ("log*",), condition=f"amount >= {bar}"))
     routes.append(RoutePlan(targets[1], ("log*",), condition=f"amount < {bar}"))
     lanes = tuple((f"group{n}?", f"group:g{n}") for n in range(sources))
-    every = {"app.latest": tuple(names), "app.priority": tuple(names)}
+    every = {f"app.{table}": tuple(names) for table in (*NARROW, *RESOLVED)}
     single = {
         f"app.{table}{n}{suffix}": (f"s{n}",)
         for n in range(sources)
@@ -292,7 +311,11 @@ def make_plan(sources: int, targets: list[str], version: int) -> RoutingPlan:
             for target in targets
         ),
         routes=tuple(routes),
-        rules=(RulePlan(("latest",), None, Resolution("timestamp-latest", ranks)),),
+        rules=(
+            RulePlan(("latest",), None, Resolution("timestamp-latest", ranks)),
+            RulePlan(("merge",), None, Resolution("merge", ranks, columns=MERGED)),
+            RulePlan(("stop",), None, Resolution("error-stop", ranks)),
+        ),
         default_resolution=Resolution("source-priority", ranks),
         feeding={target: {**every, **single} for target in targets},
     )

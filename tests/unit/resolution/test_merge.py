@@ -21,7 +21,7 @@ from gravity.resolution.register import (
     Shape,
     register,
 )
-from gravity.resolution.strategy import Hold, Outcome, Verdict, resolve
+from gravity.resolution.strategy import Hold, Outcome, Verdict, after, resolve
 
 RANKS = {"A": 1, "B": 2, "C": 3}
 MERGE = Resolution("merge", RANKS)
@@ -229,3 +229,15 @@ def test_columns_of_what_a_decision_covers_do_not_stay_at_the_target() -> None:
         verdict = settle(changes, LATEST, decision)
         assert isinstance(verdict, Outcome)
         assert (verdict.row, verdict.lacking) == ((1, 2, None), ("z",))
+
+
+def test_a_column_that_a_source_lost_does_not_stay_at_the_target() -> None:
+    wide = shape(x="int", y="int", z="int")
+    first, then = say("A", 1, 10, (1, 2, 3), of=wide), say("A", 2, 11, (4, 5))
+    before, now = settle([first], LATEST), settle([first, then], LATEST)
+    assert isinstance(now, Outcome)
+    assert after(before, now).row == (4, 5, None)
+    assert after(None, now) is now
+    held = settle([first, say("B", 1, 10, (0, 0))], STOP)
+    assert isinstance(held, Hold)
+    assert after(held, now).lacking == ("z",)
