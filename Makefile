@@ -73,6 +73,7 @@ prove: $(READY) ## The long proofs of one subject (WHAT=source|routing|resolving
 docs: $(READY) ## Generate what is generated under docs/
 	$(BIN)/python -m gravity.config.schema docs
 	$(BIN)/python -m gravity.cli.reference
+	$(BIN)/python -m gravity.routing_page docs/routing.md
 	$(BIN)/python -m gravity.type_reference
 
 lock: ## Pin requirements.lock anew
