@@ -123,7 +123,7 @@ class IngestHeader:
         """Whether all rows of `table` are read again: what was done of it before counts no more."""
         if self.kind is IngestKind.SCHEMA:
             return self.chunk == REREAD
-        return self.kind is IngestKind.SNAPSHOT and not SnapshotRequest.parse(self.chunk).where
+        return self.kind is IngestKind.SNAPSHOT and SnapshotRequest.parse(self.chunk).is_of_table
 
     def to_kafka(self) -> KafkaHeaders:
         """The headers to send."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from gravity.header import IngestHeader, IngestKind
 from gravity.position import START, Position
-from gravity.snapshot_request import is_chunk_of
+from gravity.snapshot_request import SnapshotRequest, is_chunk_of
 
 PENDING = -1
 """Offset of an owner record whose fence has not been written, or not been found, yet."""
@@ -61,6 +61,8 @@ class Checkpoint:
     """Which copy of the source `chunks_done` is part of; `gravity reset` asks for the next one."""
     rereads: tuple[str, ...] = ()
     """Tables (`database.table`) that are being read again; `chunks_done` says how much of them is."""
+    requests: tuple[SnapshotRequest, ...] = ()
+    """Operators' requests in the log of whose end control does not know yet."""
 
 
 @dataclass(slots=True)
@@ -77,6 +79,8 @@ class IngestScan:
     chunks_done: set[str] = field(default_factory=set)
     rereads: set[str] = field(default_factory=set)
     """Tables that were to be read again, the finished ones included."""
+    requests: dict[int, SnapshotRequest] = field(default_factory=dict)
+    """Operators' requests by id, the ended ones included."""
     top_owner: int = 0
     open_span: IngestHeader | None = None
     """The last message of a span whose later parts are missing."""
@@ -93,6 +97,7 @@ class IngestScan:
             ets=checkpoint.ets,
             chunks_done=set(checkpoint.chunks_done),
             rereads=set(checkpoint.rereads),
+            requests={request.request_id: request for request in checkpoint.requests},
         )
 
     def read(self, header: IngestHeader) -> bool:
@@ -115,6 +120,10 @@ class IngestScan:
                 chunk for chunk in self.chunks_done if not is_chunk_of(chunk, header.table)
             }
             self.rereads.add(header.table)
+        if header.kind is IngestKind.SNAPSHOT:
+            request = SnapshotRequest.parse(header.chunk)
+            if request.request_id:
+                self.requests[request.request_id] = request
         return True
 
 

@@ -36,6 +36,8 @@ class SourceStatus:
     """Tables whose existing rows have been copied, of those that are to be."""
     silent_s: float | None
     """Seconds since the collector's last word; None when it never spoke."""
+    requests: Mapping[str, int] = field(default_factory=dict)
+    """Rows sent for each request of `gravity snapshot` that is being worked on, by its id."""
 
     @property
     def is_silent(self) -> bool:
@@ -227,6 +229,7 @@ class ProgressHistory:
             snapshot_done=snapshot.get("done", 0),
             snapshot_total=snapshot.get("total", 0),
             silent_s=_age_s(record, now_us),
+            requests=snapshot.get("requests", {}),
         )
 
     def _target(

@@ -108,3 +108,13 @@ def changelog_transactional_id(group: str, topic: str, partition: int) -> str:
 def resnapshot_key(source: str) -> str:
     """Control key of an operator's wish to read a source's existing rows again (`gravity reset`)."""
     return f"resnapshot/{source}"
+
+
+def snapshot_request_key(source: str, request_id: int) -> str:
+    """Control key of an operator's request to read a table, or some of its rows, again (`gravity snapshot`)."""
+    return f"snapshot/{source}/{request_id}"
+
+
+def snapshot_result_key(source: str, request_id: int) -> str:
+    """Control key of how that request ended, written by the source's collector."""
+    return f"snapshot-result/{source}/{request_id}"

@@ -20,6 +20,7 @@ from gravity.cli.plan import plan
 from gravity.cli.reset import reset
 from gravity.cli.resolve import resolve
 from gravity.cli.run import run
+from gravity.cli.snapshot import snapshot
 from gravity.cli.status import status
 from gravity.cli.topic import tail, topics
 from gravity.config import ConfigError
@@ -85,7 +86,20 @@ def _add_group(name: str, summary: str, commands: Iterable[Callable[..., None]])
     app.add_typer(group, name=name)
 
 
-for _command in (validate, check, plan, explain, run, status, topics, tail, reset, resolve, schema):
+for _command in (
+    validate,
+    check,
+    plan,
+    explain,
+    run,
+    status,
+    topics,
+    tail,
+    reset,
+    snapshot,
+    resolve,
+    schema,
+):
     _add(_command)
 _add_group(
     "conflicts",

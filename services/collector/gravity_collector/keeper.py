@@ -10,6 +10,7 @@ from gravity.errors import FencedError, GravityError
 from gravity.fault import FaultPoint, reach
 from gravity.ingest_log import Checkpoint
 from gravity.topic import checkpoint_key
+from gravity_collector.desk import Desk
 from gravity_collector.owner import Control, assert_still_owner, checkpoint_record
 
 KEEPER_S: Final = 5.0
@@ -28,8 +29,16 @@ class Acknowledging(Protocol):
 class Kept:
     """One ownership in the keeper's care. `failure` is for the source's thread to raise."""
 
-    def __init__(self, keeper: Keeper, publisher: Acknowledging, source: str, owner: int) -> None:
+    def __init__(
+        self,
+        keeper: Keeper,
+        publisher: Acknowledging,
+        source: str,
+        owner: int,
+        desk: Desk | None = None,
+    ) -> None:
         self._keeper = keeper
+        self._desk = desk
         self._publisher = publisher
         self._source = source
         self._owner = owner
@@ -49,8 +58,11 @@ class Kept:
                 self._written = point.seq
 
     def look_out(self, records: Mapping[str, Any]) -> None:
-        """Raises FencedError when a greater owner's fence is in the log."""
+        """Raises FencedError when a greater owner's fence is in the log; else serves operators' requests."""
         assert_still_owner(records, self._source, self._owner)
+        if self._desk is not None:
+            self._desk.look(records)
+            self._desk.write(self._keeper.control, self._publisher.acknowledged)
 
     def start(self) -> None:
         """From now on the keeper looks after it."""
@@ -84,9 +96,11 @@ class Keeper(threading.Thread):
         self._turn = threading.Lock()
         self._kept: list[Kept] = []
 
-    def care_for(self, publisher: Acknowledging, source: str, owner: int) -> Kept:
-        """An ownership to be looked after, once it is started."""
-        return Kept(self, publisher, source, owner)
+    def care_for(
+        self, publisher: Acknowledging, source: str, owner: int, desk: Desk | None = None
+    ) -> Kept:
+        """An ownership to be looked after, once it is started; `desk` takes its operators' requests."""
+        return Kept(self, publisher, source, owner, desk)
 
     def add(self, kept: Kept) -> None:
         """Takes an ownership into care."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from gravity import fault
@@ -15,6 +15,7 @@ from gravity.errors import FatalError, FencedError, OffsetLostError
 from gravity.header import IngestHeader, IngestKind
 from gravity.ingest_log import PENDING, Checkpoint, Fences, IngestScan, fences_of, newest_checkpoint
 from gravity.position import Position
+from gravity.snapshot_request import SnapshotRequest
 from gravity.topic import checkpoint_key, owner_key, resnapshot_key
 
 
@@ -61,6 +62,10 @@ class Ownership:
     """Which copy of the source `chunks_done` is part of."""
     rereads: frozenset[str] = frozenset()
     """Tables (`database.table`) that were to be read again; `chunks_done` says how much of them is."""
+    requests: tuple[SnapshotRequest, ...] = ()
+    """Operators' requests that the log has; `chunks_done` says how much of them is."""
+    fences: Fences = field(default_factory=Fences)
+    """All up to its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +120,7 @@ def checkpoint_record(checkpoint: Checkpoint) -> dict[str, Any]:
         "snapshot_done": checkpoint.snapshot_done,
         "snapshot_round": checkpoint.snapshot_round,
         "rereads": list(checkpoint.rereads),
+        "requests": [request.text for request in checkpoint.requests],
     }
 
 
@@ -131,6 +137,7 @@ def checkpoint_of(record: Mapping[str, Any]) -> Checkpoint:
         snapshot_done=record["snapshot_done"],
         snapshot_round=record.get("snapshot_round", 0),
         rereads=tuple(record.get("rereads", ())),
+        requests=tuple(map(SnapshotRequest.parse, record.get("requests", ()))),
     )
 
 
@@ -275,6 +282,8 @@ def _scan(
         unfinished,
         max(snapshot_round, asked),
         frozenset(scan.rereads),
+        tuple(scan.requests.values()),
+        fences,
     )
 
 

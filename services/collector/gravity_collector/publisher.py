@@ -84,6 +84,7 @@ class Publisher:
         coverage: Coverage,
         snapshot_round: int = 0,
         rereads: Iterable[TableName] = (),
+        requests: Iterable[SnapshotRequest] = (),
     ) -> None:
         self._log = log
         self._progress_topic = progress_topic
@@ -106,6 +107,8 @@ class Publisher:
         self._acknowledged_ids = coverage.chunk_ids()
         self._rereads = set(rereads)
         """As far as acknowledged: tables that are being read again."""
+        self._requests = {request.request_id: request for request in requests}
+        """As far as acknowledged: requests of whose end control does not know yet."""
         self.snapshot_done = False
         self.acknowledged: Checkpoint | None = None
 
@@ -116,6 +119,7 @@ class Publisher:
         *,
         done: Chunk | None = None,
         reread: TableName | None = None,
+        request: SnapshotRequest | None = None,
     ) -> None:
         last, ets = header.part + 1 == header.parts, self.ets
         snapshot_done = self.snapshot_done
@@ -130,6 +134,8 @@ class Publisher:
             if reread is not None:
                 self._acknowledged_coverage.forget(reread)
                 self._rereads.add(reread)
+            if request is not None and request.request_id:
+                self._requests[request.request_id] = request
             if done is not None or reread is not None:
                 self._acknowledged_ids = self._acknowledged_coverage.chunk_ids()
             # Inside a transaction rows are counted under the plan of the last message, which a
@@ -146,6 +152,7 @@ class Publisher:
                     snapshot_done=snapshot_done,
                     snapshot_round=self._snapshot_round,
                     rereads=tuple(sorted(map(".".join, self._rereads))),
+                    requests=tuple(self._requests.values()),
                 )
 
         if len(value) >= MESSAGE_BYTES_MAX - 65536:
@@ -228,14 +235,23 @@ class Publisher:
         if str(to) == change.position:
             self._reach(FaultPoint.COLLECTOR_SENT_PART_OF_STATEMENT)
 
-    def publish_request(self, table: TableName, request: SnapshotRequest, *, plan: int) -> None:
-        """Says that rows of a table are read again from here on."""
+    def publish_request(self, request: SnapshotRequest, *, plan: int) -> None:
+        """Says that rows of a table are read again from here on, or that this is given up."""
         self.seq += 1
+        table = request.database, request.table
         header = self._single(
             IngestKind.SNAPSHOT, self.next_position, plan, table=".".join(table), chunk=request.text
         )
-        self._send(header, b"", reread=table if header.restarts_copy else None)
+        self._send(header, b"", reread=table if header.restarts_copy else None, request=request)
         self._published_to = self.next_position
+
+    def settle(self, request: SnapshotRequest) -> None:
+        """Control knows how the request ended: the log's checkpoints may forget it."""
+        table, request_id = (request.database, request.table), request.request_id
+        self._requests.pop(request_id, None)
+        for coverage in (self.coverage, self._acknowledged_coverage):
+            coverage.forget(table, request_id)
+        self._acknowledged_ids = self._acknowledged_coverage.chunk_ids()
 
     def publish_chunk(self, chunk: Chunk, batches: Sequence[ChangeBatch], *, plan: int) -> None:
         """Publishes the rows of a snapshot chunk at `next_position`, then says that it is done."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from gravity.batch import TableSchema
 from gravity.catalog import read_catalog
-from gravity.errors import FatalError, GravityError
+from gravity.errors import FatalError, GravityError, TransientError
 from gravity_collector.agenda import Agenda, Taken
 from gravity_collector.chunk import Chunk, TableName, TouchLog, View, Work
 from gravity_collector.flow import keyless
@@ -62,6 +62,17 @@ class ChunkRead:
         return self.taken.chunk
 
 
+@dataclass(frozen=True, slots=True)
+class RequestFailed:
+    """Rows that an operator asked for can't be read; the source itself is well."""
+
+    work: Work
+    error: str
+
+
+_Item = ChunkRead | RequestFailed | GravityError
+
+
 class SnapshotReaders:
     """Readers of the missing chunks of a source. They only read; one writer publishes.
 
@@ -90,18 +101,23 @@ class SnapshotReaders:
         self._agenda = Agenda()
         self._running = 0
         self._asked: set[Work] = set()
+        self._where: dict[Work, str] = {}
         self._shapes: dict[TableName, Shape] = {}
         self._stop = threading.Event()
-        self._ready: queue.Queue[ChunkRead | GravityError] = queue.Queue(_READY_MAX)
+        self._ready: queue.Queue[_Item] = queue.Queue(_READY_MAX)
 
     @property
     def total(self) -> int:
         """Tables that were to be read at the start or since."""
         return len(self._asked)
 
-    def add(self, work: Work, gaps: Iterable[Chunk]) -> None:
-        """Puts what is missing of a table on the agenda; what was in hand of it is void."""
+    def add(self, work: Work, gaps: Iterable[Chunk], where: str = "") -> None:
+        """Puts what is missing of a table on the agenda; what was in hand of it is void.
+
+        `where` is SQL that chooses rows, for a request.
+        """
         with self._changed:
+            self._where[work] = where
             self._agenda.begin(work, gaps)
             self._asked.add(work)
             self._changed.notify_all()
@@ -125,6 +141,12 @@ class SnapshotReaders:
         self.add(Work(table), [Chunk(table, None, None)])
         self.start()
 
+    def give_up(self, work: Work) -> None:
+        """Nothing of it is read any more."""
+        with self._changed:
+            self._agenda.end(work)
+            self._changed.notify_all()
+
     def stop(self) -> None:
         """Ends the readers; what they hold is dropped."""
         self._stop.set()
@@ -137,7 +159,7 @@ class SnapshotReaders:
         with self._changed:
             return self._agenda.is_done
 
-    def ready(self) -> ChunkRead | None:
+    def ready(self) -> ChunkRead | RequestFailed | None:
         """A chunk that waits to be published; None when there is none now. Raises a reader's failure."""
         while True:
             try:
@@ -146,7 +168,7 @@ class SnapshotReaders:
                 return None
             if isinstance(found, GravityError):
                 raise found
-            if self.is_current(found):
+            if isinstance(found, RequestFailed) or self.is_current(found):
                 return found
             self.published(found)
 
@@ -177,7 +199,7 @@ class SnapshotReaders:
             connection = SourceConnection(self._arguments, self._source)
             try:
                 while (taken := self._take()) is not None:
-                    self._put(self._read(connection, self._cut(connection, taken)))
+                    self._put(self._chunk(connection, taken))
             finally:
                 connection.close()
         except GravityError as error:
@@ -200,7 +222,23 @@ class SnapshotReaders:
             self._running -= 1
             return None
 
-    def _put(self, item: ChunkRead | GravityError | None) -> None:
+    def _chunk(self, connection: SourceConnection, taken: Taken) -> _Item | None:
+        """What comes of a chunk; None when nothing does, such as when it must be read again."""
+        # Before the view is opened: what changes from here on is remembered for it.
+        ticket = self._touches.announce()
+        try:
+            return self._read(connection, self._cut(connection, taken), ticket)
+        except (FatalError, TransientError) as error:
+            self._touches.withdraw(ticket)
+            if not (self._where[taken.chunk.work] and connection.is_alive()):
+                raise
+            # The connection works, so it is the operator's SQL that does not.
+            with self._changed:
+                self._agenda.end(taken.chunk.work)
+                self._agenda.finish(taken)
+            return RequestFailed(taken.chunk.work, str(error))
+
+    def _put(self, item: _Item | None) -> None:
         while item is not None and not self._stop.is_set():
             try:
                 self._ready.put(item, timeout=_WAKE_S)
@@ -214,12 +252,12 @@ class SnapshotReaders:
             return taken
         through = None
         while (shape := self._shape(connection, taken.chunk.table)) is not None:
-            reader = TableReader(shape.schema, connection.literal)
+            reader = self._reader(shape, taken.chunk, connection)
             rows = max(1, min(self._chunk_rows, CHUNK_BYTES_MAX // max(1, shape.row_bytes)))
             try:
                 found = connection.columns(reader.bound(taken.chunk.after, rows))
-            except TableChangedError:
-                self._learn(connection, taken.chunk.table)
+            except TableChangedError as error:
+                self._learn_anew(connection, taken.chunk.work, shape, error)
                 continue
             through = reader.key_of(found.columns)
             break
@@ -228,8 +266,8 @@ class SnapshotReaders:
             self._changed.notify_all()
         return taken
 
-    def _read(self, connection: SourceConnection, taken: Taken) -> ChunkRead | None:
-        chunk, ticket = taken.chunk, self._touches.announce()
+    def _read(self, connection: SourceConnection, taken: Taken, ticket: int) -> ChunkRead | None:
+        chunk = taken.chunk
         shape = self._shape(connection, chunk.table)
         view = self._open_view(connection, chunk.work)
         if view is None:
@@ -237,14 +275,15 @@ class SnapshotReaders:
         found, definition = None, ""
         try:
             if shape is not None:
-                reader = TableReader(shape.schema, connection.literal)
+                reader = self._reader(shape, chunk, connection)
                 if chunk.after is None:
                     self._refuse_ambiguous_keys(connection, reader)
                 found = connection.columns(reader.rows(chunk))
                 # From the SELECT on, this transaction's metadata lock keeps the shape as it is.
                 definition = self._definition(connection, chunk.table)
-        except TableChangedError:
+        except TableChangedError as error:
             found = None
+            self._learn_anew(connection, chunk.work, shape, error)
         # After any other error the connection is of no use, and is closed.
         connection.query("COMMIT")
         if shape is not None and found is not None and definition == shape.definition:
@@ -258,6 +297,9 @@ class SnapshotReaders:
             return ChunkRead(rest, None, (), (), view, ticket)
         self._release(taken, ticket)
         return None
+
+    def _reader(self, shape: Shape, chunk: Chunk, connection: SourceConnection) -> TableReader:
+        return TableReader(shape.schema, connection.literal, self._where[chunk.work])
 
     def _refuse_ambiguous_keys(self, connection: SourceConnection, reader: TableReader) -> None:
         query = reader.ambiguous_keys()
@@ -304,6 +346,15 @@ class SnapshotReaders:
             else:
                 self._shapes[table] = shape
         return shape
+
+    def _learn_anew(
+        self, connection: SourceConnection, work: Work, before: Shape | None, error: GravityError
+    ) -> None:
+        """Learns what changed; if nothing did, it is the request's own SQL that names what is not there."""
+        now = self._learn(connection, work.table)
+        is_same = now is not None and before is not None and now.definition == before.definition
+        if self._where[work] and is_same:
+            raise error
 
     @staticmethod
     def _definition(connection: SourceConnection, table: TableName) -> str:

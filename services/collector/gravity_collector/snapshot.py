@@ -86,6 +86,14 @@ class SourceConnection:
         """A string quoted for SQL."""
         return str(self._connection.literal(text))
 
+    def is_alive(self) -> bool:
+        """Whether the server still answers on this connection; what was open on it is rolled back."""
+        try:
+            self.query("ROLLBACK")
+        except (FatalError, TransientError):
+            return False
+        return True
+
     def close(self) -> None:
         """Ends the connection."""
         try:

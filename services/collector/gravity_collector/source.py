@@ -19,8 +19,10 @@ from gravity.mysql import connection_arguments
 from gravity.topic import Topics
 from gravity_collector.binlog import BinlogStream, Start, open_stream, read_server_facts
 from gravity_collector.chunk import Chunk, Coverage, Since, TableName, TouchLog, Work
+from gravity_collector.copier import Copier
 from gravity_collector.ddl.ghost import is_working_table
 from gravity_collector.ddl.shape import Shapes
+from gravity_collector.desk import Desk
 from gravity_collector.event import Event
 from gravity_collector.flow import Flows, keyless
 from gravity_collector.gtid import parse_gtids
@@ -178,7 +180,7 @@ class _Session:
         )
         self.has_published = True
         loop.keeper.start()
-        loop.readers.start()
+        loop.copier.readers.start()
         try:
             loop.stream.take(events)
             loop.run(stop)
@@ -241,6 +243,7 @@ class _Session:
             coverage=coverage,
             snapshot_round=owned.snapshot_round,
             rereads=rereads,
+            requests=owned.requests,
         )
         touches = TouchLog()
         place = start.next_position
@@ -250,7 +253,8 @@ class _Session:
         for table in wanted:
             touches.watch(table, since)
             readers.add(Work(table), coverage.gaps(table))
-        keeper = self._shared.keeper.care_for(publisher, name, owned.owner)
+        desk = Desk(name, owned.owner, owned.fences, owned.requests)
+        keeper = self._shared.keeper.care_for(publisher, name, owned.owner, desk)
         begun_under = _plan_begun_under(owned) or flows.version
         first = flows
         if begun_under != flows.version:
@@ -268,16 +272,25 @@ class _Session:
             history=history,
         )
         self._closing += [keeper.end, readers.stop]
+        copier = Copier(
+            name,
+            stream,
+            publisher,
+            readers,
+            touches,
+            flows,
+            self._limits,
+            desk,
+            owned.requests,
+            sides.catalog.keys(),
+        )
         loop = Loop(
             source=name,
             binlog=binlog,
             stream=stream,
             publisher=publisher,
-            readers=readers,
-            touches=touches,
+            copier=copier,
             keeper=keeper,
-            flows=flows,
-            limits=self._limits,
             pace_s=self._config.batch.wait_ms_max / 1000,
         )
         return loop, events

@@ -124,11 +124,16 @@ class Stream:
         """Publishes what has been read up to `position`."""
         self._publish(self.position)
 
-    def read_again(self, table: TableName) -> None:
-        """Has all rows of a table read again. The message that says so must have just been published."""
+    def read_some(self, table: TableName, request: int) -> None:
+        """Remembers what changes in a table from now on, of which a request has rows read."""
         begin = self._begin
         place = self._left if begin is None else (begin.file_index, begin.offset)
-        self._touches.watch(table, Since(*place, self._gtids.copy()))
+        self._touches.watch(table, Since(*place, self._gtids.copy()), request)
+
+    def read_again(self, table: TableName) -> None:
+        """Has all rows of a table read again. The message that says so must have just been published."""
+        self.read_some(table, 0)
+        begin = self._begin
         if begin is not None:
             # The statement's own transaction is still open: who does not see it, does not see its effect.
             self._touches.record_shape(

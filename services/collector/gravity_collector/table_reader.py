@@ -24,7 +24,8 @@ class TableReader:
     def __init__(self, schema: TableSchema, literal: Callable[[str], str], where: str = "") -> None:
         self.schema = schema
         self._literal = literal
-        self._chosen = [f"({where})"] if where else []
+        # On lines of its own, so that a comment at its end ends there.
+        self._chosen = [f"(\n{where}\n)"] if where else []
         types = [ColumnType.parse(column.type) for column in schema.columns]
         names = [quoted(column.name) for column in schema.columns]
         self._types = types
@@ -64,7 +65,7 @@ class TableReader:
         return f"SELECT {self._key_columns} FROM {self._from} WHERE {' OR '.join(names)} LIMIT 1"
 
     def bound(self, after: Key | None, rows: int) -> str:
-        """The key of the row that is `rows` rows behind `after`."""
+        """The key of the row that is `rows` rows behind `after`, of those that are chosen."""
         return (
             f"SELECT {self._key_columns} FROM {self._from}{self._where(after, None)}"
             f" ORDER BY {self._order} LIMIT {rows - 1}, 1"
@@ -72,7 +73,7 @@ class TableReader:
 
     def rows(self, chunk: Chunk) -> str:
         """The chunk's rows in key order."""
-        where = self._where(chunk.after, chunk.through, *self._chosen)
+        where = self._where(chunk.after, chunk.through)
         return f"SELECT {self._columns} FROM {self._from}{where} ORDER BY {self._order}"
 
     def key_of(self, found: Sequence[RawColumn]) -> Key | None:
@@ -97,13 +98,13 @@ class TableReader:
             return cells
         return [None if cell is None else read(cell) for cell in cells]  # type: ignore[arg-type]
 
-    def _where(self, after: Key | None, through: Key | None, *parts: str) -> str:
+    def _where(self, after: Key | None, through: Key | None) -> str:
         bounds = []
         if after is not None:
             bounds.append(self._compare(after, ">", or_equal=False))
         if through is not None:
             bounds.append(self._compare(through, "<", or_equal=True))
-        all_parts = [*bounds, *parts]
+        all_parts = [*bounds, *self._chosen]
         return f" WHERE {' AND '.join(all_parts)}" if all_parts else ""
 
     def _compare(self, key: Key, sign: str, *, or_equal: bool) -> str:

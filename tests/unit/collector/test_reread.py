@@ -76,9 +76,9 @@ def _act(rng: random.Random, publisher: Publisher, number: int) -> None:
             gap = replace(gap, through=(at + 1,) if at < 3 else None)
         publisher.publish_chunk(gap, [], plan=1)
     elif kind < 0.7:
-        publisher.publish_request(table, SnapshotRequest(number), plan=1)
+        publisher.publish_request(SnapshotRequest(number, *table), plan=1)
     elif kind < 0.75:
-        publisher.publish_request(table, SnapshotRequest(number, "id = 1"), plan=1)
+        publisher.publish_request(SnapshotRequest(number, *table, "id = 1"), plan=1)
     elif kind < 0.9:
         rows = RowsAfter.REREAD if rng.random() < 0.7 else RowsAfter.KEPT
         at = publisher.next_position
@@ -121,7 +121,7 @@ def test_every_owner_knows_what_is_asked_for_again_and_how_much_of_it_is_done(se
 def test_a_checkpoint_remembers_a_request_until_its_table_is_complete() -> None:
     control, log = Control(), Log()
     _, publisher = _own(control, log, "p")
-    publisher.publish_request(TABLES[0], SnapshotRequest(1), plan=1)
+    publisher.publish_request(SnapshotRequest(1, *TABLES[0]), plan=1)
     publisher.publish_chunk(Chunk(TABLES[0], None, (5,)), [], plan=1)
     assert publisher.acknowledged is not None
     assert publisher.acknowledged.rereads == ("shop.a",)
@@ -133,7 +133,7 @@ def test_a_request_for_some_rows_leaves_what_is_done_of_the_table() -> None:
     control, log = Control(), Log()
     _, publisher = _own(control, log, "p")
     publisher.publish_chunk(Chunk(TABLES[0], None, None), [], plan=1)
-    publisher.publish_request(TABLES[0], SnapshotRequest(1, "id < 5"), plan=1)
+    publisher.publish_request(SnapshotRequest(1, *TABLES[0], "id < 5"), plan=1)
     owned, _ = _own(control, log, "q")
     assert Coverage(owned.chunks_done).is_complete(TABLES[0])
     assert not owned.rereads
@@ -207,12 +207,13 @@ def test_what_a_header_says_of_the_copy() -> None:
     assert header(IngestKind.SCHEMA, REREAD).restarts_copy
     assert not header(IngestKind.SCHEMA, "").restarts_copy
     assert header(IngestKind.SNAPSHOT, SnapshotRequest(3).text).restarts_copy
-    assert not header(IngestKind.SNAPSHOT, SnapshotRequest(3, "a = 1").text).restarts_copy
+    assert not header(IngestKind.SNAPSHOT, SnapshotRequest(3, where="a = 1").text).restarts_copy
+    assert not header(IngestKind.SNAPSHOT, SnapshotRequest(3).failed("gone").text).restarts_copy
     assert not header(IngestKind.MARKER, "").restarts_copy
 
 
 def test_a_request_survives_its_text_and_damage_is_named() -> None:
-    request = SnapshotRequest(7, "name = 'é\"x'")
+    request = SnapshotRequest(7, "d", "t", "name = 'é\"x'")
     assert SnapshotRequest.parse(request.text) == request
     with pytest.raises(FormatError, match="not a snapshot request"):
         SnapshotRequest.parse("[]")
