@@ -1,4 +1,4 @@
-"""More values of any case of tests/type_case.py, drawn from a seed."""
+"""More values of any case of tests/type_case, drawn from a seed."""
 
 from __future__ import annotations
 
