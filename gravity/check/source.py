@@ -23,8 +23,6 @@ _VARIABLES: Final = (
     "binlog_row_image",
     "binlog_row_metadata",
     "binlog_row_value_options",
-    "binlog_transaction_compression",
-    "log_bin_compress",
     "gtid_mode",
     "server_id",
     "log_slave_updates",
@@ -47,10 +45,6 @@ _SETTINGS: Final = (
     _Wanted("binlog_row_image", "FULL", "SET GLOBAL binlog_row_image=FULL"),
     _Wanted("binlog_row_metadata", "FULL", "SET GLOBAL binlog_row_metadata=FULL"),
     _Wanted("binlog_row_value_options", "", "SET GLOBAL binlog_row_value_options=''"),
-    _Wanted(
-        "binlog_transaction_compression", "OFF", "SET GLOBAL binlog_transaction_compression=OFF"
-    ),
-    _Wanted("log_bin_compress", "OFF", "SET GLOBAL log_bin_compress=OFF"),
 )
 _ALSO: Final = "; also in the server's configuration file, then reconnect the writers"
 
@@ -97,6 +91,13 @@ def _settings(find: Findings, flavor: str, variables: Mapping[str, str]) -> Iter
             continue
         if value.upper() == wanted.value:
             yield find.good(wanted.variable, value or "empty")
+        elif value.upper() == "NOBLOB":
+            yield find.doubtful(
+                wanted.variable,
+                value,
+                "an update that leaves a BLOB or TEXT column as it was, and a delete in such a table, will halt "
+                f"the source: {wanted.remedy}{_ALSO}",
+            )
         else:
             yield find.bad(wanted.variable, value or "empty", wanted.remedy + _ALSO)
     if flavor == "mysql":

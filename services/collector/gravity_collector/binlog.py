@@ -9,8 +9,9 @@ from __future__ import annotations
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import pymysql
@@ -24,9 +25,12 @@ from gravity.errors import (
     TransientError,
 )
 from gravity_collector.decoder import TableDecoders
-from gravity_collector.event import Event
+from gravity_collector.event import Event, Rows
 from gravity_collector.event_parser import EventParser, ServerMessageError
+from gravity_collector.gtid import MysqlGtids
+from gravity_collector.lookback import BinlogLookBack
 from gravity_collector.server import Flavor, ServerFacts, server_facts
+from gravity_collector.xa import HeldTransactions
 
 _RECEIVE_BYTES: Final = 256 * 1024
 _SILENT_HEARTBEATS_MAX: Final = 3
@@ -34,6 +38,13 @@ _SILENT_HEARTBEATS_MAX: Final = 3
 # An executed set must not be empty for the library; no server has this UUID.
 _NOTHING_EXECUTED: Final = "00000000-0000-0000-0000-000000000001:1"
 _PRIVATE_CONNECT: Final = "_BinLogStreamReader__connect_to_stream"
+_COM_BINLOG_DUMP_GTID: Final = 0x1E
+_WAIT_FOR_READER_S: Final = 600
+"""How long the server lets a reader pause, while it looks back for an XA transaction or waits for Kafka."""
+_LOOK_BACK_BIT: Final = 1 << 29
+"""A second connection with the first one's server id would end that one."""
+_PIECE_BYTES: Final = 4 << 20
+_PIECE_EVENTS: Final = 10_000
 
 _RETRIED: Final = frozenset(
     (
@@ -136,14 +147,19 @@ class BinlogStream:
         silence_s_max: float,
         on_close: Callable[[], None],
         monotonic: Callable[[], float],
+        held: HeldTransactions | None = None,
     ) -> None:
+        """With `held`, XA transactions come as ordinary ones where they take effect, else as they are logged."""
         self._socket = client
         self._parser = parser
         self._source = source
         self._silence_s_max = silence_s_max
         self._on_close = on_close
         self._monotonic = monotonic
+        self._held = held
         self._heard_s = monotonic()
+        self._later: Iterator[Event] | None = None
+        self._failure: GravityError | None = None
 
     @property
     def file_name(self) -> str:
@@ -153,30 +169,66 @@ class BinlogStream:
     @property
     def is_at_end(self) -> bool:
         """Whether a stream opened with `until_end` has given everything there was."""
-        return self._parser.is_at_end
+        return self._parser.is_at_end and self._later is None and self._failure is None
 
     def read(self, timeout_s: float) -> list[Event]:
         """The next events, in order; empty when nothing came for `timeout_s` seconds (0: nothing is there now).
 
-        An empty list while a large event is on its way is possible too.
+        An empty list while a large event is on its way is possible too. What was compressed, and XA
+        transactions, come in pieces of a few megabytes.
 
         Raises:
             TransientError: the connection broke; open the stream again.
             PositionLostError, SourceSettingError, UnreadableEventError: halt.
         """
-        if self._parser.is_at_end:
-            return []
-        received = b"" if self._parser.has_failed else self._receive(timeout_s)
-        if received is None:
-            silence_s = self._monotonic() - self._heard_s
-            if silence_s > self._silence_s_max:
-                raise self._broken(f"no heartbeat for {silence_s:.0f} s")
-            return []
-        self._heard_s = self._monotonic()
+        if self._failure is not None:
+            raise self._failure
+        if self._later is None:
+            if self._parser.is_at_end:
+                return []
+            received = b"" if self._parser.has_failed else self._receive(timeout_s)
+            if received is None:
+                silence_s = self._monotonic() - self._heard_s
+                if silence_s > self._silence_s_max:
+                    raise self._broken(f"no heartbeat for {silence_s:.0f} s")
+                return []
+            self._heard_s = self._monotonic()
+            events, parser, held = self._feed(received), self._parser, self._held
+            if not parser.has_more and (held is None or not (parser.has_xa or held.is_inside)):
+                return events
+            self._later = self._settled(events)
+        return self._piece(self._later)
+
+    def _feed(self, received: bytes) -> list[Event]:
         try:
-            events = self._parser.feed(received)
+            return self._parser.feed(received)
         except ServerMessageError as error:
             raise _by_code(error.code, error.message, self._where) from error
+
+    def _settled(self, events: Iterable[Event]) -> Iterator[Event]:
+        settle = self._held.settle if self._held is not None else iter
+        yield from settle(events)
+        while self._parser.has_more:
+            yield from settle(self._feed(b""))
+
+    def _piece(self, later: Iterator[Event]) -> list[Event]:
+        """The next of what was received and not given yet; an error waits until what is before it is given."""
+        events: list[Event] = []
+        size = 0
+        try:
+            for event in later:
+                events.append(event)
+                size += len(event.body) if isinstance(event, Rows) else 0
+                if size >= _PIECE_BYTES or len(events) >= _PIECE_EVENTS:
+                    return events
+        except GravityError as error:
+            self._later, self._failure = None, error
+            if not events:
+                raise
+            return events
+        self._later = None
+        # What was read later than it was received is no silence of the server.
+        self._heard_s = self._monotonic()
         return events
 
     def close(self) -> None:
@@ -216,23 +268,26 @@ def open_stream(
     until_end: bool = False,
     decoders: TableDecoders | None = None,
     monotonic: Callable[[], float] = time.monotonic,
+    settled: bool = True,
 ) -> BinlogStream:
     """Asks the server for its binlog from `start` on.
 
     `connection` are PyMySQL's arguments. `server_id` must be unique among the server's replicas. With
     `until_end` the server ends the stream where its binlog ends. `decoders` may be kept over reconnections.
+    `settled`: XA transactions come where they take effect; otherwise as they are logged.
 
     Raises:
         TransientError: the server can't be reached now.
         PositionLostError: it has no such position; SourceSettingError: it refuses us.
     """
+    known = decoders or TableDecoders(facts.collations)
     reader = BinLogStreamReader(
         connection_settings=dict(connection),
         server_id=server_id,
         blocking=not until_end,
         resume_stream=True,
         slave_heartbeat=heartbeat_s,
-        pymysql_wrapper=_connect,
+        pymysql_wrapper=partial(_connect, tagged=_tagged_gtids(start, facts.flavor)),
         **_start_options(start, facts.flavor),
     )
     try:
@@ -240,25 +295,73 @@ def open_stream(
     except pymysql.err.MySQLError as error:
         reader.close()
         raise error_of(error, source) from error
+
+    def open_again(file_name: str, offset: int) -> BinlogStream:
+        return open_stream(
+            connection,
+            StartAtFile(file_name, offset),
+            facts,
+            source=source,
+            server_id=server_id ^ _LOOK_BACK_BIT,
+            heartbeat_s=heartbeat_s,
+            verify_checksums=verify_checksums,
+            until_end=True,
+            monotonic=monotonic,
+            settled=False,
+        )
+
+    look_back = BinlogLookBack(source, open_again, partial(_file_names, connection, source))
     client: socket.socket = reader._stream_connection._sock
     return BinlogStream(
         client,
-        EventParser(
-            source, decoders or TableDecoders(facts.collations), verify_checksums=verify_checksums
-        ),
+        EventParser(source, known, verify_checksums=verify_checksums),
         source=source,
         silence_s_max=heartbeat_s * _SILENT_HEARTBEATS_MAX,
         on_close=reader._stream_connection._force_close,
         monotonic=monotonic,
+        held=HeldTransactions(look_back) if settled else None,
     )
 
 
-def _connect(**settings: Any) -> pymysql.Connection[Any]:
-    client = pymysql.connect(**settings)
+class _DumpConnection(pymysql.Connection):
+    """A connection that asks for the binlog after a GTID set with tags, which the library can't write."""
+
+    tagged: MysqlGtids | None = None
+
+    def _write_bytes(self, data: bytes) -> None:
+        # The packet's header (4 bytes), the command, flags (2), server id, an empty file name, a position.
+        if self.tagged is not None and data[4:5] == bytes((_COM_BINLOG_DUMP_GTID,)):
+            encoded = self.tagged.encoded()
+            body = data[4:26] + len(encoded).to_bytes(4, "little") + encoded
+            data = len(body).to_bytes(3, "little") + data[3:4] + body
+        super()._write_bytes(data)  # type: ignore[misc]
+
+
+def _connect(*, tagged: MysqlGtids | None = None, **settings: Any) -> pymysql.Connection[Any]:
+    client = _DumpConnection(**settings)
+    client.tagged = tagged
     with client.cursor() as cursor:
         # The library says so only while checksums are on now; older files may have them all the same.
         cursor.execute("SET @master_binlog_checksum = @@global.binlog_checksum")
+        cursor.execute(f"SET SESSION net_write_timeout = {_WAIT_FOR_READER_S}")
     return client
+
+
+def _tagged_gtids(start: Start, flavor: Flavor) -> MysqlGtids | None:
+    """The set to start after, if it has tags."""
+    if flavor != "mysql" or not isinstance(start, StartAfterGtids):
+        return None
+    gtids = MysqlGtids.parse(start.gtid_set)
+    return gtids if gtids.has_tags else None
+
+
+def _file_names(connection: Mapping[str, Any], source: str) -> list[str]:
+    try:
+        with pymysql.connect(**connection) as client, client.cursor() as cursor:
+            cursor.execute("SHOW BINARY LOGS")
+            return [str(row[0]) for row in cursor.fetchall()]
+    except pymysql.err.MySQLError as error:
+        raise error_of(error, source) from error
 
 
 def _start_options(start: Start, flavor: Flavor) -> dict[str, object]:
@@ -267,7 +370,8 @@ def _start_options(start: Start, flavor: Flavor) -> dict[str, object]:
         return {"log_file": start.file_name, "log_pos": start.offset, "is_mariadb": False}
     if flavor == "mariadb":
         return {"auto_position": start.gtid_set, "is_mariadb": True}
-    return {"auto_position": start.gtid_set or _NOTHING_EXECUTED, "is_mariadb": False}
+    gtids = "" if _tagged_gtids(start, flavor) else start.gtid_set
+    return {"auto_position": gtids or _NOTHING_EXECUTED, "is_mariadb": False}
 
 
 def error_of(error: pymysql.err.MySQLError, source: str) -> GravityError:

@@ -6,7 +6,7 @@ Pure: bytes in, values out. What a cell of each type looks like is fixed in grav
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from gravity.batch import TableSchema, Value
@@ -97,11 +97,16 @@ class TableDecoder:
             raise self._damaged(f"its last row ends {at - end} bytes after the event")
         return rows
 
-    def updates(self, body: bytes, at: int, *, partial: bool = False) -> list[tuple[Row, Row]]:
-        """The rows of an update event, before and after; otherwise as `rows`."""
+    def updates(
+        self, body: bytes, at: int, *, partial: bool = False, wanted: Sequence[int] | None = None
+    ) -> list[tuple[Row, Row]]:
+        """The rows of an update event, before and after; otherwise as `rows`.
+
+        With `wanted`, the image before the change may leave out columns that are not among these.
+        """
         row_at = at + self._update_head_bytes
         before, after = self._heads.get(body[at:row_at]) or self._image_decoders(
-            body, at, 2, partial=partial
+            body, at, 2, partial=partial, wanted=wanted
         )
         at = row_at
         rows: list[tuple[Row, Row]] = []
@@ -128,7 +133,13 @@ class TableDecoder:
         return rows
 
     def _image_decoders(
-        self, body: bytes, at: int, count: int, *, partial: bool
+        self,
+        body: bytes,
+        at: int,
+        count: int,
+        *,
+        partial: bool,
+        wanted: Sequence[int] | None = None,
     ) -> tuple[_ImageDecoder, ...]:
         """The decoders of the event's `count` images a row, by how the event begins."""
         columns = len(self.schema.columns)
@@ -140,16 +151,24 @@ class TableDecoder:
         found = tuple(
             self._image_decoder(head[len(number) + i * width :][:width]) for i in range(count)
         )
-        for decoder in found:
-            if not decoder.is_full and not partial:
-                raise PartialImageError(
-                    f"a row event leaves out the columns {', '.join(decoder.absent_names(self.schema))}",
-                    where=self._where,
-                    remedy="SET GLOBAL binlog_row_image=FULL, reconnect the writers, and snapshot the table again",
-                )
+        if not partial:
+            every = range(columns)
+            for index, decoder in enumerate(found):
+                # An update has two images, and the first is the one before.
+                is_before = index + 1 < len(found)
+                self._assert_has(decoder, wanted if is_before and wanted is not None else every)
         if all(decoder.is_full for decoder in found):
             self._heads[head] = found
         return found
+
+    def _assert_has(self, decoder: _ImageDecoder, wanted: Iterable[int]) -> None:
+        missing = [self.schema.columns[i].name for i in wanted if not decoder.has(i)]
+        if missing:
+            raise PartialImageError(
+                f"a row event leaves out the columns {', '.join(missing)}",
+                where=self._where,
+                remedy="SET GLOBAL binlog_row_image=FULL, reconnect the writers, and snapshot the table again",
+            )
 
     def _image_decoder(self, bitmap: bytes) -> _ImageDecoder:
         known = self._images.get(bitmap)
@@ -202,12 +221,9 @@ class _ImageDecoder:
     def is_full(self) -> bool:
         return len(self._present) == len(self._stored)
 
-    def absent_names(self, schema: TableSchema) -> list[str]:
-        return [
-            column.name
-            for column, is_here in zip(schema.columns, self._here, strict=True)
-            if not is_here
-        ]
+    def has(self, column: int) -> bool:
+        """Whether the image holds the column of that index."""
+        return self._here[column]
 
     def reader(self, null: bytes) -> ReadImage:
         """A reader for images whose bytes of NULL bits are `null`."""

@@ -15,7 +15,7 @@ class Begin(NamedTuple):
     """A transaction starts."""
 
     gtid: str
-    """`uuid:number` (MySQL) or `domain-server-number` (MariaDB)."""
+    """`uuid:number`, `uuid:tag:number` (MySQL) or `domain-server-number` (MariaDB)."""
     file_index: int
     offset: int
     """The first byte of its GTID event: reading can start again here."""
@@ -57,6 +57,43 @@ class Rollback(NamedTuple):
 
     file_index: int
     next_offset: int
+
+
+class XaStart(NamedTuple):
+    """The transaction that has just begun is an XA transaction: its changes hold when XA COMMIT comes.
+
+    This and the other events of XA transactions are turned into ordinary ones by gravity_collector.xa.
+    """
+
+    xid: str
+    """Its name as in statements, in lower case: `x'67',x'62',1`."""
+
+
+class XaPrepare(NamedTuple):
+    """In place of Commit: the XA transaction's changes are kept, and wait."""
+
+    xid: str
+    file_index: int
+    next_offset: int
+    commit_us: int
+
+
+class XaCommit(NamedTuple):
+    """In place of Commit: what an XA transaction changed before holds from here on."""
+
+    xid: str
+    file_index: int
+    next_offset: int
+    commit_us: int
+
+
+class XaRollback(NamedTuple):
+    """In place of Commit: what an XA transaction changed before is gone."""
+
+    xid: str
+    file_index: int
+    next_offset: int
+    commit_us: int
 
 
 class Rotate(NamedTuple):
@@ -101,6 +138,10 @@ Event = (
     | Query
     | Commit
     | Rollback
+    | XaStart
+    | XaPrepare
+    | XaCommit
+    | XaRollback
     | Rotate
     | FormatDescription
     | Heartbeat

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import uuid
 from bisect import bisect_right
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 from gravity.errors import FormatError
+from gravity_collector.gtid_event import write_number
 from gravity_collector.server import Flavor
+
+_TAG: Final = re.compile(r"[a-z_][a-z0-9_]{0,31}")
 
 
 class GtidSet(Protocol):
@@ -77,7 +82,7 @@ class MariadbGtids:
 
 
 class MysqlGtids:
-    """Intervals of transaction numbers by the UUID of the server that made them."""
+    """Intervals of transaction numbers by who made them: a server's UUID, or `uuid:tag`."""
 
     def __init__(self, intervals: dict[str, list[tuple[int, int]]]) -> None:
         self._intervals = intervals
@@ -85,14 +90,45 @@ class MysqlGtids:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Reads `uuid:1-5:7,uuid:1-3`."""
+        """Reads `uuid:1-5:7,uuid:1-3:tag:1-2`; numbers after a tag are those of `uuid:tag`."""
         gtids = cls({})
         for item in filter(None, text.replace("\n", "").split(",")):
-            server, *intervals = item.strip().split(":")
-            for interval in intervals:
-                first, _, last = interval.partition("-")
-                gtids._add(server.lower(), int(first), int(last or first))
+            server, *parts = item.strip().lower().split(":")
+            maker = server
+            if not parts or not parts[-1].strip()[:1].isdecimal():
+                message = f"no numbers of transactions: {item!r}"
+                raise ValueError(message)
+            for part in map(str.strip, parts):
+                first, _, last = part.partition("-")
+                if first.isdecimal():
+                    gtids._add(maker, int(first), int(last or first))
+                elif _TAG.fullmatch(part):
+                    maker = f"{server}:{part}"
+                else:
+                    message = f"neither an interval nor a tag: {part!r}"
+                    raise ValueError(message)
         return gtids
+
+    @property
+    def has_tags(self) -> bool:
+        """Whether any transaction has one."""
+        return any(":" in maker for maker in self._intervals)
+
+    def encoded(self) -> bytes:
+        """The set as COM_BINLOG_DUMP_GTID carries it to servers that know tags (8.3 and later).
+
+        Raises:
+            ValueError: a UUID is none.
+        """
+        # The number of makers stands between two bytes that say that tags follow.
+        encoded = bytearray(b"\x01" + len(self._intervals).to_bytes(6, "little") + b"\x01")
+        for maker, intervals in sorted(self._intervals.items()):
+            server, _, tag = maker.partition(":")
+            encoded += uuid.UUID(server).bytes + write_number(len(tag)) + tag.encode()
+            encoded += len(intervals).to_bytes(8, "little")
+            for first, last in intervals:
+                encoded += first.to_bytes(8, "little") + (last + 1).to_bytes(8, "little")
+        return bytes(encoded)
 
     def _add(self, server: str, first: int, last: int) -> None:
         intervals = self._intervals.setdefault(server, [])
@@ -139,11 +175,10 @@ class MysqlGtids:
 
     def __str__(self) -> str:
         if self._text is None:
-            self._text = ",".join(
-                server
-                + "".join(
-                    f":{first}-{last}" if last > first else f":{first}" for first, last in intervals
-                )
-                for server, intervals in sorted(self._intervals.items())
-            )
+            by_server: dict[str, str] = {}
+            for maker, intervals in sorted(self._intervals.items()):
+                server, colon, tag = maker.partition(":")
+                numbers = (f":{one}-{last}" if last > one else f":{one}" for one, last in intervals)
+                by_server[server] = by_server.get(server, server) + colon + tag + "".join(numbers)
+            self._text = ",".join(by_server.values())
         return self._text

@@ -17,6 +17,7 @@ _FLAGS_BYTES, _SQL_MODE_BYTES = 4, 8
 _SPACE_AND_COMMENTS = re.compile(
     r"(?:\s+|/\*(?![!M]).*?\*/|--[ \t\n][^\n]*\n?|#[^\n]*\n?|/\*(?:!|M!)\d*)*", re.DOTALL
 )
+_XA = re.compile(r"XA\s+(START|BEGIN|END|COMMIT|ROLLBACK)\s+(\S+)\s*", re.IGNORECASE)
 _WORDS = re.compile(r"[A-Za-z_]+")
 
 
@@ -104,3 +105,19 @@ def meaning(sql: str) -> Meaning:
         rest = sql[word.end() :].upper().split() if word else []
         return Meaning.ROLLBACK_TO_SAVEPOINT if "TO" in rest else Meaning.ROLLBACK
     return _BY_WORD.get(first, Meaning.OTHER)
+
+
+def parse_xa(sql: str) -> tuple[str, str]:
+    """The step (START, END, COMMIT or ROLLBACK) and the transaction of an XA statement in a binlog.
+
+    Servers write its name in one form, whatever the client wrote: `X'67',X'62',1`. It comes in lower case.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    found = _XA.fullmatch(sql)
+    if found is None:
+        message = f"not an XA statement as servers write it: {sql[:200]!r}"
+        raise ValueError(message)
+    step = found[1].upper()
+    return "START" if step == "BEGIN" else step, found[2].lower()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from gravity.errors import SourceSettingError
-from gravity_collector.event_parser import file_index_of
+from gravity_collector.file_name import file_index_of
 from gravity_collector.table_map import Collation
 
 Query = Callable[[str], Sequence[Sequence[object]]]
@@ -26,8 +26,6 @@ _VARIABLES: Final = (
     "binlog_row_image",
     "binlog_row_metadata",
     "binlog_row_value_options",
-    "binlog_transaction_compression",
-    "log_bin_compress",
     "gtid_mode",
     "gtid_executed",
     "gtid_purged",
@@ -51,8 +49,6 @@ class ServerFacts:
     binlog_row_image: str
     binlog_row_metadata: str
     binlog_row_value_options: str
-    compression: str
-    """The setting that compresses the binlog, where it is on: its name; else empty."""
     gtid_mode: str
     """MySQL: ON, OFF or a step between; MariaDB, which always has GTIDs: ON."""
     file_name: str
@@ -95,11 +91,6 @@ def server_facts(query: Query) -> ServerFacts:
     )
     if flavor == "mariadb":
         executed = variables.get("gtid_binlog_pos", "")
-    compression = [
-        name
-        for name in ("binlog_transaction_compression", "log_bin_compress")
-        if variables.get(name, "OFF") == "ON"
-    ]
     return ServerFacts(
         flavor=flavor,
         version=version,
@@ -110,7 +101,6 @@ def server_facts(query: Query) -> ServerFacts:
         binlog_row_image=variables.get("binlog_row_image", "FULL").upper(),
         binlog_row_metadata=variables.get("binlog_row_metadata", "").upper(),
         binlog_row_value_options=variables.get("binlog_row_value_options", "").upper(),
-        compression=compression[0] if compression else "",
         gtid_mode=variables.get("gtid_mode", "ON" if flavor == "mariadb" else "OFF").upper(),
         file_name=file_name,
         next_offset=next_offset,
@@ -166,6 +156,9 @@ def read_collations(query: Query, flavor: Flavor) -> dict[int, Collation]:
 def assert_readable(facts: ServerFacts, source: str) -> None:
     """Refuses a server whose settings would make gravity lose or invent row changes.
 
+    Not binlog_row_image: a row that lacks what is needed halts when it comes, by its table's name
+    (docs/adr/0009). Compressed binlogs are read.
+
     Raises:
         SourceSettingError: names every wrong setting and what to set.
     """
@@ -174,10 +167,6 @@ def assert_readable(facts: ServerFacts, source: str) -> None:
         problems.append(("it writes no binlog (log_bin=OFF)", "start it with --log-bin"))
     if facts.binlog_format != "ROW":
         problems.append((f"binlog_format={facts.binlog_format}", "SET GLOBAL binlog_format=ROW"))
-    if facts.binlog_row_image != "FULL":
-        problems.append(
-            (f"binlog_row_image={facts.binlog_row_image}", "SET GLOBAL binlog_row_image=FULL")
-        )
     if facts.binlog_row_metadata != "FULL":
         value = facts.binlog_row_metadata or "not there: older than MySQL 8.0.1 or MariaDB 10.5"
         problems.append((f"binlog_row_metadata={value}", "SET GLOBAL binlog_row_metadata=FULL"))
@@ -188,8 +177,6 @@ def assert_readable(facts: ServerFacts, source: str) -> None:
                 "SET GLOBAL binlog_row_value_options=''",
             )
         )
-    if facts.compression:
-        problems.append((f"{facts.compression}=ON", f"SET GLOBAL {facts.compression}=OFF"))
     if facts.flavor == "mysql" and facts.gtid_mode != "ON":
         problems.append(
             (

@@ -27,7 +27,7 @@ from pymysql.converters import conversions
 from gravity.errors import FatalError, TransientError
 from gravity_collector.binlog import error_of
 from gravity_collector.chunk import GtidView, PositionView, View
-from gravity_collector.event_parser import file_index_of
+from gravity_collector.file_name import file_index_of
 from gravity_collector.gtid import parse_gtids
 from gravity_collector.server import Flavor
 from gravity_collector.text_rows import TextRows

@@ -192,7 +192,8 @@ class Stream:
             self._publish_ddl(self._inside(self._ordinal))
         before: Sequence[Row] = _NO_ROWS
         if event.op == UPDATE:
-            pairs = event.table.updates(event.body, event.at)
+            # The image before may leave out columns that do not travel (binlog_row_image=NOBLOB).
+            pairs = event.table.updates(event.body, event.at, wanted=flow.before_columns)
             before = [pair[0] for pair in pairs]
             rows = [pair[1] for pair in pairs]
         else:

@@ -15,9 +15,13 @@ from tests.integration.collector.installation import Installation, installation
 
 
 @pytest.fixture(scope="session")
-def stack() -> Iterator[Stack]:
+def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    # Tests that only read a binlog need no broker.
+    kafka = (
+        ["kafka"] if any("binlog" not in item.path.parts for item in request.session.items) else []
+    )
     with Stack() as stack:
-        stack.start_all(["kafka", "mariadb:collected", "mysql:collected"])
+        stack.start_all([*kafka, "mariadb:collected", "mysql:collected"])
         yield stack
 
 

@@ -268,13 +268,75 @@ def test_a_purged_position_halts_by_name(install: Install, server: DatabaseServe
 
 def test_settings_that_hide_rows_halt_by_name(install: Install, mariadb: DatabaseServer) -> None:
     made = install(source=NEVER)
-    made.sql("SET GLOBAL binlog_row_image = MINIMAL")
+    made.sql("SET GLOBAL binlog_row_metadata = MINIMAL")
     try:
         process = made.start()
         assert process.wait() == EXIT_HALTED
     finally:
-        made.sql("SET GLOBAL binlog_row_image = FULL")
+        made.sql("SET GLOBAL binlog_row_metadata = FULL")
+    assert "SET GLOBAL binlog_row_metadata=FULL" in process.text
+
+
+def test_a_row_without_all_its_columns_halts_by_its_tables_name(
+    install: Install, server: DatabaseServer
+) -> None:
+    made = install(server, source=NEVER)
+    made.sql(
+        "CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20))",
+        "CREATE TABLE b (id INT PRIMARY KEY, v INT, note TEXT)",
+        "SET binlog_row_image = NOBLOB",
+    )
+    process = made.start_and_wait()
+    made.sql(
+        "INSERT INTO t VALUES (1, 'a'), (2, 'b')",
+        "UPDATE t SET v = 'c' WHERE id = 1",
+        "DELETE FROM t WHERE id = 2",
+        "INSERT INTO b VALUES (1, 1, 'whole')",
+        # The image before lacks the note, which nobody asked for; the one after has it.
+        "UPDATE b SET note = 'all of it' WHERE id = 1",
+    )
+    made.wait_equal("t")
+    made.wait_equal("b")
+    made.sql("UPDATE b SET v = 2 WHERE id = 1")
+    assert process.wait() == EXIT_HALTED
+    assert "leaves out the columns note" in process.text
+    assert f"table {made.database}.b" in process.text
     assert "SET GLOBAL binlog_row_image=FULL" in process.text
+
+
+def test_xa_transactions_arrive_at_their_commit_whatever_dies_in_between(
+    install: Install, server: DatabaseServer
+) -> None:
+    made = install(server, source=NEVER)
+    made.sql("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20))")
+    process = made.start_and_wait()
+    xa = server.connect(made.database)
+    with xa.cursor() as cursor:
+        for statement in (
+            f"XA START '{made.database}'",
+            "INSERT INTO t VALUES (1, 'prepared'), (2, 'prepared')",
+            f"XA END '{made.database}'",
+            f"XA PREPARE '{made.database}'",
+        ):
+            cursor.execute(statement)
+    made.sql("INSERT INTO t VALUES (3, 'between')")
+    made.wait_equal("t")
+    assert made.replay("t") == [(3, "between")], "what is only prepared does not travel"
+    # The preparation is behind the place to go on from: the next process must look it up.
+    assert process.stop() == 0
+    process = made.start_and_wait()
+    with xa.cursor() as cursor:
+        cursor.execute(f"XA COMMIT '{made.database}'")
+    xa.close()
+    made.sql("UPDATE t SET v = 'after' WHERE id = 2")
+    made.wait_equal("t")
+    assert made.replay("t") == [(1, "prepared"), (2, "after"), (3, "between")]
+    assert "xa_looked_up" in process.text
+    process.kill()
+    made.start_and_wait()
+    made.sql("DELETE FROM t WHERE id = 1")
+    made.wait_equal("t")
+    made.assert_lawful()
 
 
 def test_a_source_that_goes_away_and_comes_back_is_read_on(install: Install, stack: object) -> None:

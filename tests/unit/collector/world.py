@@ -161,7 +161,8 @@ class Table:
     def rows(self, body: bytes, _: int) -> list[Any]:
         return list(self.events[int.from_bytes(body[:4])])
 
-    updates = rows
+    def updates(self, body: bytes, at: int, **_: object) -> list[Any]:
+        return self.rows(body, at)
 
 
 @dataclass

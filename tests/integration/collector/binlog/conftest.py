@@ -28,6 +28,8 @@ def source(request: pytest.FixtureRequest, stack: Stack) -> Source:
 def database(source: Source, request: pytest.FixtureRequest) -> Iterator[str]:
     name = request.node.name.partition("[")[0][:50]
     with source.connect() as client, client.cursor() as cursor:
+        # A test that fails may leave a transaction that holds locks.
+        cursor.execute("SET lock_wait_timeout = 10")
         cursor.execute(f"DROP DATABASE IF EXISTS `{name}`")
         cursor.execute(f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4")
         yield name

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pymysql
 from gravity_collector.binlog import BinlogStream, StartAtFile, open_stream, read_server_facts
-from gravity_collector.event import Event
+from gravity_collector.event import Event, Heartbeat, Rotate, Rows
 from gravity_collector.server import ServerFacts
+
+from gravity.batch import UPDATE
 
 
 @dataclass
@@ -62,3 +65,25 @@ class Source:
         finally:
             stream.close()
         return events
+
+
+def run(source: Source, database: str, *statements: str, **settings: Any) -> list[Event]:
+    """The events that the statements leave, in one session."""
+    facts = source.facts()
+    with source.connect(database=database, **settings) as client, client.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+    return source.events_since(facts)
+
+
+def rows_of(events: list[Event]) -> list[tuple[int, Any]]:
+    found: list[tuple[int, Any]] = []
+    for event in events:
+        if isinstance(event, Rows):
+            decode = event.table.updates if event.op == UPDATE else event.table.rows
+            found += [(event.op, row) for row in decode(event.body, event.at)]
+    return found
+
+
+def names(events: Sequence[Event]) -> list[str]:
+    return [type(event).__name__ for event in events if not isinstance(event, Rotate | Heartbeat)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -15,31 +14,9 @@ from gravity_collector.server import assert_readable
 
 from gravity.batch import DELETE, INSERT, UPDATE, Value
 from gravity.errors import FatalError, PositionLostError, SourceSettingError, TransientError
-from tests.integration.collector.binlog.source import Source
+from tests.integration.collector.binlog.source import Source, names, rows_of, run
 
 pytestmark = pytest.mark.stack
-
-
-def run(source: Source, database: str, *statements: str, **settings: Any) -> list[Event]:
-    """The events that the statements leave, in one session."""
-    facts = source.facts()
-    with source.connect(database=database, **settings) as client, client.cursor() as cursor:
-        for statement in statements:
-            cursor.execute(statement)
-    return source.events_since(facts)
-
-
-def rows_of(events: list[Event]) -> list[tuple[int, Any]]:
-    found: list[tuple[int, Any]] = []
-    for event in events:
-        if isinstance(event, Rows):
-            decode = event.table.updates if event.op == UPDATE else event.table.rows
-            found += [(event.op, row) for row in decode(event.body, event.at)]
-    return found
-
-
-def names(events: Sequence[Event]) -> list[str]:
-    return [type(event).__name__ for event in events if not isinstance(event, Rotate | Heartbeat)]
 
 
 def test_a_transaction_is_begin_rows_commit(source: Source, database: str) -> None:
@@ -177,8 +154,8 @@ def test_myisam_changes_are_transactions_ended_by_a_commit(source: Source, datab
 
 
 def test_create_table_select_carries_its_rows(source: Source, database: str) -> None:
-    if source.flavor == "mysql":
-        pytest.skip("MySQL 8.0.15 refuses it with GTIDs")
+    if source.facts().version == "8.0.15":
+        pytest.skip("MySQL before 8.0.21 refuses it with GTIDs")
     events = run(source, database, "CREATE TABLE a (id int PRIMARY KEY) AS SELECT 7 AS id")
     assert [row for _, row in rows_of(events)] == [(7,)]
     assert any(isinstance(event, Query) and "CREATE TABLE" in event.sql for event in events)
@@ -353,45 +330,6 @@ def test_metadata_that_is_not_full_halts(source: Source, database: str) -> None:
             cursor.execute("SET GLOBAL binlog_row_metadata = FULL")
     stream = source.stream(facts)
     with pytest.raises(SourceSettingError, match="binlog_row_metadata=FULL"):
-        while not stream.is_at_end:
-            stream.read(10)
-    stream.close()
-
-
-def test_compressed_events_halt(source: Source, database: str) -> None:
-    if source.flavor != "mariadb":
-        pytest.skip("MySQL 8.0.15 does not compress its binlog")
-    facts = source.facts()
-    with source.connect(database=database) as client, client.cursor() as cursor:
-        cursor.execute("CREATE TABLE t (id int PRIMARY KEY, v text)")
-        try:
-            cursor.execute("SET GLOBAL log_bin_compress = ON")
-            with pytest.raises(SourceSettingError, match="log_bin_compress=OFF"):
-                assert_readable(source.facts(), "s")
-            cursor.execute("INSERT INTO t VALUES (1, REPEAT('x', 5000))")
-        finally:
-            cursor.execute("SET GLOBAL log_bin_compress = OFF")
-    stream = source.stream(facts)
-    with pytest.raises(UnreadableEventError, match=r"compressed.*log_bin_compress=OFF"):
-        while not stream.is_at_end:
-            stream.read(10)
-    stream.close()
-
-
-def test_xa_transactions_halt(source: Source, database: str) -> None:
-    facts = source.facts()
-    with source.connect(database=database) as client, client.cursor() as cursor:
-        for statement in (
-            "CREATE TABLE t (id int PRIMARY KEY)",
-            "XA START 'x'",
-            "INSERT INTO t VALUES (1)",
-            "XA END 'x'",
-            "XA PREPARE 'x'",
-            "XA COMMIT 'x'",
-        ):
-            cursor.execute(statement)
-    stream = source.stream(facts)
-    with pytest.raises(UnreadableEventError, match="XA"):
         while not stream.is_at_end:
             stream.read(10)
     stream.close()
