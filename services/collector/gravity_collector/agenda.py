@@ -26,9 +26,13 @@ class Taken:
 
 
 class Agenda:
-    """The chunks that nobody has, and how many somebody has."""
+    """The chunks that nobody has, and how many somebody has: no more than `in_hand_max`.
 
-    def __init__(self) -> None:
+    So many at most are read again if everything dies at this moment.
+    """
+
+    def __init__(self, in_hand_max: int) -> None:
+        self._in_hand_max = in_hand_max
         self._gaps: dict[Work, deque[Chunk]] = {}
         self._tails: dict[Work, Chunk] = {}
         self._again: deque[Taken] = deque()
@@ -60,7 +64,9 @@ class Agenda:
         self._again = deque(taken for taken in self._again if taken.chunk.work != work)
 
     def take(self) -> Taken | None:
-        """The next chunk for a reader; None when there is none now."""
+        """The next chunk for a reader; None when there is none now, or too many are in hand."""
+        if self._in_hand >= self._in_hand_max:
+            return None
         if self._again:
             self._in_hand += 1
             return self._again.popleft()
@@ -96,6 +102,6 @@ class Agenda:
             self._again.append(taken)
 
     def finish(self, taken: Taken) -> None:
-        """The chunk is published, or of no use any more."""
+        """The chunk is in the log, or of no use any more."""
         del taken
         self._in_hand -= 1

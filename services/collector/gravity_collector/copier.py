@@ -162,7 +162,7 @@ class Copier:
                     self._fail(request, read.error)
                 continue
             if not self.readers.is_current(read):
-                self.readers.published(read)
+                self.readers.drop(read)
                 continue
             view, here = read.view, self.stream.position
             if (here.file_index, here.offset) < (view.file_index, view.offset):
@@ -182,13 +182,18 @@ class Copier:
             for request in asked:
                 self._fail(request, _NO_TABLE)
             if work.request:
-                self.readers.published(read)
+                self.readers.drop(read)
                 return
         batches = self._batches(read.schema, read, touched) if read.schema is not None else []
-        self.publisher.publish_chunk(read.chunk, batches, plan=self.stream.plan_version)
+        self.publisher.publish_chunk(
+            read.chunk,
+            batches,
+            plan=self.stream.plan_version,
+            stored=lambda: self.readers.stored(read),
+        )
         self._rows[work] += sum(map(len, batches))
         self.touches.complete(read.view)
-        self.readers.published(read)
+        self.readers.sent(read)
         if self.publisher.coverage.is_complete(*work):
             self.touches.forget(*work)
 

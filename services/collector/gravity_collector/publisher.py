@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gravity import fault
@@ -120,6 +120,7 @@ class Publisher:
         done: Chunk | None = None,
         reread: TableName | None = None,
         request: SnapshotRequest | None = None,
+        stored: Callable[[], None] | None = None,
     ) -> None:
         last, ets = header.part + 1 == header.parts, self.ets
         snapshot_done = self.snapshot_done
@@ -127,6 +128,8 @@ class Publisher:
             self.coverage.forget(reread)
 
         def delivered(offset: int) -> None:
+            if stored is not None:
+                stored()
             if done is not None:
                 self._acknowledged_coverage.add(done)
                 if self._acknowledged_coverage.is_complete(done.table):
@@ -253,8 +256,18 @@ class Publisher:
             coverage.forget(table, request_id)
         self._acknowledged_ids = self._acknowledged_coverage.chunk_ids()
 
-    def publish_chunk(self, chunk: Chunk, batches: Sequence[ChangeBatch], *, plan: int) -> None:
-        """Publishes the rows of a snapshot chunk at `next_position`, then says that it is done."""
+    def publish_chunk(
+        self,
+        chunk: Chunk,
+        batches: Sequence[ChangeBatch],
+        *,
+        plan: int,
+        stored: Callable[[], None] | None = None,
+    ) -> None:
+        """Publishes the rows of a snapshot chunk at `next_position`, then says that it is done.
+
+        `stored` is called, inside `serve` or `flush`, once the broker has all of it.
+        """
         here, parts = self.next_position, len(batches)
         table = ".".join(chunk.table)
         for part, batch in enumerate(batches):
@@ -272,6 +285,7 @@ class Publisher:
             self._single(IngestKind.CHUNK_DONE, here, plan, table=table, chunk=chunk.chunk_id),
             b"",
             done=chunk,
+            stored=stored,
         )
         self._published_to = here
 

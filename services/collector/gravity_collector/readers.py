@@ -19,12 +19,10 @@ from gravity_collector.server import Flavor
 from gravity_collector.snapshot import SourceConnection, TableChangedError, open_view
 from gravity_collector.table_reader import Column, TableReader, quoted
 
-_READY_MAX: Final = 2
-"""Chunks that wait to be published, beside one in each reader's hands."""
 _IDLE_S: Final = 0.05
 """Between two looks whether a view saw enough."""
 _WAKE_S: Final = 0.5
-"""Longest sleep of a reader that has nothing to do, or nowhere to put what it has."""
+"""Longest sleep of a reader that has nothing to do."""
 CHUNK_BYTES_MAX: Final = 32 << 20
 """About how many bytes one query may answer with: of long rows a chunk has fewer."""
 _COUNTER = re.compile(r" AUTO_INCREMENT=\d+")
@@ -76,8 +74,8 @@ _Item = ChunkRead | RequestFailed | GravityError
 class SnapshotReaders:
     """Readers of the missing chunks of a source. They only read; one writer publishes.
 
-    Chunks come out in `ready`; whoever takes one must publish it and say so, or `give_back` it (void:
-    it is read again). A table may be asked for again at any time: `request`.
+    Chunks come out in `ready`; whoever takes one must publish it and say when it is `sent` and when it is
+    `stored`, or `give_back` it (void: it is read again). A table may be asked for again at any time: `request`.
     """
 
     def __init__(
@@ -98,13 +96,14 @@ class SnapshotReaders:
         self._workers = workers
         self._changed = threading.Condition()
         """Guards the agenda and what follows; told whenever the agenda may have more to give."""
-        self._agenda = Agenda()
+        # One chunk for each reader, and one that waits to be published.
+        self._agenda = Agenda(workers + 1)
         self._running = 0
         self._asked: set[Work] = set()
         self._where: dict[Work, str] = {}
         self._shapes: dict[TableName, Shape] = {}
         self._stop = threading.Event()
-        self._ready: queue.Queue[_Item] = queue.Queue(_READY_MAX)
+        self._ready: queue.Queue[_Item] = queue.Queue()
 
     @property
     def total(self) -> int:
@@ -170,7 +169,7 @@ class SnapshotReaders:
                 raise found
             if isinstance(found, RequestFailed) or self.is_current(found):
                 return found
-            self.published(found)
+            self.drop(found)
 
     def is_current(self, read: ChunkRead) -> bool:
         """Whether the chunk's table has not been asked for again since."""
@@ -181,9 +180,17 @@ class SnapshotReaders:
         """The chunk is void: it is read again in a new view, unless all of its table is."""
         self._release(read.taken, read.ticket)
 
-    def published(self, read: ChunkRead) -> None:
-        """The chunk is in the log, or of no use any more."""
+    def drop(self, read: ChunkRead) -> None:
+        """The chunk is of no use any more."""
+        self.sent(read)
+        self.stored(read)
+
+    def sent(self, read: ChunkRead) -> None:
+        """The chunk is on its way: whatever the stream brings from now on comes behind it."""
         self._touches.withdraw(read.ticket)
+
+    def stored(self, read: ChunkRead) -> None:
+        """The broker has the chunk."""
         with self._changed:
             self._agenda.finish(read.taken)
             self._changed.notify_all()
@@ -239,12 +246,8 @@ class SnapshotReaders:
             return RequestFailed(taken.chunk.work, str(error))
 
     def _put(self, item: _Item | None) -> None:
-        while item is not None and not self._stop.is_set():
-            try:
-                self._ready.put(item, timeout=_WAKE_S)
-            except queue.Full:
-                continue
-            return
+        if item is not None:
+            self._ready.put(item)
 
     def _cut(self, connection: SourceConnection, taken: Taken) -> Taken:
         """The chunk itself; of a tail the first chunk, whose end is asked for here."""

@@ -16,6 +16,7 @@ from gravity.topic import resnapshot_key
 from tests.integration.collector.conftest import Install
 from tests.integration.collector.installation import Installation, wait_until
 from tests.integration.collector.test_stream import load
+from tests.prove.source_snapshot import copy_under_fire
 
 
 def _finished(made: Installation, *tables: str) -> None:
@@ -307,3 +308,12 @@ def test_a_key_whose_text_would_not_tell_it_from_another_halts_by_name(install: 
     process = made.start()
     wait_until(lambda: "has a character without Unicode of its own" in process.text, what="halted")
     assert made.replay("t") == []
+
+
+def test_a_table_copied_under_writes_by_a_collector_that_is_killed_twice_is_equal_and_hardly_read_twice(
+    install: Install,
+) -> None:
+    """The short form of `make prove WHAT=source` on the snapshot."""
+    made = install(chunk_rows="500")
+    found = copy_under_fire(made, rows=20_000, per_s=200, kills=2)
+    assert not found.wrong

@@ -19,7 +19,7 @@ def _begin(agenda: Agenda, coverage: Coverage, *tables: tuple[str, str]) -> None
 @pytest.mark.parametrize("seed", range(100))
 def test_every_key_is_published_exactly_once_by_each_reading(seed: int) -> None:
     rng = random.Random(seed)
-    agenda, coverage = Agenda(), Coverage()
+    agenda, coverage = Agenda(4), Coverage()
     rows = {T: rng.randint(0, 40), U: rng.randint(0, 40)}
     published: dict[tuple[str, str], list[int]] = {T: [], U: []}
     _begin(agenda, coverage, T, U)
@@ -35,7 +35,7 @@ def test_every_key_is_published_exactly_once_by_each_reading(seed: int) -> None:
             _begin(agenda, coverage, table)
         elif act < 0.54 and step < 300:
             # Another owner begins where the log ends, with other bounds.
-            agenda, hands = Agenda(), []
+            agenda, hands = Agenda(4), []
             coverage = Coverage(coverage.chunk_ids())
             _begin(agenda, coverage, *(t for t in (T, U) if not coverage.is_complete(t)))
         elif hands:
@@ -65,7 +65,7 @@ def test_every_key_is_published_exactly_once_by_each_reading(seed: int) -> None:
 
 
 def test_a_second_reader_has_something_to_read_as_soon_as_the_first_chunk_is_cut() -> None:
-    agenda = Agenda()
+    agenda = Agenda(4)
     _begin(agenda, Coverage(), T)
     first = agenda.take()
     assert first is not None and first.is_tail
@@ -77,7 +77,7 @@ def test_a_second_reader_has_something_to_read_as_soon_as_the_first_chunk_is_cut
 
 
 def test_a_chunk_of_a_table_that_is_begun_anew_is_void_and_is_not_read_again() -> None:
-    agenda = Agenda()
+    agenda = Agenda(4)
     _begin(agenda, Coverage(), T)
     old = agenda.take()
     assert old is not None
@@ -91,3 +91,17 @@ def test_a_chunk_of_a_table_that_is_begun_anew_is_void_and_is_not_read_again() -
     agenda.cut(new, None)
     agenda.finish(new)
     assert agenda.is_done
+
+
+def test_no_more_chunks_are_in_hand_than_may_be_read_again_after_a_crash() -> None:
+    agenda = Agenda(2)
+    _begin(agenda, Coverage(), T)
+    first = agenda.take()
+    assert first is not None
+    agenda.cut(first, (1,))
+    second = agenda.take()
+    assert second is not None
+    agenda.cut(second, (2,))
+    assert agenda.take() is None
+    agenda.finish(first)
+    assert agenda.take() is not None
