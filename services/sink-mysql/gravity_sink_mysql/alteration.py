@@ -9,7 +9,7 @@ from gravity.column import INTEGER_BYTES, ColumnType
 from gravity.evolution import Alteration, Step, default_value
 from gravity.schema_change import ColumnAction
 from gravity.schema_follower import Fitness, RealColumn, Shape, Stage, columns_after, leaves
-from gravity_sink_mysql.definition import Dialect, column_definition
+from gravity_sink_mysql.definition import Dialect, column_definition, vector_bytes
 from gravity_sink_mysql.statement import literal, quote_name
 
 _TEXT_BYTES = {"tinytext": 255, "text": 65_535, "mediumtext": 1 << 24, "longtext": 1 << 32}
@@ -45,6 +45,10 @@ def holds(wide: ColumnType, narrow: ColumnType) -> bool:
     if narrow.name == "decimal" and wide.name == "decimal":
         digits, needed = wide.precision or 0, narrow.precision or 0
         return wide.scale == narrow.scale and digits >= needed and wide.unsigned <= narrow.unsigned
+    if narrow.name == "json":
+        return wide.name == "longtext"  # All that MariaDB has for it.
+    if narrow.name == "vector":
+        return wide.name == "varbinary" and (wide.length or 0) >= vector_bytes(narrow)
     if narrow.name in ("enum", "set") and wide.name == narrow.name:
         return set(narrow.labels) <= set(wide.labels)
     for sized, unsized, unit in (

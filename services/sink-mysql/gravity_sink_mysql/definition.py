@@ -35,7 +35,7 @@ class Dialect:
     def type_text(self, kind: ColumnType) -> str:
         """The column type that holds the cells of `kind` exactly."""
         if kind.name == "vector" and not self.has_vectors:
-            return f"varbinary({_FLOAT_BYTES * (kind.length or _DIMENSIONS)})"
+            return f"varbinary({vector_bytes(kind)})"
         if kind.name == "json" and not self.has_documents:
             return "longtext CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
         return kind.text
@@ -66,6 +66,11 @@ class Dialect:
         # First those that do not ignore trailing spaces: MariaDB's, then MySQL's.
         names = (f"{charset}_nopad_bin", f"{charset}_0900_bin", f"{charset}_bin")
         return next((name for name in names if self.collations.get(name) == charset), "")
+
+
+def vector_bytes(kind: ColumnType) -> int:
+    """How many bytes a VECTOR of this type may have."""
+    return _FLOAT_BYTES * (kind.length or _DIMENSIONS)
 
 
 def column_definition(

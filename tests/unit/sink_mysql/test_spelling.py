@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from gravity_sink_mysql.alteration import holds
 from gravity_sink_mysql.definition import Dialect
 from gravity_sink_mysql.spelling import json_literal, special_of
 from gravity_sink_mysql.statement import Layout
@@ -97,3 +98,10 @@ def test_documents_are_text_where_the_server_would_refuse_deep_ones() -> None:
     mariadb = Dialect({}, frozenset({"utf8mb4"}), has_documents=False)
     assert mariadb.type_text(kind) == "longtext CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
     assert Dialect({}, frozenset({"utf8mb4"})).type_text(kind) == "json"
+
+
+def test_what_stands_in_for_a_type_holds_it() -> None:
+    longtext, shorter = ColumnType.parse("longtext"), ColumnType.parse("varbinary(11)")
+    assert holds(longtext, ColumnType.parse("json"))
+    assert holds(ColumnType.parse("varbinary(12)"), ColumnType.parse("vector(3)"))
+    assert not holds(shorter, ColumnType.parse("vector(3)"))
