@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from tests.type_case import BOTH, CASES, Case
+from tests.type_case import BOTH, CASES, MORE_CASES, Case
 from tests.type_random import with_random
 
 COLUMNS_MAX = 30
@@ -125,8 +125,12 @@ KEYS = (
 def wide_tables(
     flavor: str, version: tuple[int, int], *, seed: int, drawn: int, skip: Sequence[str] = ()
 ) -> Iterator[Table]:
-    """All cases of a server side by side, `drawn` random values more of each; rows are full of NULLs."""
-    cases = [case for case in CASES if case.is_at(flavor, version) and case.name not in skip]
+    """All cases of a server side by side, `drawn` random values more of each; rows are full of NULLs.
+
+    Without random values it is the short form, with fewer shapes of numbers.
+    """
+    known = (*CASES, *MORE_CASES) if drawn else CASES
+    cases = [case for case in known if case.is_at(flavor, version) and case.name not in skip]
     for number, chosen in enumerate(_batched(cases)):
         yield _wide(f"w{number:02d}", [with_random(case, seed, drawn) for case in chosen])
 

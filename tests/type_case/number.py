@@ -26,29 +26,38 @@ def integers() -> list[Case]:
     return found
 
 
+_SHAPES = (
+    (65, 30),
+    (65, 0),
+    (30, 30),
+    (12, 2),
+    (10, 0),
+    (9, 9),
+    (18, 9),
+    (19, 1),
+    (5, 5),
+    (38, 20),
+    (1, 0),
+)
+_WIDTHS = (1, 7, 8, 9, 12, 16, 17, 24, 31, 32, 33, 48, 63, 64)
+
+
+def _decimal(precision: int, scale: int) -> Case:
+    whole, fraction = "9" * (precision - scale), "9" * scale
+    biggest = f"{whole or 0}.{fraction}" if scale else whole
+    tiny = f"0.{'0' * (scale - 1)}1" if scale else "1"
+    values = ("0", "-0", biggest, f"-{biggest}", tiny, f"-{tiny}", "0.5" if scale else "7")
+    return Case(f"t_decimal_{precision}_{scale}", f"decimal({precision},{scale})", values)
+
+
+def _bit(bits: int) -> Case:
+    values = ("0", "1", str((1 << bits) - 1), str(1 << (bits - 1)))
+    return Case(f"t_bit_{bits}", f"bit({bits})", values)
+
+
 def decimals() -> list[Case]:
     """Of many shapes."""
-    found = []
-    for precision, scale in (
-        (65, 30),
-        (65, 0),
-        (30, 30),
-        (12, 2),
-        (10, 0),
-        (9, 9),
-        (18, 9),
-        (19, 1),
-        (5, 5),
-        (38, 20),
-        (1, 0),
-    ):
-        whole, fraction = "9" * (precision - scale), "9" * scale
-        biggest = f"{whole or 0}.{fraction}" if scale else whole
-        tiny = f"0.{'0' * (scale - 1)}1" if scale else "1"
-        values = ("0", "-0", biggest, f"-{biggest}", tiny, f"-{tiny}", "0.5" if scale else "7")
-        found.append(
-            Case(f"t_decimal_{precision}_{scale}", f"decimal({precision},{scale})", values)
-        )
+    found = [_decimal(*shape) for shape in _SHAPES]
     found.append(Case("t_decimal_unsigned", "decimal(10,3) unsigned", ("0", "1234567.891")))
     return found
 
@@ -86,9 +95,13 @@ def floats() -> list[Case]:
 
 def bits() -> list[Case]:
     """Of many widths."""
+    return [_bit(width) for width in _WIDTHS]
+
+
+def more_numbers() -> list[Case]:
+    """BIT of every other width, and DECIMAL of every precision with some scale."""
+    shapes = [(precision, precision * 11 % (min(precision, 30) + 1)) for precision in range(1, 66)]
     return [
-        Case(
-            f"t_bit_{bits}", f"bit({bits})", ("0", "1", str((1 << bits) - 1), str(1 << (bits - 1)))
-        )
-        for bits in (1, 7, 8, 9, 12, 16, 17, 24, 31, 32, 33, 48, 63, 64)
+        *(_bit(width) for width in range(1, 65) if width not in _WIDTHS),
+        *(_decimal(*shape) for shape in shapes if shape not in _SHAPES),
     ]

@@ -16,7 +16,8 @@ KEYS = ("bigint_unsigned", "year", "varbinary", "ci", "several")
 
 def server(stack: Stack, name: str, specification: str) -> Server:
     found = find_server(stack, name, specification)
-    assert found is not None
+    if found is None:
+        pytest.skip(f"this machine can't have {specification}")
     return found
 
 
