@@ -83,6 +83,11 @@ class Verdict(NamedTuple):
         """True, False or None."""
         return f"(True if {self.true} else False if {self.false} else None)"
 
+    @property
+    def number(self) -> str:
+        """1, 0 or None: a predicate as a value, which prints as one digit."""
+        return f"(1 if {self.true} else 0 if {self.false} else None)"
+
 
 ALWAYS_NULL = Verdict("False", "False", frozenset())
 
@@ -160,7 +165,7 @@ class _Compiler:
                 return json_value(self.frame, self.operand(inner), path, unquoted=unquoted)
             case _:
                 verdict = self.verdict(node)
-                return self.frame.computed("int", verdict.value, verdict.inputs, "a comparison")
+                return self.frame.computed("int", verdict.number, verdict.inputs, "a comparison")
 
     def date(self, kind: str, text: str) -> Operand:
         """A date as it is written."""

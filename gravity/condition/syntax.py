@@ -141,6 +141,20 @@ class _RowDialect(MySQL):
             if name in ("CAST", "EXTRACT", "TRIM", "SUBSTRING", "POSITION")
         }
 
+        def _build_predicate(
+            self,
+            klass: Any,
+            this: Any,
+            expression: Any,
+            comments: list[str] | None = None,
+            negate: bool = False,  # noqa: FBT001, FBT002 - as the parser calls it
+        ) -> Any:
+            """The comparison as it stands: put into parentheses it would pass for unambiguous."""
+            predicate = klass(this=this, expression=expression)
+            return self.expression(
+                exp.Not(this=predicate) if negate else predicate, comments=comments
+            )
+
     def to_json_path(self, path: Any) -> Any:
         """The path as it is written: MySQL's grammar of paths is ours."""
         return path

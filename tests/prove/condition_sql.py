@@ -57,6 +57,8 @@ JSONS = (
 )
 FIELDS = (
     Field("a", "int", (-7, -1, 0, 1, 2, 3, 10, 42, 100000)),
+    Field("g", "tinyint", (-1, 0, 1, 2, 3, 5)),
+    Field("i", "tinyint", (-2, 0, 1, 2, 4)),
     Field("u", "int unsigned", (0, 1, 2, 9, 4000000000)),
     Field("b", "bigint", (-1000000, -3, 0, 5, 7, 12, 123456789)),
     Field("c", "decimal(12,2)", ("-10.50", "-0.01", "0.00", "1.50", "2.25", "2.50", "99.99", "10000.00")),
@@ -74,8 +76,30 @@ FIELDS = (
 )  # fmt: skip
 
 QUOTED_NUMBERS = ("'1'", "'2.5'", "'-7'", "'true'", "'null'", "'zzz'")
+FLAT_OPERATORS = (
+    *("+", "-", "*", "%", "DIV", "MOD", "&", "|", "<<", ">>", "=", "<>", "<", ">=", "<=>"),
+    *(
+        "AND",
+        "OR",
+        "XOR",
+        "&&",
+        "||",
+        "AND",
+        "OR",
+        "IN",
+        "NOT IN",
+        "BETWEEN",
+        "LIKE",
+        "REGEXP",
+        "IS",
+    ),
+)
 COMPARISONS = ("=", "<>", "<", "<=", ">", ">=", "<=>")
 Maker = Callable[[int], str]
+
+
+FLAT_SHARE = 0.2
+"""Of the conditions: those without parentheses, of which nearly half are refused as ambiguous."""
 
 
 @dataclass
@@ -97,7 +121,30 @@ class Sentences:
         """A predicate."""
         if self.random.random() < 0.02:
             return f"({self.number(3)} <=> {self.number(2)})"
+        if self.random.random() < FLAT_SHARE:
+            return self.flat()
         return self.truth(self.depth_max)
+
+    def flat(self) -> str:
+        """Operators in a row without parentheses: what binds tighter is for the grammar to know."""
+        parts = [self.flat_operand()]
+        for _ in range(self.random.randint(1, 4)):
+            operator = self.pick(FLAT_OPERATORS)
+            if operator in ("IN", "NOT IN"):
+                parts.append(f"{operator} (1, 2)")
+            elif operator == "BETWEEN":
+                parts.append(f"BETWEEN {self.pick(('0', '1', 'g'))} AND {self.pick(('2', 'i'))}")
+            elif operator in ("LIKE", "REGEXP"):
+                parts.append(f"{operator} '1'")
+            elif operator == "IS":
+                parts.append(self.pick(("IS NULL", "IS NOT NULL", "IS TRUE", "IS NOT FALSE")))
+            else:
+                parts.append(f"{operator} {self.flat_operand()}")
+        text = " ".join(parts)
+        return text if not self.is_mysql else text.replace("<=>", "=")
+
+    def flat_operand(self) -> str:
+        return self.pick(("", "", "", "- ", "NOT ", "! ")) + self.pick("gigi123")
 
     def one_of(self, *makers: Maker, depth: int) -> str:
         return self.random.choice(makers)(depth)

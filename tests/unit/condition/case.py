@@ -179,6 +179,11 @@ COERCION = [
         (1, "c BETWEEN NULL AND 2", None),
         (1, "NOT c = 2 AND c = 1", True),
         (0, "!c = 1", True),
+        (0, "!c LIKE '1'", True),
+        (3, "c & 2 + 1 = 3", True),
+        (3, "1 << c - 1 = 4", True),
+        (3, "c = 1 OR c = 3 AND c = 2", False),
+        (3, "NOT c BETWEEN 1 AND 2 AND c", True),
         (1, "1 OR c XOR 1", True),
     ),
     *_of(

@@ -97,6 +97,9 @@ def test_what_is_not_sql_is_answered_with_the_spot(text: str, near: str) -> None
     "text",
     [
         "a = b = c",
+        "a <=> b = c",
+        "a <=> b < c",
+        "a <=> b IN (1)",
         "1 < a < 3",
         "a = b LIKE 'x'",
         "a IN (1) = 1",
