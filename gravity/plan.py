@@ -118,6 +118,21 @@ class Resolution:
     """For error-stop: whether a hold ends when the sources agree again."""
     conflict_window_us: int | None = None
     """For error-stop: opinions further apart in commit time don't disagree, the later one stands."""
+    tombstone_retention_us: int = 7 * 24 * 3600 * 1_000_000
+    """How long a row that every source has deleted is remembered, by the sources' commit times."""
+
+    @property
+    def forgets_deletes(self) -> bool:
+        """Whether an old delete can't decide about a newer row any more, once every source has deleted it.
+
+        It can where times don't count (`absolute`), where another clock does (a column), and where
+        sources must agree.
+        """
+        if self.strategy == "source-priority":
+            return self.on_delete != "absolute"
+        return self.strategy == "merge" or (
+            self.strategy == "timestamp-latest" and self.timestamp_column is None
+        )
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
@@ -595,4 +610,5 @@ def resolution_of(rule: ConflictRule, ranks: Mapping[str, int]) -> Resolution:
         scope=rule.scope,
         auto_clear=rule.auto_clear,
         conflict_window_us=None if window is None else round(window.total_seconds() * 1_000_000),
+        tombstone_retention_us=round(rule.tombstone_retention.total_seconds() * 1_000_000),
     )

@@ -52,7 +52,7 @@ def plan_of(rule: Resolution, version: int = 1) -> RoutingPlan:
 
 class DictStore:
     def __init__(self) -> None:
-        self.data: dict[bytes, bytes] = {}
+        self.data: dict[bytes, bytes | None] = {}
 
     def get(self, key: bytes) -> bytes | None:
         return self.data.get(key)
@@ -90,11 +90,15 @@ class Replica:
         if meta is not None:
             self.state.load_meta(meta)
 
-    def everything(self) -> dict[bytes, bytes]:
+    def everything(self) -> dict[bytes, bytes | None]:
         return {**self.store.data, **self.state.saving, **self.state.take_delta()}
 
-    def registers(self) -> dict[bytes, bytes]:
-        return {key: value for key, value in self.everything().items() if key != META_KEY}
+    def registers(self) -> dict[bytes, bytes | None]:
+        return {
+            key: value
+            for key, value in self.everything().items()
+            if key[:2] in (b"r\x00", b"s\x00")
+        }
 
     def counts(self, source: str) -> dict[str, Any]:
         meta = json.loads(self.state.meta())

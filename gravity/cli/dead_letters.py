@@ -109,6 +109,11 @@ def _send_again(log: DecisionLog, entry: Entry, reason: str) -> str:
             "of a message that could not be read, or of rows without a key; "
             "`gravity reset --source …` has the source's rows read again"
         )
+    if record["code"] == "late_after_gc":
+        return (
+            "older than what has been forgotten of its table; write the row again at its source, "
+            "or leave it deleted"
+        )
     if log.plan.resolution(row.target, row.table) is None:
         return (
             "of a table that one source feeds, of which the resolver remembers no rows; "

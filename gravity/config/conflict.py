@@ -105,7 +105,11 @@ class ConflictRule(Model):
     )
     constraint: Constraint = Field(Constraint(), description="What a target's refusal leads to.")
     tombstone_retention: Duration = Field(
-        timedelta(days=7), description="How long a deleted key is remembered."
+        timedelta(days=7),
+        description=(
+            "How long a row that every source has deleted is remembered, by their commit times. Must be "
+            "longer than any source may be behind, than its binlogs are kept, and than a snapshot takes."
+        ),
     )
     scope: Literal["key", "table", "job"] = Field(
         "key", description="`error-stop`: what stands still while sources disagree."

@@ -265,12 +265,13 @@ _FIELDS_OF_FIRST_FORMAT = ("strategy", "ranks", "on_delete", "timestamp_column")
 
 
 def rule_tag(rule: Resolution) -> str:
-    """8 hex digits that differ when the rule does."""
+    """8 hex digits that differ when the rule decides otherwise."""
     default = asdict(Resolution("source-priority", {}))
     fields = {
         name: value
         for name, value in asdict(rule).items()
         # So that a rule of before a field was there keeps its tag.
-        if name in _FIELDS_OF_FIRST_FORMAT or value != default[name]
+        if name in _FIELDS_OF_FIRST_FORMAT
+        or (value != default[name] and name != "tombstone_retention_us")
     }
     return xxhash.xxh32_hexdigest(json.dumps(fields, sort_keys=True).encode())

@@ -98,6 +98,11 @@ class Partition:
             self._send(target_topic, self.number, output.value, output.header.to_kafka())
         for conflict in effects.conflicts:
             self._send(self.topics.conflicts, 0, conflict)
+        for row, value in effects.too_late:
+            reason = (
+                "older than what has been forgotten of its table: it may have been deleted since"
+            )
+            self._set_aside(reason, header, message, code="late_after_gc", row=row, value=value)
         if effects.damage:
             self._set_aside(effects.damage, header, message)
 
@@ -119,11 +124,20 @@ class Partition:
             topic, partition, value, headers or (), delivered=self._sent.offsets.append
         )
 
-    def _set_aside(self, reason: str, header: RoutedHeader, message: Any) -> None:
+    def _set_aside(
+        self,
+        reason: str,
+        header: RoutedHeader,
+        message: Any,
+        *,
+        code: str = "unreadable",
+        row: int = -1,
+        value: bytes = b"",
+    ) -> None:
         self._dead += 1
         if self._dead > DEAD_MAX:
             raise FatalError(
-                f"more than {DEAD_MAX} messages can't be read; the last: {reason}",
+                f"more than {DEAD_MAX} messages or rows were set aside; the last: {reason}",
                 where=_place(message),
                 remedy=f"what was set aside is in topic {self.topics.dead_letters}",
             )
@@ -133,18 +147,18 @@ class Partition:
             "source": header.source,
             "table": header.table,
             "reason": reason,
-            "code": "unreadable",
+            "code": code,
             "topic": message.topic,
             "partition": message.partition,
             "offset": message.offset,
-            "row": -1,
+            "row": row,
             "origin_seq": header.seq,
             "origin_row": -1,
             "position": str(header.from_),
             "gtid": "",
             "schema": header.schema,
             "time_us": now_us(),
-            "value": message.value or b"",
+            "value": value or message.value or b"",
         }
         self._send(self.topics.dead_letters, 0, encode_record("dead_letter", letter))
 

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from gravity.batch import (
     MOVED,
+    READ,
     TRUNCATE,
     ChangeBatch,
     TableSchema,
@@ -29,8 +30,9 @@ from gravity.resolution.register import OPERATOR, Change, Register, Shape, chang
 from gravity.resolution.strategy import Hold, Outcome, rule_tag
 from gravity.schema_change import SchemaChange, TableAction
 from gravity_resolver.emission import batches_of, conflict_record, operators_batch
+from gravity_resolver.graveyard import Graveyard
 from gravity_resolver.judgement import Judgement, Wish, judge
-from gravity_resolver.row_state import RowState, columns_from_json, columns_to_json
+from gravity_resolver.row_state import RowState, columns_from_json, columns_to_json, is_dead
 
 FUNCTION_VERSION = 3
 """Grows whenever the same input would cause other outputs; see `gravity_resolver.term`."""
@@ -64,6 +66,9 @@ class Effects:
     outputs: list[Output] = field(default_factory=list)
     conflicts: list[bytes] = field(default_factory=list)
     """Records for the conflicts topic (schemas/conflict.avsc)."""
+    too_late: list[tuple[int, bytes]] = field(default_factory=list)
+    """Rows, by their number and as change batches of one, that are older than what has been forgotten of their table; they
+    belong into the dead letters."""
     damage: str = ""
     """Why the message can't be read; it belongs into the dead letters, and the log goes on."""
 
@@ -79,7 +84,7 @@ class Counters:
     held: int = 0
     """Met a disagreement that waits for the sources or for an operator (error-stop)."""
     dead: int = 0
-    """Of messages that can't be read."""
+    """Of messages that can't be read, or older than what has been forgotten."""
     duplicates: int = 0
     """Rows seen again: counted apart, they ended when they were first seen."""
     conflicts: dict[str, int] = field(default_factory=dict)
@@ -105,9 +110,14 @@ class PartitionState:
     counters: dict[str, Counters] = field(default_factory=dict)
     holds: int = 0
     """Rows on hold now."""
-    delta: dict[bytes, bytes] = field(default_factory=dict)
-    """Changed since the last `take_delta`."""
-    saving: dict[bytes, bytes] = field(default_factory=dict)
+    watermarks: dict[str, int] = field(default_factory=dict)
+    """Source to the commit time before which it has nothing more to say."""
+    collected: dict[str, int] = field(default_factory=dict)
+    """Table to the commit time up to which deleted rows have been forgotten."""
+    graves: Graveyard = field(default_factory=Graveyard)
+    delta: dict[bytes, bytes | None] = field(default_factory=dict)
+    """Changed since the last `take_delta`; None: deleted."""
+    saving: dict[bytes, bytes | None] = field(default_factory=dict)
     """Handed out by `take_delta`, not yet in `saved`."""
     _shapes: dict[str, Shape] = field(default_factory=dict)
     _tags: dict[tuple[int, str], str] = field(default_factory=dict)
@@ -124,6 +134,9 @@ class PartitionState:
                 "term": self.term,
                 "function_version": self.function_version,
                 "holds": self.holds,
+                "watermarks": self.watermarks,
+                "collected": self.collected,
+                "graves": self.graves.ends,
                 "counters": {source: asdict(c) for source, c in self.counters.items()},
             },
             separators=(",", ":"),
@@ -139,11 +152,15 @@ class PartitionState:
         self.term = record["term"]
         self.function_version = record["function_version"]
         self.holds = record.get("holds", 0)
+        self.watermarks = record.get("watermarks", {})
+        self.collected = record.get("collected", {})
+        ends = record.get("graves", {})
+        self.graves = Graveyard({table: (first, last) for table, (first, last) in ends.items()})
         self.counters = {
             source: Counters(**counts) for source, counts in record["counters"].items()
         }
 
-    def take_delta(self) -> dict[bytes, bytes]:
+    def take_delta(self) -> dict[bytes, bytes | None]:
         """The keys that changed since the last call, with the small part; they stay readable."""
         assert not self.saving, "the previous delta has not been saved"
         self.saving, self.delta = self.delta, {}
@@ -154,10 +171,10 @@ class PartitionState:
         self.saving = {}
 
     def _get(self, key: bytes) -> bytes | None:
-        value = self.delta.get(key)
-        if value is None:
-            value = self.saving.get(key)
-        return self.saved.get(key) if value is None else value
+        for changed in (self.delta, self.saving):
+            if key in changed:
+                return changed[key]
+        return self.saved.get(key)
 
     # ------------------------------------------------------------------ the function
 
@@ -198,6 +215,9 @@ class PartitionState:
                 self._counters(header.source).filtered += header.filtered
                 return Effects()
             case RoutedKind.MARKER:
+                known = self.watermarks.get(header.source, 0)
+                self.watermarks[header.source] = max(known, header.ets)
+                self._forget(plan)
                 return Effects([self._output(header, value)])
             case RoutedKind.SCHEMA:
                 return self._apply_schema_change(header, value, plan)
@@ -296,11 +316,22 @@ class PartitionState:
             slot = _slot(header.table, [row[i] for i in batch.schema.key])
             known = RowState.load(self._get(slot), self._shape)
             change = _change_of(batch, index, shape, rule, known.registers.get(batch.source))
+            if not known.registers and self._is_too_late(header.table, change):
+                counters.dead += op != MOVED
+                effects.too_late.append((index, encode_batch(batch.take([index]))))
+                continue
             after = {
                 **known.registers,
                 batch.source: register(known.registers.get(batch.source), change),
             }
-            judged = self._judge(slot, known, RowState(tag, after, known.decision), rule, index)
+            judged = self._judge(
+                slot,
+                known,
+                RowState(tag, after, known.decision),
+                rule,
+                index,
+                table=header.table,
+            )
             kind = conflict_kind(known.registers, change, rule, judged.verdict)
             late = kind is not None and is_late(known.registers, change, rule)
             if kind is not None:
@@ -334,14 +365,43 @@ class PartitionState:
         ]
         return effects
 
+    def _is_too_late(self, table: str, change: Change) -> bool:
+        """Whether the row may have been deleted since, and forgotten: then nobody can tell any more."""
+        return change.op != READ and change.ets <= self.collected.get(table, -1)
+
+    def _forget(self, plan: RoutingPlan) -> None:
+        """Forgets rows that every source has deleted and about which nobody can have more to say.
+
+        At most one chunk a table, so that no marker takes long.
+        """
+        for table in sorted(self.graves.ends):
+            rule = plan.resolution(self.target, table)
+            if rule is None or not rule.forgets_deletes:
+                continue
+            # A source that is down or idle holds its watermark, and so everything.
+            sources = plan.sources_of(self.target, table)
+            before = min(self.watermarks.get(source, 0) for source in sources)
+            before -= rule.tombstone_retention_us
+            for slot in self.graves.exhume(table, before, self._get, self.delta):
+                row = RowState.load(self._get(slot), self._shape)
+                if not is_dead(row):
+                    continue
+                if row.ets < before:
+                    self.delta[slot] = None
+                    self.collected[table] = max(row.ets, self.collected.get(table, 0))
+                else:
+                    self.graves.bury(table, slot, row.ets, self._get, self.delta)
+
     def _judge(
         self, slot: bytes, known: RowState, now: RowState, rule: Resolution, index: int,
-        *, decided: bool = False, again: bool = False,
+        *, table: str, decided: bool = False, again: bool = False,
     ) -> Judgement:  # fmt: skip
         # Named by the place in the log, so that a replay gives the same name.
         hold = f"{self.target}.{self.partition}.{self.next_input - 1}.{index}"
         judged = judge(known, now, rule, hold=hold, decided=decided, again=again)
         self.delta[slot] = judged.row.dump()
+        if rule.forgets_deletes and is_dead(judged.row) and not is_dead(known):
+            self.graves.bury(table, slot, judged.row.ets, self._get, self.delta)
         self.holds += bool(judged.row.hold) - bool(known.hold)
         return judged
 
@@ -368,7 +428,9 @@ class PartitionState:
             return Effects(damage=str(error))
         self._advance(offset)
         now = RowState(self._tag_of(rule, header), known.registers, decision)
-        judged = self._judge(slot, known, now, rule, 0, decided=deciding, again=True)
+        judged = self._judge(
+            slot, known, now, rule, 0, table=header.table, decided=deciding, again=True
+        )
         described = replace(
             header, kind=RoutedKind.ROWS, source=OPERATOR, seq=offset, rows=1, counted=0
         )

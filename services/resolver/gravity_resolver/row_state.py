@@ -27,6 +27,11 @@ class RowState:
     hold: str = ""
     """The hold that is open on the row; empty: none."""
 
+    @property
+    def ets(self) -> int:
+        """When the row was last changed by any source."""
+        return max((reg.ets for reg in self.registers.values()), default=0)
+
     def dump(self) -> bytes:
         """The state as bytes: a function of the set of events, and not of their order."""
         record: list[object] = [
@@ -57,6 +62,19 @@ class RowState:
         if not rest:
             return cls(tag, registers)
         return cls(tag, registers, _load_decision(rest[0]["decision"]), rest[0]["hold"])
+
+
+def is_dead(row: RowState) -> bool:
+    """Whether every source that ever had the row has deleted it, and nobody decided otherwise.
+
+    That the outcome is "no row" is not enough: a tombstone may hide a row that still lives at a source.
+    """
+    return (
+        bool(row.registers)
+        and not row.hold
+        and not any(reg.live for reg in row.registers.values())
+        and (row.decision is None or row.decision.row is None)
+    )
 
 
 def _opinion(source: str, reg: Register) -> list[object]:

@@ -128,8 +128,8 @@ class PartitionStore:
         value = self._db.get(key)
         return None if value is None else bytes(value)
 
-    def save(self, changes: Mapping[bytes, bytes]) -> None:
-        """Makes `changes` durable: all of them or none.
+    def save(self, changes: Mapping[bytes, bytes | None]) -> None:
+        """Makes `changes` durable: all of them or none. None deletes a key.
 
         Raises FencedError when another process has taken the partition.
         """

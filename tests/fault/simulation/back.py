@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 from unittest import mock
 
-from gravity_resolver import judgement, replica
+from gravity_resolver import graveyard, judgement, replica
 from gravity_resolver.replica import META_KEY, PartitionState
 from gravity_resolver.row_state import RowState
 
@@ -107,7 +107,8 @@ def apply(world: World, state: PartitionState, message: Message, offset: int, ve
         state.seen.pop(header.source, None)
     tied = world.broken == "no-tie-break" and header.table == "app.latest"
     plan = world.plans[header.plan or 1]
-    with code_version(version), broken_law(world.broken):
+    short = mock.patch.object(graveyard, "CHUNK_ROWS", 2)  # So that something is forgotten.
+    with code_version(version), broken_law(world.broken), short:
         with last_wins(header.source) if tied else contextlib.nullcontext():
             return state.apply(header, value, offset=offset, plan=plan)
 

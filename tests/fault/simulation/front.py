@@ -22,7 +22,7 @@ from gravity.ingest_log import (
 from gravity.position import Position
 from gravity.snapshot_request import SnapshotRequest, is_chunk_of
 
-from .world import Row, World, done_before, encode_rows, next_position
+from .world import Row, World, done_before, encode_rows, next_position, shared
 
 IDLE = "idle"
 Steps = Iterator[str | None]
@@ -109,11 +109,22 @@ class Writer:
                 kind, f"s{self.number}", self.owner, self.seq, part, len(groups),
                 next_position(self.done), next_position(upto), plan=plan or self.plan,
                 table=f"app.{rows[0].table}" if rows else table, rows=len(rows), chunk=chunk,
+                ets=self.watermark(upto) if kind is IngestKind.MARKER else 0,
             )  # fmt: skip
             value = encode_rows(rows) if rows else b""
             self.world.append(self.world.ingest[self.number], header, value)
         self.done = upto
         yield None
+
+    def watermark(self, upto: int) -> int:
+        """Commit time of the newest change before the marker; 0 while there are rows still to be read.
+
+        Rows that a source has but has not told yet could come back behind a forgotten delete.
+        """
+        source = self.world.source[self.number]
+        if any(name_of(c) not in self.chunks for c in source.chunks if shared(c[0])):
+            return 0
+        return max((row.ets for rows in source.binlog[:upto] for row in rows), default=0)
 
     def stream(self, limit: int) -> Steps:
         """The next span of the binlog."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import random
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from gravity.batch import (
@@ -31,6 +32,12 @@ REWRITES = 0.1
 RESOLVED = ("merge", "stop")
 """Tables judged by tests/oracle/resolve.py, beside those judged by the scheduler's own oracle."""
 MERGED = {"amount": "sum", "stamp": "max"}
+YOUNG = 4
+RETENTION = 2
+"""How long a deleted row is remembered, by the sources' clocks: short, so that it is forgotten often."""
+LATEST = Resolution("timestamp-latest", {}, tombstone_retention_us=RETENTION)
+MERGE = Resolution("merge", {}, columns=MERGED, tombstone_retention_us=RETENTION)
+PRIORITY = Resolution("source-priority", {}, tombstone_retention_us=RETENTION)
 NARROW = ("latest", "priority")
 STEP = 100
 """Bytes between the starts of two transactions."""
@@ -121,6 +128,11 @@ def encode_rows(rows: tuple[Row, ...]) -> bytes:
     )
 
 
+def shared(table: str) -> bool:
+    """Whether every source feeds the table."""
+    return table in (*NARROW, *RESOLVED)
+
+
 class Source:
     """A server: its tables now, and everything it ever committed."""
 
@@ -133,12 +145,14 @@ class Source:
         names = ("latest", "priority", f"cond{number}", f"group{number}a", f"group{number}b")
         names += RESOLVED if world.wide else ()
         self.tables: dict[str, dict[int, tuple[int, str]]] = {name: {} for name in names}
-        for rows in self.tables.values():
+        for table, rows in self.tables.items():
             for key in range(KEYS):
-                if world.rng.random() < 0.4:
+                if world.rng.random() < 0.4 and not (world.young and shared(table)):
                     rows[key] = self.new_value()  # Only a snapshot can deliver these.
         self.initial = {table: dict(rows) for table, rows in self.tables.items()}
         self.chunks = [(table, half) for table in self.tables for half in (0, 1)]
+        if world.young:
+            self.chunks = [chunk for chunk in self.chunks if not shared(chunk[0])]
         self.log = f"log{number}"
         """A table that only grows, whose rows go to one target or the other as the plan says."""
         self.tables[self.log] = {}
@@ -230,6 +244,8 @@ class World:
         self.clock, self.ids, self.steps, self.faults = 10, 0, 0, True
         self.wide = broken in (None, *BREAKS_OF_RESOLVING)
         """Whether sources also write the tables RESOLVED, and an operator decides about their rows."""
+        self.young = self.wide and seed % YOUNG == YOUNG - 1
+        """Whether shared tables begin empty: nothing is to be copied, so deletes are forgotten early."""
         self.conflicts: list[tuple[tuple[str, int], bytes]] = []
         """Records of the conflicts topic, each with the partition whose resolver wrote it."""
         self.sources = self.rng.choice((2, 2, 3))
@@ -312,11 +328,11 @@ def make_plan(sources: int, targets: list[str], version: int) -> RoutingPlan:
         ),
         routes=tuple(routes),
         rules=(
-            RulePlan(("latest",), None, Resolution("timestamp-latest", ranks)),
-            RulePlan(("merge",), None, Resolution("merge", ranks, columns=MERGED)),
+            RulePlan(("latest",), None, replace(LATEST, ranks=ranks)),
+            RulePlan(("merge",), None, replace(MERGE, ranks=ranks)),
             RulePlan(("stop",), None, Resolution("error-stop", ranks)),
         ),
-        default_resolution=Resolution("source-priority", ranks),
+        default_resolution=replace(PRIORITY, ranks=ranks),
         feeding={target: {**every, **single} for target in targets},
     )
 
