@@ -8,47 +8,34 @@ So a restarted resolver produces the same messages under the same numbers.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Protocol
 
 from gravity.batch import (
     MOVED,
-    READ,
     TRUNCATE,
     ChangeBatch,
-    TableSchema,
-    Value,
 )
 from gravity.codec import decode_batch, decode_record, encode_batch
 from gravity.errors import FatalError, FormatError, NewerFormatError
 from gravity.header import RoutedHeader, RoutedKind, TargetHeader
-from gravity.key import encode_key
 from gravity.plan import Resolution, RoutingPlan
 from gravity.resolution.conflict import conflict_kind, is_late
 from gravity.resolution.register import OPERATOR, Change, Register, Shape, changed_columns, register
-from gravity.resolution.strategy import Hold, Outcome, rule_tag
+from gravity.resolution.strategy import Hold, Outcome
 from gravity.schema_change import SchemaChange, TableAction
 from gravity_resolver.emission import batches_of, conflict_record, operators_batch
 from gravity_resolver.graveyard import Graveyard
-from gravity_resolver.judgement import Judgement, Wish, judge
-from gravity_resolver.row_state import RowState, columns_from_json, columns_to_json, is_dead
+from gravity_resolver.judgement import Judgement, Wish
+from gravity_resolver.row_memory import RowMemory, slot_of
+from gravity_resolver.row_state import RowState
 
 FUNCTION_VERSION = 3
 """Grows whenever the same input would cause other outputs; see `gravity_resolver.term`."""
 
 META_KEY = b"\x00meta"
-_ROW_PREFIX, _SHAPE_PREFIX = b"r\x00", b"s\x00"
 
 Seen = tuple[int, int, int]
 """(ingest seq, part, row) of the last row taken in from a source."""
-
-
-class StateView(Protocol):
-    """What has been saved of a partition's state."""
-
-    def get(self, key: bytes) -> bytes | None:
-        """The value under `key`; None when there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,34 +81,15 @@ class Counters:
 
 
 @dataclass(slots=True)
-class PartitionState:
+class PartitionState(RowMemory):
     """The state of one partition of one target."""
 
-    target: str
-    saved: StateView
-    resolver_epoch: int = 1
-    partition: int = -1
-    """Which one; -1 where nobody asks."""
     seen: dict[str, Seen] = field(default_factory=dict)
     out_seq: int = 0
     next_input: int = 0
     term: int = 0
     function_version: int = FUNCTION_VERSION
     counters: dict[str, Counters] = field(default_factory=dict)
-    holds: int = 0
-    """Rows on hold now."""
-    watermarks: dict[str, int] = field(default_factory=dict)
-    """Source to the commit time before which it has nothing more to say."""
-    collected: dict[str, int] = field(default_factory=dict)
-    """Table to the commit time up to which deleted rows have been forgotten."""
-    graves: Graveyard = field(default_factory=Graveyard)
-    delta: dict[bytes, bytes | None] = field(default_factory=dict)
-    """Changed since the last `take_delta`; None: deleted."""
-    saving: dict[bytes, bytes | None] = field(default_factory=dict)
-    """Handed out by `take_delta`, not yet in `saved`."""
-    _shapes: dict[str, Shape] = field(default_factory=dict)
-    _tags: dict[tuple[int, str], str] = field(default_factory=dict)
-
     # ------------------------------------------------------------------ saving and loading
 
     def meta(self) -> bytes:
@@ -169,12 +137,6 @@ class PartitionState:
     def delta_saved(self) -> None:
         """Says that the last delta is in `saved` now."""
         self.saving = {}
-
-    def _get(self, key: bytes) -> bytes | None:
-        for changed in (self.delta, self.saving):
-            if key in changed:
-                return changed[key]
-        return self.saved.get(key)
 
     # ------------------------------------------------------------------ the function
 
@@ -259,6 +221,10 @@ class PartitionState:
     def _counters(self, source: str) -> Counters:
         return self.counters.setdefault(source, Counters())
 
+    def _hold_name(self, row: int) -> str:
+        # The place in the log, so that a replay gives the same name.
+        return f"{self.target}.{self.partition}.{self.next_input - 1}.{row}"
+
     def _output(self, header: RoutedHeader, value: bytes) -> Output:
         self.out_seq += 1
         return Output(TargetHeader(header, self.resolver_epoch, self.out_seq, self.term), value)
@@ -313,7 +279,7 @@ class PartitionState:
         tag = self._tag_of(rule, header)
         winners: list[tuple[int, Outcome]] = []
         for index, (op, row) in enumerate(zip(batch.ops, batch.rows(), strict=True)):
-            slot = _slot(header.table, [row[i] for i in batch.schema.key])
+            slot = slot_of(header.table, [row[i] for i in batch.schema.key])
             known = RowState.load(self._get(slot), self._shape)
             change = _change_of(batch, index, shape, rule, known.registers.get(batch.source))
             if not known.registers and self._is_too_late(header.table, change):
@@ -329,8 +295,8 @@ class PartitionState:
                 known,
                 RowState(tag, after, known.decision),
                 rule,
-                index,
                 table=header.table,
+                hold=self._hold_name(index),
             )
             kind = conflict_kind(known.registers, change, rule, judged.verdict)
             late = kind is not None and is_late(known.registers, change, rule)
@@ -365,46 +331,6 @@ class PartitionState:
         ]
         return effects
 
-    def _is_too_late(self, table: str, change: Change) -> bool:
-        """Whether the row may have been deleted since, and forgotten: then nobody can tell any more."""
-        return change.op != READ and change.ets <= self.collected.get(table, -1)
-
-    def _forget(self, plan: RoutingPlan) -> None:
-        """Forgets rows that every source has deleted and about which nobody can have more to say.
-
-        At most one chunk a table, so that no marker takes long.
-        """
-        for table in sorted(self.graves.ends):
-            rule = plan.resolution(self.target, table)
-            if rule is None or not rule.forgets_deletes:
-                continue
-            # A source that is down or idle holds its watermark, and so everything.
-            sources = plan.sources_of(self.target, table)
-            before = min(self.watermarks.get(source, 0) for source in sources)
-            before -= rule.tombstone_retention_us
-            for slot in self.graves.exhume(table, before, self._get, self.delta):
-                row = RowState.load(self._get(slot), self._shape)
-                if not is_dead(row):
-                    continue
-                if row.ets < before:
-                    self.delta[slot] = None
-                    self.collected[table] = max(row.ets, self.collected.get(table, 0))
-                else:
-                    self.graves.bury(table, slot, row.ets, self._get, self.delta)
-
-    def _judge(
-        self, slot: bytes, known: RowState, now: RowState, rule: Resolution, index: int,
-        *, table: str, decided: bool = False, again: bool = False,
-    ) -> Judgement:  # fmt: skip
-        # Named by the place in the log, so that a replay gives the same name.
-        hold = f"{self.target}.{self.partition}.{self.next_input - 1}.{index}"
-        judged = judge(known, now, rule, hold=hold, decided=decided, again=again)
-        self.delta[slot] = judged.row.dump()
-        if rule.forgets_deletes and is_dead(judged.row) and not is_dead(known):
-            self.graves.bury(table, slot, judged.row.ets, self._get, self.delta)
-        self.holds += bool(judged.row.hold) - bool(known.hold)
-        return judged
-
     def _apply_wish(
         self, header: RoutedHeader, value: bytes, *, offset: int, plan: RoutingPlan
     ) -> Effects:
@@ -414,7 +340,7 @@ class PartitionState:
             wish = Wish.of(decode_record("decision", value))
             if rule is None:
                 raise FormatError("an operator's decision about a table that one source feeds")
-            slot = _slot(header.table, wish.key)
+            slot = slot_of(header.table, wish.key)
             known = RowState.load(self._get(slot), self._shape)
             if not known.registers:
                 raise FormatError("an operator's decision about a row that no source has spoken of")
@@ -429,7 +355,14 @@ class PartitionState:
         self._advance(offset)
         now = RowState(self._tag_of(rule, header), known.registers, decision)
         judged = self._judge(
-            slot, known, now, rule, 0, table=header.table, decided=deciding, again=True
+            slot,
+            known,
+            now,
+            rule,
+            table=header.table,
+            hold=self._hold_name(0),
+            decided=deciding,
+            again=True,
         )
         described = replace(
             header, kind=RoutedKind.ROWS, source=OPERATOR, seq=offset, rows=1, counted=0
@@ -450,37 +383,6 @@ class PartitionState:
             for out_header, out_batch in batches_of(described, batch, winners)
         ]
         return Effects(outputs, [record])
-
-    # ------------------------------------------------------------------ registers
-
-    def _shape_of(self, schema: TableSchema) -> Shape:
-        shape = self._shapes.get(schema.schema_id)
-        if shape is None:
-            shape = self._shapes[schema.schema_id] = Shape(schema.schema_id, schema.columns)
-            slot = _SHAPE_PREFIX + schema.schema_id.encode()
-            if self._get(slot) is None:
-                self.delta[slot] = json.dumps(columns_to_json(schema.columns)).encode()
-        return shape
-
-    def _shape(self, schema_id: str) -> Shape:
-        shape = self._shapes.get(schema_id)
-        if shape is None:
-            data = self._get(_SHAPE_PREFIX + schema_id.encode())
-            if data is None:
-                raise FatalError(f"the state has no table shape {schema_id}", where=self.target)
-            shape = self._shapes[schema_id] = Shape(schema_id, columns_from_json(json.loads(data)))
-        return shape
-
-    def _tag_of(self, rule: Resolution, header: RoutedHeader) -> str:
-        tag = self._tags.get((header.plan, header.table))
-        if tag is None:
-            tag = self._tags[header.plan, header.table] = rule_tag(rule)
-        return tag
-
-
-def _slot(table: str, key: Sequence[Value]) -> bytes:
-    """Where the state of a row stands."""
-    return _ROW_PREFIX + table.encode() + b"\x00" + encode_key(key)
 
 
 def _change_of(

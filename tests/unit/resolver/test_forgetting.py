@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from gravity_resolver import graveyard
 from gravity_resolver.graveyard import Graveyard
-from gravity_resolver.replica import _slot
+from gravity_resolver.row_memory import slot_of
 
 from gravity.batch import ChangeBatch
 from gravity.codec import decode_batch
@@ -43,7 +43,7 @@ class Cemetery:
             self.replica.apply(replace(header, ets=ets), value)
 
     def known(self, key: int = 1) -> bool:
-        return self.replica.state._get(_slot("shop.users", [key])) is not None
+        return self.replica.state._get(slot_of("shop.users", [key])) is not None
 
 
 def test_a_row_is_forgotten_once_every_source_is_past_its_delete() -> None:

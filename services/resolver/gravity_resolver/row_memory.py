@@ -1,0 +1,125 @@
+"""What a partition knows of the rows that several sources feed, and when it forgets them. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gravity.batch import READ, TableSchema, Value
+from gravity.errors import FatalError
+from gravity.header import RoutedHeader
+from gravity.key import encode_key
+from gravity.plan import Resolution, RoutingPlan
+from gravity.resolution.register import Change, Shape
+from gravity.resolution.strategy import rule_tag
+from gravity_resolver.graveyard import Graveyard
+from gravity_resolver.judgement import Judgement, judge
+from gravity_resolver.row_state import RowState, columns_from_json, columns_to_json, is_dead
+
+_ROW_PREFIX, _SHAPE_PREFIX = b"r\x00", b"s\x00"
+
+
+class StateView(Protocol):
+    """What has been saved of a partition's state."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value under `key`; None when there is none."""
+
+
+def slot_of(table: str, key: Sequence[Value]) -> bytes:
+    """Where the state of a row stands."""
+    return _ROW_PREFIX + table.encode() + b"\x00" + encode_key(key)
+
+
+@dataclass(slots=True)
+class RowMemory:
+    """The part of a partition's state that is about rows. What changed since it was saved is in `delta`."""
+
+    target: str
+    saved: StateView
+    resolver_epoch: int = 1
+    partition: int = -1
+    """Which one; -1 where nobody asks."""
+    holds: int = 0
+    """Rows on hold now."""
+    watermarks: dict[str, int] = field(default_factory=dict)
+    """Source to the commit time before which it has nothing more to say."""
+    collected: dict[str, int] = field(default_factory=dict)
+    """Table to the commit time up to which deleted rows have been forgotten."""
+    graves: Graveyard = field(default_factory=Graveyard)
+    delta: dict[bytes, bytes | None] = field(default_factory=dict)
+    """Changed since the last `take_delta`; None: deleted."""
+    saving: dict[bytes, bytes | None] = field(default_factory=dict)
+    """Handed out by `take_delta`, not yet in `saved`."""
+    _shapes: dict[str, Shape] = field(default_factory=dict)
+    _tags: dict[tuple[int, str], str] = field(default_factory=dict)
+
+    def _get(self, key: bytes) -> bytes | None:
+        for changed in (self.delta, self.saving):
+            if key in changed:
+                return changed[key]
+        return self.saved.get(key)
+
+    def _is_too_late(self, table: str, change: Change) -> bool:
+        """Whether the row may have been deleted since, and forgotten: then nobody can tell any more."""
+        return change.op != READ and change.ets <= self.collected.get(table, -1)
+
+    def _forget(self, plan: RoutingPlan) -> None:
+        """Forgets rows that every source has deleted and about which nobody can have more to say.
+
+        At most one chunk a table, so that no marker takes long.
+        """
+        for table in sorted(self.graves.ends):
+            rule = plan.resolution(self.target, table)
+            if rule is None or not rule.forgets_deletes:
+                continue
+            # A source that is down or idle holds its watermark, and so everything.
+            sources = plan.sources_of(self.target, table)
+            before = min(self.watermarks.get(source, 0) for source in sources)
+            before -= rule.tombstone_retention_us
+            for slot in self.graves.exhume(table, before, self._get, self.delta):
+                row = RowState.load(self._get(slot), self._shape)
+                if not is_dead(row):
+                    continue
+                if row.ets < before:
+                    self.delta[slot] = None
+                    self.collected[table] = max(row.ets, self.collected.get(table, 0))
+                else:
+                    self.graves.bury(table, slot, row.ets, self._get, self.delta)
+
+    def _judge(
+        self, slot: bytes, known: RowState, now: RowState, rule: Resolution,
+        *, table: str, hold: str, decided: bool = False, again: bool = False,
+    ) -> Judgement:  # fmt: skip
+        judged = judge(known, now, rule, hold=hold, decided=decided, again=again)
+        self.delta[slot] = judged.row.dump()
+        if rule.forgets_deletes and is_dead(judged.row) and not is_dead(known):
+            self.graves.bury(table, slot, judged.row.ets, self._get, self.delta)
+        self.holds += bool(judged.row.hold) - bool(known.hold)
+        return judged
+
+    def _shape_of(self, schema: TableSchema) -> Shape:
+        shape = self._shapes.get(schema.schema_id)
+        if shape is None:
+            shape = self._shapes[schema.schema_id] = Shape(schema.schema_id, schema.columns)
+            slot = _SHAPE_PREFIX + schema.schema_id.encode()
+            if self._get(slot) is None:
+                self.delta[slot] = json.dumps(columns_to_json(schema.columns)).encode()
+        return shape
+
+    def _shape(self, schema_id: str) -> Shape:
+        shape = self._shapes.get(schema_id)
+        if shape is None:
+            data = self._get(_SHAPE_PREFIX + schema_id.encode())
+            if data is None:
+                raise FatalError(f"the state has no table shape {schema_id}", where=self.target)
+            shape = self._shapes[schema_id] = Shape(schema_id, columns_from_json(json.loads(data)))
+        return shape
+
+    def _tag_of(self, rule: Resolution, header: RoutedHeader) -> str:
+        tag = self._tags.get((header.plan, header.table))
+        if tag is None:
+            tag = self._tags[header.plan, header.table] = rule_tag(rule)
+        return tag
