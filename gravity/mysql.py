@@ -88,16 +88,23 @@ def _tls_arguments(tls: Tls | None) -> dict[str, Any]:
     return {"ssl": context}
 
 
-def connection_arguments(server: Source | MysqlTarget) -> dict[str, Any]:
+def connection_arguments(
+    server: Source | MysqlTarget, endpoint: tuple[str, int] | None = None
+) -> dict[str, Any]:
     """Where and as whom PyMySQL (or a library on top of it) connects, with encryption as configured.
+
+    `endpoint` is one of a source's several servers; None: the best of them.
 
     Raises:
         ConfigError: host or username are missing.
     """
     server.require_connection()
+    host, port = endpoint or next(
+        iter(getattr(server, "endpoints", ())), (server.host, server.port)
+    )
     return {
-        "host": getattr(server, "address", None) or server.host,
-        "port": server.port,
+        "host": host,
+        "port": port,
         "user": server.username,
         "password": "" if server.password is None else server.password.get_secret_value(),
         "charset": "utf8mb4",
@@ -117,7 +124,7 @@ class MysqlSession:
             ConfigError: host or username are missing.
         """
         arguments = connection_arguments(server)
-        self.where = f"{kind} {server.name}, {arguments['host']}:{server.port}"
+        self.where = f"{kind} {server.name}, {arguments['host']}:{arguments['port']}"
         try:
             self._connection: pymysql.Connection[Any] = pymysql.connect(
                 **arguments,

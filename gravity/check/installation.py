@@ -52,7 +52,7 @@ def _complete(part: str, check: Callable[[], Iterable[Finding]]) -> list[Finding
 
 def _source(source: Source) -> Iterator[Finding]:
     with MysqlSession(source, kind="source") as session:
-        yield Findings(f"source {source.name}").good(_REACHED, f"{source.address}:{source.port}")
+        yield Findings(f"source {source.name}").good(_REACHED, "{}:{}".format(*source.endpoints[0]))
         yield from check_source(source, session.query, session.literal, now_us)
 
 

@@ -51,9 +51,6 @@ INACTIVE: tuple[InactivePart, ...] = (
     InactivePart((*_RULE, "constraint"), "a row the target refuses is dead-lettered"),
     InactivePart(("sources", "*", "rate-limit"), "the source is read at full speed"),
     InactivePart(
-        ("sources", "*", "hosts"), "only the first is used", lambda tree: len(tree.items) > 1
-    ),
-    InactivePart(
         ("sources", "*", "priority"),
         "it ranks the source in conflicts; under backlog all sources are served alike",
         _other_than(1),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt, SecretStr, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, SecretStr, model_validator
 
 from gravity.config.connection import Tls
 from gravity.config.model import (
@@ -25,6 +26,34 @@ SYSTEM_DATABASES = frozenset({"mysql", "information_schema", "performance_schema
 """Databases of the server itself; never read, whatever the patterns say."""
 
 MYSQL_PORT = 3306
+PORT_MAX = 65535
+_ADDRESS = re.compile(
+    r"(?:\[(?P<bracketed>[0-9A-Fa-f:.%]+)\]|(?P<bare>[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*)"
+    r"|(?P<host>[^\s:\[\]]+))(?:(?<!:):(?P<port>\d+))?"
+)
+
+
+def _host_address(text: str) -> str:
+    parse_address(text, MYSQL_PORT)
+    return text
+
+
+HostAddress = Annotated[str, AfterValidator(_host_address)]
+"""`host`, `host:port` or `[address]:port`."""
+
+
+def parse_address(text: str, port: int) -> tuple[str, int]:
+    """(host, port) of `host`, `host:port`, `[address]:port` or a bare IPv6 address; `port` where none is given.
+
+    Raises ValueError for anything else.
+    """
+    match = _ADDRESS.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("must be a host, host:port or [address]:port")
+    found = int(match["port"]) if match["port"] else port
+    if not 1 <= found <= PORT_MAX:
+        raise ValueError(f"{found} is no TCP port")
+    return match["bracketed"] or match["bare"] or match["host"], found
 
 
 class RateLimit(Model):
@@ -39,8 +68,12 @@ class Source(Model):
     name: Name = Field(description="How everything else refers to it; part of its topic's name.")
     type: Literal["mysql", "mariadb"] = Field("mysql", description="Which server it is.")
     host: str | None = Field(None, min_length=1, description="Host name or address.")
-    hosts: tuple[str, ...] = Field(
-        (), description="Several servers of one replication group, best first, instead of `host`."
+    hosts: tuple[HostAddress, ...] = Field(
+        (),
+        description=(
+            "Several servers of one replication group, best first, instead of `host`: `db1` or "
+            "`db1:3307`. When the one that is read fails, reading goes on at another, by GTID."
+        ),
     )
     port: Port = Field(MYSQL_PORT, description="TCP port.")
     username: str | None = Field(None, min_length=1, description="Account to read with.")
@@ -76,12 +109,22 @@ class Source(Model):
     def _one_way_to_name_the_server(self) -> Self:
         if self.host is not None and self.hosts:
             raise at("hosts", "give either host or hosts")
+        for index, endpoint in enumerate(self.endpoints):
+            if endpoint in self.endpoints[:index]:
+                raise at(f"hosts.{index}", "is named twice")
         return self
 
     @property
     def address(self) -> str | None:
         """The host to connect to: `host`, else the best of `hosts`."""
-        return self.host or (self.hosts[0] if self.hosts else None)
+        return self.endpoints[0][0] if self.endpoints else None
+
+    @property
+    def endpoints(self) -> tuple[tuple[str, int], ...]:
+        """(host, port) of each server, best first."""
+        if self.host is not None:
+            return ((self.host, self.port),)
+        return tuple(parse_address(text, self.port) for text in self.hosts)
 
     def selects(self, database: str, table: str) -> bool:
         """Whether rows of `table` in `database` are read."""

@@ -62,6 +62,14 @@ class MariadbGtids:
         self._last[int(domain)] = (int(number), gtid)
         self._text = None
 
+    @staticmethod
+    def numbers(text: str) -> list[tuple[int, int, int]]:
+        """(domain, server, number) of each GTID in a list."""
+        items = (
+            item.strip().split("-") for item in text.replace("\n", "").split(",") if item.strip()
+        )
+        return [(int(domain), int(server), int(number)) for domain, server, number in items]
+
     def contains(self, gtid: str) -> bool:
         """Whether the transaction is done."""
         domain, _, number = gtid.split("-")
@@ -166,6 +174,23 @@ class MysqlGtids:
             for server, intervals in other._intervals.items()
             for first, last in intervals
         )
+
+    def without(self, other: Self) -> Self:
+        """The transactions that `other` does not have."""
+        left = type(self)({})
+        for server, intervals in self._intervals.items():
+            taken = other._intervals.get(server, [])
+            for first, last in intervals:
+                begin = first
+                for other_first, other_last in taken:
+                    if other_last < begin or other_first > last:
+                        continue
+                    if other_first > begin:
+                        left._add(server, begin, other_first - 1)
+                    begin = other_last + 1
+                if begin <= last:
+                    left._add(server, begin, last)
+        return left
 
     def copy(self) -> Self:
         """A set that grows apart from this one."""

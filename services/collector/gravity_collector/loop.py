@@ -49,6 +49,8 @@ class Loop:
     keeper: Kept
     pace_s: float
     """Least time between spans under a steady trickle."""
+    is_new_epoch: bool = False
+    """Whether the log does not say yet where this server's binlog was begun."""
     _due: _Due = field(default_factory=_Due)
 
     def run(self, stop: threading.Event) -> None:

@@ -60,6 +60,10 @@ class Ownership:
     """The last message of a span of rows whose later parts are missing."""
     snapshot_round: int = 0
     """Which copy of the source `chunks_done` is part of."""
+    inside_offsets: tuple[int, ...] = ()
+    """The messages of the last whole span, when it ended inside a transaction; looked into at another server."""
+    unfinished_offsets: tuple[int, ...] = ()
+    """The messages behind it: the parts of spans that are not whole; one was begun at each server since."""
     rereads: frozenset[str] = frozenset()
     """Tables (`database.table`) that were to be read again; `chunks_done` says how much of them is."""
     requests: tuple[SnapshotRequest, ...] = ()
@@ -247,13 +251,14 @@ def _scan(
         ),
         default=0,
     )
-    # The server that the position belongs to is that of the last one who published: whoever only
-    # fenced, and halted because the server was another one, must not make it the right one.
+    # The server that the position belongs to is that of the last one who published a whole span: whoever
+    # only fenced, and halted because the server was another one, must not make it the right one.
     server = checkpoint.server if checkpoint is not None else ""
     fenced_by: dict[int, str] = {}
     ets, plan, was_read = scan.ets, 0, checkpoint is not None
     snapshot_round = checkpoint.snapshot_round if checkpoint is not None else 0
-    for _, header in log.read(start, mine):
+    spans = _Spans()
+    for offset, header in log.read(start, mine):
         if header.kind is IngestKind.FENCE:
             fenced_by[header.owner], said_round = _said_by(header)
             scan.read(header)
@@ -265,8 +270,11 @@ def _scan(
         ets_before = scan.ets if scan.open_span is None else ets
         if scan.read(header):
             was_read = True
+            is_open = scan.open_span is not None
+            spans.read(offset, header.kind, is_open=is_open)
             plan = header.plan
-            server = fenced_by.get(header.owner, server)
+            if not is_open:
+                server = fenced_by.get(header.owner, server)
             ets = ets_before if scan.open_span is not None else scan.ets
     unfinished = (
         scan.open_span if scan.open_span and scan.open_span.kind is IngestKind.ROWS else None
@@ -281,10 +289,26 @@ def _scan(
         frozenset(done),
         unfinished,
         max(snapshot_round, asked),
+        spans.last if scan.next_position.ordinal else (),
+        spans.current if unfinished is not None else (),
         frozenset(scan.rereads),
         tuple(scan.requests.values()),
         fences,
     )
+
+
+@dataclass(slots=True)
+class _Spans:
+    """The messages of the last whole span, and of the one behind it that is not whole."""
+
+    last: tuple[int, ...] = ()
+    current: tuple[int, ...] = ()
+
+    def read(self, offset: int, kind: IngestKind, *, is_open: bool) -> None:
+        if kind in (IngestKind.ROWS, IngestKind.SCHEMA):
+            self.current = (*self.current, offset)
+        if not is_open:
+            self.last, self.current = self.current, ()
 
 
 def _scan_start(log: IngestLog, checkpoint: Checkpoint | None, source: str) -> int:
@@ -342,5 +366,15 @@ def assert_same_server(resume: Resume, server: str, source: str) -> None:
         raise FatalError(
             f"the server behind the source is another one: {server} instead of {resume.server}",
             where=f"source {source}, position {resume.next_position}",
-            remedy="point the source at its old server, or read it again with `gravity reset --source`",
+            remedy="point the source at its old server; or, if it is a replica of it, name both in `hosts`; "
+            "or read it again with `gravity reset --source`",
         )
+
+
+def last_server(records: Mapping[str, Any], source: str) -> tuple[str, str]:
+    """(server, GTIDs) of the newest checkpoint, void or not: a hint which server to try first."""
+    points = checkpoint_records(records, source)
+    if not points:
+        return "", ""
+    newest = points[max(points)]
+    return newest.server, newest.gtids

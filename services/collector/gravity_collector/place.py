@@ -13,7 +13,7 @@ from gravity_collector.chunk import PositionView
 from gravity_collector.event import Begin, Event, Heartbeat, Rotate
 from gravity_collector.gtid import parse_gtids
 from gravity_collector.owner import Ownership, Resume, assert_same_server
-from gravity_collector.server import ServerFacts
+from gravity_collector.server import ServerFacts, identity
 from gravity_collector.snapshot import SourceConnection, open_view
 
 FIRST_EPOCH: Final = 1
@@ -28,13 +28,6 @@ class Events(Protocol):
 
     def read(self, timeout_s: float, /) -> list[Event]:
         """The next events; empty when nothing came in time."""
-
-
-def identity(facts: ServerFacts) -> str:
-    """What tells the server from every other that may stand behind the same address."""
-    if facts.flavor == "mysql":
-        return f"mysql:{facts.server_uuid}"
-    return f"mariadb:{facts.server_id}"
 
 
 def open_binlog(
@@ -71,7 +64,9 @@ def _at(facts: ServerFacts, place: Position) -> StartAtFile:
     return StartAtFile(facts.binlog_file_name(place.file_index), place.offset)
 
 
-def first_place(binlog: Events, source: str) -> tuple[Position, Sequence[Event]]:
+def first_place(
+    binlog: Events, source: str, epoch: int = FIRST_EPOCH
+) -> tuple[Position, Sequence[Event]]:
     """Where a binlog that was opened by GTIDs goes on, and all events read to learn it.
 
     It is known with the first transaction, heartbeat or change of file: the made-up rotation before
@@ -85,9 +80,9 @@ def first_place(binlog: Events, source: str) -> tuple[Position, Sequence[Event]]
         for event in events:
             match event:
                 case Begin():
-                    return Position(FIRST_EPOCH, event.file_index, event.offset), seen
+                    return Position(epoch, event.file_index, event.offset), seen
                 case Heartbeat() | Rotate(artificial=False):
-                    return Position(FIRST_EPOCH, event.file_index, event.next_offset), seen
+                    return Position(epoch, event.file_index, event.next_offset), seen
                 case _:
                     pass
     raise TransientError(

@@ -52,6 +52,15 @@ class IngestTopic:
         for message in self._reader.read(self.topic, 0, start, end):
             yield message.offset, IngestHeader.from_kafka(message.headers)
 
+    def values(self, offsets: Sequence[int]) -> Iterator[tuple[IngestHeader, bytes]]:
+        """Header and value of each of these messages."""
+        wanted = set(offsets)
+        assert self._reader is not None
+        if wanted:
+            for message in self._reader.read(self.topic, 0, min(wanted), max(wanted) + 1):
+                if message.offset in wanted:
+                    yield IngestHeader.from_kafka(message.headers), message.value or b""
+
     def end_reading(self) -> None:
         """Gives the reading connection up: once the log is ours, it is only written. Harmless when repeated."""
         reader, self._reader = self._reader, None

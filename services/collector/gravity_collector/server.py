@@ -31,8 +31,14 @@ _VARIABLES: Final = (
     "gtid_purged",
     "gtid_binlog_pos",
     "gtid_domain_id",
+    "gtid_binlog_state",
+    "log_slave_updates",
+    "log_replica_updates",
+    *(f"{role}_parallel_workers" for role in ("slave", "replica")),
+    *(f"{role}_preserve_commit_order" for role in ("slave", "replica")),
 )
 _MYSQL_WITH_NEW_STATEMENT: Final = (8, 4)
+_MYSQL_WITH_REPLICA_STATUS: Final = (8, 0, 22)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,12 @@ class ServerFacts:
     gtid_purged: str
     """MySQL: the transactions of which the binlog is gone."""
     collations: Mapping[int, Collation]
+    gtid_binlog_state: str = ""
+    """MariaDB: the last transaction of each pair of domain and server in the binlog."""
+    log_replica_updates: bool = True
+    """Whether what it replicates goes into its own binlog."""
+    reorders: bool = False
+    """MySQL: whether it may commit replicated transactions in another order."""
 
     @property
     def version_numbers(self) -> tuple[int, ...]:
@@ -107,7 +119,35 @@ def server_facts(query: Query) -> ServerFacts:
         gtid_set=executed.replace("\n", ""),
         gtid_purged=variables.get("gtid_purged", "").replace("\n", ""),
         collations=read_collations(query, flavor),
+        gtid_binlog_state=variables.get("gtid_binlog_state", "").replace("\n", ""),
+        log_replica_updates="ON"
+        in (variables.get("log_slave_updates"), variables.get("log_replica_updates")),
+        reorders=flavor == "mysql" and _reorders(variables),
     )
+
+
+def _reorders(variables: Mapping[str, str]) -> bool:
+    def of_replica(name: str) -> str:
+        return variables.get(f"replica_{name}") or variables.get(f"slave_{name}", "")
+
+    return (
+        int(of_replica("parallel_workers") or 0) > 1 and of_replica("preserve_commit_order") != "ON"
+    )
+
+
+def is_replicating(query: Query, facts: ServerFacts) -> bool:
+    """Whether the server is set up to receive transactions from another one."""
+    if facts.flavor == "mariadb":
+        return bool(query("SHOW ALL SLAVES STATUS"))
+    is_new = facts.version_numbers[:3] >= _MYSQL_WITH_REPLICA_STATUS
+    return bool(query("SHOW REPLICA STATUS" if is_new else "SHOW SLAVE STATUS"))
+
+
+def identity(facts: ServerFacts) -> str:
+    """What tells the server from every other that may stand behind the same address."""
+    if facts.flavor == "mysql":
+        return f"mysql:{facts.server_uuid}"
+    return f"mariadb:{facts.server_id}"
 
 
 def _version_numbers(version: str) -> tuple[int, ...]:

@@ -12,10 +12,9 @@ import structlog
 import tenacity
 
 from gravity.catalog import CatalogTable, read_catalog
-from gravity.errors import FatalError, GravityError, TransientError
+from gravity.errors import FatalError, GravityError, PositionLostError, TransientError
 from gravity.kafka.control import ControlTopic
 from gravity.kafka.plan_store import PlanStore
-from gravity.mysql import connection_arguments
 from gravity.topic import Topics
 from gravity_collector.binlog import BinlogStream, Start, open_stream, read_server_facts
 from gravity_collector.chunk import Chunk, Coverage, Since, TableName, TouchLog, Work
@@ -24,16 +23,20 @@ from gravity_collector.ddl.ghost import is_working_table
 from gravity_collector.ddl.shape import Shapes
 from gravity_collector.desk import Desk
 from gravity_collector.event import Event
+from gravity_collector.failover import carried_rows, has_moved, open_elsewhere
 from gravity_collector.flow import Flows, keyless
 from gravity_collector.gtid import parse_gtids
+from gravity_collector.host import Endpoint
+from gravity_collector.host import name as name_of
 from gravity_collector.keeper import Keeper
 from gravity_collector.loop import Loop
 from gravity_collector.owner import Ownership, take_over
-from gravity_collector.place import identity, open_binlog
+from gravity_collector.place import open_binlog
 from gravity_collector.publisher import IngestTopic, Publisher
 from gravity_collector.readers import SnapshotReaders
 from gravity_collector.schema_history import SchemaHistory
-from gravity_collector.server import ServerFacts, assert_readable
+from gravity_collector.server import ServerFacts, identity, is_replicating
+from gravity_collector.servers import Servers
 from gravity_collector.snapshot import SourceConnection
 from gravity_collector.span import Limits
 from gravity_collector.stream import Stream
@@ -46,9 +49,6 @@ log = structlog.get_logger()
 
 HEARTBEAT_S: Final = 1.0
 """How often an idle source says that it is alive, and where its binlog ends."""
-_CONNECT_TIMEOUT_S: Final = 10
-_ANSWER_TIMEOUT_S: Final = 300
-"""Longest wait for one answer; a chunk of a large table may take its time."""
 _RETRY_S_MAX: Final = 15.0
 _PAUSE_S: Final = 1.0
 """Between the failure of a run that had worked and the next."""
@@ -78,6 +78,7 @@ def collect(shared: Shared, source: Source, stop: threading.Event) -> None:
     Raises:
         FatalError: an operator must act; FencedError: another collector serves this source now.
     """
+    servers = Servers(source)
     retry = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(TransientError),
         wait=tenacity.wait_random_exponential(multiplier=0.2, max=_RETRY_S_MAX),
@@ -94,7 +95,7 @@ def collect(shared: Shared, source: Source, stop: threading.Event) -> None:
     try:
         # A run that has worked begins counting anew: its failure is a new trouble.
         while not stop.is_set():
-            retry(_run_once, shared, source, stop)
+            retry(_run_once, shared, source, servers, stop)
             stop.wait(_PAUSE_S)
     except TransientError:
         if not stop.is_set():
@@ -105,9 +106,9 @@ def _reason(state: tenacity.RetryCallState) -> str:
     return str(state.outcome.exception()) if state.outcome is not None else ""
 
 
-def _run_once(shared: Shared, source: Source, stop: threading.Event) -> None:
+def _run_once(shared: Shared, source: Source, servers: Servers, stop: threading.Event) -> None:
     """One connection, one ownership. Whatever fails, the next run takes the source over again."""
-    with _Session(shared, source) as session:
+    with _Session(shared, source, servers) as session:
         try:
             session.run(stop)
         except TransientError as error:
@@ -121,6 +122,7 @@ def _run_once(shared: Shared, source: Source, stop: threading.Event) -> None:
 class _Sides:
     """The source and Kafka, as a session found them."""
 
+    endpoint: Endpoint
     facts: ServerFacts
     connection: SourceConnection
     catalog: Mapping[TableName, CatalogTable]
@@ -131,15 +133,13 @@ class _Sides:
 class _Session:
     """Everything that lives as long as one ownership of a source."""
 
-    def __init__(self, shared: Shared, source: Source) -> None:
+    def __init__(self, shared: Shared, source: Source, servers: Servers) -> None:
         config = self._config = shared.config
         self._shared = shared
         self._source = source
-        self._arguments: dict[str, Any] = {
-            **connection_arguments(source),
-            "connect_timeout": _CONNECT_TIMEOUT_S,
-            "read_timeout": _ANSWER_TIMEOUT_S,
-        }
+        self._servers = servers
+        self._arguments: dict[str, Any] = {}
+        """Where PyMySQL connects: to the server that was chosen."""
         self._limits = Limits(config.batch.rows_max, config.batch.bytes_max)
         self._topics = Topics(config.kafka.topic_prefix)
         self._closing: list[Callable[[], None]] = []
@@ -164,10 +164,14 @@ class _Session:
             server=server,
             plan=plan,
         )
+        try:
+            loop, events = self._assemble(self._looked_at_again(sides), owned)
+        except GravityError as error:
+            self._refuse(sides, error)
+            raise
         sides.ingest.end_reading()
-        loop, events = self._assemble(self._looked_at_again(sides), owned)
-        if owned.resume is None:
-            # From now on the log says where the source was begun.
+        if loop.stream.is_between_transactions and loop.is_new_epoch:
+            # From now on the log says where the source was begun, or gone on with.
             loop.publisher.publish_marker(plan=plan)
         position = str(loop.stream.position)
         log.info(
@@ -177,8 +181,10 @@ class _Session:
             server=server,
             plan=plan,
             position=position,
+            host=name_of(sides.endpoint),
         )
         self.has_published = True
+        self._servers.forgive()
         loop.keeper.start()
         loop.copier.readers.start()
         try:
@@ -187,7 +193,14 @@ class _Session:
         except GravityError as error:
             # The new owner's binlog connection ends ours, whose complaint would mislead.
             loop.keeper.raise_if_fenced(error)
+            self._refuse(sides, error)
             raise
+
+    def _refuse(self, sides: _Sides, error: GravityError) -> None:
+        """Raises TransientError instead of `error` where another server may go on in this one's place."""
+        if self._servers.are_several and isinstance(error, PositionLostError):
+            self._servers.refuse(sides.endpoint, error)
+            raise TransientError(f"{name_of(sides.endpoint)} can't go on: {error}") from error
 
     def _looked_at_again(self, sides: _Sides) -> _Sides:
         """The sides with the server as it is behind our fence.
@@ -206,15 +219,15 @@ class _Session:
     def _connect(self) -> _Sides:
         """Both sides, looked at and found fit. Nothing is written yet."""
         name, cluster = self._source.name, self._config.kafka
-        facts = read_server_facts(self._arguments, name)
-        assert_readable(facts, name)
+        host = self._servers.choose(self._shared.control.refresh())
+        self._arguments = self._servers.arguments(host.endpoint)
         connection = SourceConnection(self._arguments, name)
         self._closing.append(connection.close)
         flows = Flows(self._shared.plans.require_newest(), name, _unique_keys(connection))
         catalog = _included_tables(connection, flows, name)
         ingest = IngestTopic(cluster, self._topics.ingest(name), f"gravity-collector-{name}")
         self._closing.append(ingest.close)
-        return _Sides(facts, connection, catalog, flows, ingest)
+        return _Sides(host.endpoint, host.facts, connection, catalog, flows, ingest)
 
     def _assemble(self, sides: _Sides, owned: Ownership) -> tuple[Loop, Sequence[Event]]:
         """The loop that goes on where the log ends, and events that were read to learn where."""
@@ -228,7 +241,18 @@ class _Session:
             if ".".join(table) in owned.rereads and not coverage.is_complete(table)
         }
         open_at = self._open_at(facts)
-        binlog, start, events = open_binlog(sides.connection, facts, owned, open_at)
+        carried = None
+        if has_moved(owned, identity(facts), may_move=self._servers.are_several):
+            carried = carried_rows(sides.ingest, owned)
+            binlog, start, events = open_elsewhere(
+                facts,
+                owned,
+                carried,
+                open_at,
+                lambda: is_replicating(sides.connection.query, facts),
+            )
+        else:
+            binlog, start, events = open_binlog(sides.connection, facts, owned, open_at)
         self._closing.append(binlog.close)
         publisher = Publisher(
             sides.ingest,
@@ -266,7 +290,8 @@ class _Session:
             self._limits,
             gtids=parse_gtids(facts.flavor, start.gtids),
             touches=touches,
-            unfinished=owned.unfinished,
+            unfinished=owned.unfinished if carried is None else None,
+            carried=carried,
             flows_after=flows if first is not flows else None,
             request=readers.request,
             history=history,
@@ -292,6 +317,7 @@ class _Session:
             copier=copier,
             keeper=keeper,
             pace_s=self._config.batch.wait_ms_max / 1000,
+            is_new_epoch=owned.resume is None or carried is not None,
         )
         return loop, events
 

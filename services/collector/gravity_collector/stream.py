@@ -11,6 +11,7 @@ from gravity.errors import FatalError, PositionLostError
 from gravity.header import IngestHeader
 from gravity.position import Position
 from gravity.schema_change import RowsAfter, SchemaChange
+from gravity_collector.carried import Carried
 from gravity_collector.chunk import Since, TableName, Touch, TouchLog, keys_of
 from gravity_collector.ddl.shape import Shapes
 from gravity_collector.decoder import Row, TableDecoder
@@ -21,6 +22,7 @@ from gravity_collector.publisher import Publisher
 from gravity_collector.schema_history import SchemaHistory
 from gravity_collector.span import Flow, Limits, SpanBuilder
 
+_CARRIED_SPANS_MAX: Final = 16
 _NO_ROWS: Final[tuple[Row, ...]] = ()
 
 Request = Callable[[TableName], None]
@@ -35,6 +37,7 @@ def _nobody(table: TableName) -> None:
 class Stream:
     """Turns events into published spans. Knows no socket and no clock: the loop in source.py feeds it.
 
+    `carried` are rows that the log has already although the stream begins before them, at another server.
     `unfinished` is a span whose later parts are missing in the log: it is cut at the same place again,
     under `flows`, which must be those of the plan it was begun under; `flows_after` hold from then on.
     """
@@ -52,9 +55,11 @@ class Stream:
         flows_after: Flows | None = None,
         history: SchemaHistory | None = None,
         request: Request = _nobody,
+        carried: Carried | None = None,
     ) -> None:
         self._source = source
         self._request = request
+        self._carried = Carried() if carried is None else carried
         self._publisher = publisher
         self._flows = flows
         self._flows_after = flows_after
@@ -91,7 +96,7 @@ class Stream:
     @property
     def is_between_transactions(self) -> bool:
         """Whether a span may end here for any reason, and a marker or a chunk follow."""
-        return self._begin is None and self._until is None and not self._skip
+        return self._begin is None and self._until is None and not self._skip and not self._carried
 
     @property
     def plan_version(self) -> int:
@@ -207,7 +212,29 @@ class Stream:
             there = min(len(rows), self._skip - ordinal)
             rows, before, ordinal = rows[there:], before[there:], ordinal + there
         if rows:
-            self._place(flow, event.op, rows, before, ordinal=ordinal, size=len(event.body))
+            self._place_missing(flow, event, rows, before, ordinal=ordinal)
+
+    def _place_missing(
+        self, flow: Flow, event: Rows, rows: Sequence[Row], before: Sequence[Row], *, ordinal: int
+    ) -> None:
+        """Puts those rows into the span that the log does not have."""
+        size = len(event.body)
+        if not self._carried:
+            self._place(flow, event.op, rows, before, ordinal=ordinal, size=size)
+            return
+        begin, count = self._begin, len(rows)
+        assert begin is not None
+        for start, end in self._carried.missing(begin.gtid, ordinal, count):
+            self._carried.reached(begin.gtid, ordinal + start)
+            self._place(
+                flow,
+                event.op,
+                rows[start:end],
+                before[start:end],
+                ordinal=ordinal + start,
+                size=size * (end - start) // count,
+            )
+        self._carried.reached(begin.gtid, ordinal + count)
 
     def _record(self, flow: Flow, rows: Sequence[Row], before: Sequence[Row]) -> None:
         begin, schema = self._begin, flow.schema
@@ -248,12 +275,24 @@ class Stream:
             self._cut(self._until)
 
     def _room(self, ordinal: int, *, rows: int, size: int) -> int:
+        if self._carried:
+            # No span may end before all of it has passed: what the log says of it would be forgotten.
+            if self._builder.rows > self._limits.rows_max * _CARRIED_SPANS_MAX:
+                raise self._foreign_order()
+            return rows
         if self._until is None:
             return self._builder.room(self._limits, rows=rows, size=size)
         here = self._inside(ordinal)
         if (here.file_index, here.offset) == (self._until.file_index, self._until.offset):
             return min(rows, self._until.ordinal - ordinal)
         return rows
+
+    def _foreign_order(self) -> FatalError:
+        return FatalError(
+            f"this server has its transactions in another order: {self._carried.gtids()[:3]} did not come",
+            where=f"source {self._source}, position {self.position}",
+            remedy="set its replica_preserve_commit_order=ON; read the source again: `gravity reset --source`",
+        )
 
     def _cut(self, to: Position) -> None:
         """Ends the span at `to`, finishing an unfinished one."""
@@ -287,7 +326,7 @@ class Stream:
     def _on_rollback(self, event: Rollback) -> None:
         begin = self._begin
         assert begin is not None
-        if not self._forget_open() or self._skip:
+        if not self._forget_open() or self._skip or begin.gtid in self._carried.gtids():
             raise FatalError(
                 "a transaction was rolled back in the binlog after part of it had been published",
                 where=f"source {self._source}, position {self._inside(0)}",
@@ -312,6 +351,8 @@ class Stream:
 
     def _leave(self, file_index: int, offset: int) -> None:
         """A transaction has ended; the next one starts at `offset` or later."""
+        if self._carried and self._begin is not None:
+            self._carried.left(self._begin.gtid, self._source)
         self._begin = None
         self._skip = 0
         self.position = Position(self._epoch, file_index, offset)
@@ -321,9 +362,9 @@ class Stream:
         if self._until is not None:
             if self.position >= self._until:
                 self._cut(self.position)
-        elif self._builder.is_full_enough(self._limits):
+        elif not self._carried and self._builder.is_full_enough(self._limits):
             self._publish(self.position)
-        if self._flows_after is not None and self._until is None:
+        if self._flows_after is not None and self._until is None and not self._carried:
             self._publish(self.position)
             self._flows, self._flows_after = self._flows_after, None
             # No span may reach back to where rows were read under the other plan.
@@ -355,6 +396,11 @@ class Stream:
         self._ordinal += 1
         if ordinal < self._skip:
             return
+        if self._carried.has(begin.gtid, ordinal):
+            self._carried.reached(begin.gtid, self._ordinal)
+            return
+        if self._carried:
+            raise self._foreign_order()
         if self._builder.rows:
             self._cut(at if ordinal else self.position)
         self._ddl = statement.changes, at, str(self._gtids)

@@ -125,15 +125,20 @@ class Installation(IngestLog):
         rows_max: str = "1000",
         chunk_rows: str = "2000",
         sources: str = "",
+        hosts: str = "",
     ) -> None:
         """Writes the configuration; the next process reads it."""
+        address = (
+            f"hosts: [{hosts}]"
+            if hosts
+            else f"host: {self.server.host}\n    port: {self.server.port}"
+        )
         self.path.write_text(
             f"""
 sources:
   - name: {self.source}
     type: {self.server.flavor}
-    host: {self.server.host}
-    port: {self.server.port}
+    {address}
     username: gravity
     password: {password}
     databases: [{self.database}]

@@ -61,3 +61,15 @@ def test_nonsense_is_refused_by_name() -> None:
         parse_gtids("mariadb", "nonsense")
     with pytest.raises(FormatError, match="not a GTID set"):
         parse_gtids("mysql", f"{A}:x")
+
+
+@given(st.sets(st.integers(1, 40)), st.sets(st.integers(1, 40)))
+def test_what_one_mysql_set_has_without_another(some: set[int], others: set[int]) -> None:
+    def gtids(numbers: set[int]) -> MysqlGtids:
+        made = MysqlGtids({})
+        for number in numbers:
+            made.add(f"u:{number}")
+        return made
+
+    left = gtids(some).without(gtids(others))
+    assert str(left) == str(gtids(some - others))

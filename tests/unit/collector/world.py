@@ -11,6 +11,7 @@ from typing import Any
 from gravity_collector.chunk import Coverage, TouchLog
 from gravity_collector.ddl.shape import Shapes
 from gravity_collector.event import Begin, Commit, Event, Query, Rows
+from gravity_collector.failover import carried_rows, has_moved, next_epoch, resume_elsewhere
 from gravity_collector.flow import Flows
 from gravity_collector.gtid import parse_gtids
 from gravity_collector.owner import Ownership, Resume, checkpoint_record, take_over
@@ -58,6 +59,11 @@ class Log:
     low: int = 0
     before_message: dict[int, Callable[[], None]] = field(default_factory=dict)
     """What happens while the writer of that message is frozen."""
+
+    def values(self, offsets: Sequence[int]) -> Iterator[tuple[IngestHeader, bytes]]:
+        for offset in offsets:
+            headers, value = self.messages[offset]
+            yield IngestHeader.from_kafka(headers), value
 
     def append(self, header: IngestHeader) -> int:
         self._put(header.to_kafka(), b"")
@@ -172,6 +178,7 @@ class Binlog:
     transactions: list[tuple[Position, list[Event]]] = field(default_factory=list)
     truth: list[tuple[str, int, Any, Any]] = field(default_factory=list)
     """(table, op, row, row before) in order."""
+    server: str = SERVER
 
     @classmethod
     def random(
@@ -204,6 +211,32 @@ class Binlog:
             rows.append(row if old is None else (old, row))
         return table.event(op, rows)
 
+    def elsewhere(self, rng: random.Random, server: str) -> Binlog:
+        """The same transactions at a replica: in other places, their rows in other events."""
+        binlog, offset = Binlog(truth=self.truth, server=server), rng.randint(4, 5000)
+        for _, events in self.transactions:
+            begin, commit = events[0], events[-1]
+            assert isinstance(begin, Begin)
+            assert isinstance(commit, Commit)
+            copied: list[Event] = [Begin(begin.gtid, 1, offset)]
+            for event in events[1:-1]:
+                copied += _split(rng, event) if isinstance(event, Rows) else [event]
+            size = 70 * (len(copied) + 1)
+            copied.append(Commit(1, offset + size, commit.commit_us))
+            binlog.transactions.append((Position(1, 1, offset), copied))
+            offset += size
+        return binlog
+
+    def place_behind(self, gtids: str, epoch: int) -> Position:
+        """Where the first transaction starts that `gtids` does not have."""
+        done = parse_gtids("mariadb", gtids)
+        for place, events in self.transactions:
+            begin = events[0]
+            assert isinstance(begin, Begin)
+            if not done.contains(begin.gtid):
+                return Position(epoch, place.file_index, place.offset)
+        return Position(epoch, self.end.file_index, self.end.offset)
+
     @property
     def start(self) -> Position:
         return self.transactions[0][0]
@@ -218,6 +251,13 @@ class Binlog:
         for start, events in self.transactions:
             if (start.file_index, start.offset) >= (place.file_index, place.offset):
                 yield from events
+
+
+def _split(rng: random.Random, event: Rows) -> list[Event]:
+    table, rows = event.table, event.table.rows(event.body, 0)
+    cuts = sorted(rng.sample(range(1, len(rows)), min(len(rows) - 1, rng.randint(0, 3))))
+    pieces = [rows[a:b] for a, b in zip([0, *cuts], [*cuts, len(rows)], strict=True)]
+    return [table.event(event.op, piece) for piece in pieces]  # type: ignore[attr-defined]
 
 
 def plan(
@@ -249,18 +289,26 @@ class Collector:
     name: str
     owned: Ownership | None = None
     checkpoints: bool = False
+    carried: int = 0
+    """How often the log had rows that another server brought again."""
 
     def run(self) -> None:
         version = max(self.plans)
         owned = self.owned = take_over(
-            self.control, self.log, source="s", process=self.name, server=SERVER, plan=version
-        )
-        start = owned.resume or Resume(self.binlog.start, "", 0, SERVER, 0)
-        place = owned.unfinished.from_ if owned.unfinished is not None else start.next_position
-        assert place == start.next_position
-        begun_under = (
-            owned.unfinished.plan if owned.unfinished else start.plan if place.ordinal else 0
-        )
+            self.control, self.log, source="s", process=self.name, server=self.binlog.server,
+            plan=version,
+        )  # fmt: skip
+        start = owned.resume or Resume(self.binlog.start, "", 0, self.binlog.server, 0)
+        inside, carried = start.next_position.ordinal, None
+        if has_moved(owned, self.binlog.server, may_move=True):
+            carried = carried_rows(self.log, owned)
+            self.carried += bool(carried)
+            behind = self.binlog.place_behind(start.gtids, next_epoch(owned))
+            start = resume_elsewhere(owned, behind, self.binlog.server)
+        elif owned.unfinished is not None:
+            assert owned.unfinished.from_ == start.next_position
+        place = start.next_position
+        begun_under = owned.unfinished.plan if owned.unfinished else start.plan if inside else 0
         flows = Flows(self.plans[version], "s", lambda *_: ())
         first = (
             Flows(self.plans[begun_under], "s", lambda *_: ())
@@ -273,7 +321,7 @@ class Collector:
             source="s",
             owner=owned.owner,
             seq=owned.seq,
-            server=SERVER,
+            server=self.binlog.server,
             next_position=place,
             gtids=start.gtids,
             ets=start.ets,
@@ -289,10 +337,11 @@ class Collector:
             history=SchemaHistory(
                 "s", Shapes(), [("shop", name) for name in ("a", "a_old", "b", "g1", "g2")]
             ),
-            unfinished=owned.unfinished,
+            unfinished=owned.unfinished if carried is None else None,
+            carried=carried,
             flows_after=flows if first is not flows else None,
         )
-        if owned.resume is None:
+        if stream.is_between_transactions and (owned.resume is None or carried is not None):
             publisher.publish_marker(plan=version)
         try:
             self._read(stream, publisher, place)

@@ -107,7 +107,6 @@ def test_what_is_not_active_yet_is_named_with_its_line() -> None:
     assert [(n.place.line, n.place.key) for n in loaded.notices] == [
         (2, "merge.strategy"),
         (6, "routing[0].strategy"),
-        (9, "sources[0].hosts"),
         (10, "sources[0].rate-limit"),
     ]
     assert all(str(n).startswith("configuration:") for n in loaded.notices)
