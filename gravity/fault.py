@@ -23,6 +23,7 @@ class FaultPoint(StrEnum):
     COLLECTOR_CHUNK_NOT_DONE = "collector.chunk_not_done"
     ROUTER_SENT_NOT_ACKED = "router.sent_not_acked"
     RESOLVER_APPLIED_NOT_SENT = "resolver.applied_not_sent"
+    RESOLVER_SENT_IN_PART = "resolver.sent_in_part"
     RESOLVER_SENT_NOT_SAVED = "resolver.sent_not_saved"
     RESOLVER_WRITTEN_NOT_COMMITTED = "resolver.written_not_committed"
     RESOLVER_SAVED_NOT_STORED = "resolver.saved_not_stored"

@@ -37,6 +37,27 @@ def encode_key(values: Sequence[Value]) -> bytes:
     return b"".join(len(cell).to_bytes(4) + cell for cell in cells)
 
 
+def decode_key(key: bytes) -> list[Value]:
+    """The values that `encode_key` was given."""
+    values: list[Value] = []
+    at = 0
+    while at < len(key):
+        end = at + 4 + int.from_bytes(key[at : at + 4])
+        kind, data = key[at + 4 : at + 5], key[at + 5 : end]
+        at = end
+        if kind == b"n":
+            values.append(None)
+        elif kind == b"i":
+            values.append(int(data))
+        elif kind == b"s":
+            values.append(data.decode())
+        elif kind == b"b":
+            values.append(data)
+        else:
+            values.append(struct.unpack(">d", data)[0])
+    return values
+
+
 def lane_partition(table: str, lane: str, partitions: int) -> int | None:
     """The one partition of a whole table (lane `table`) or group; None when the key decides."""
     if lane == LANE_KEY:

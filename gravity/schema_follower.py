@@ -119,8 +119,8 @@ def means_nothing(change: SchemaChange) -> bool:
                 remedy="the message is of an older collector: see docs/what-if.md: a truncated table",
             )
         return True
-    # A table that is created comes with its first row.
-    return change.action is TableAction.CREATE or (
+    # A table that is created comes with its first row; of several sources' it must be said that it is back.
+    return (change.action is TableAction.CREATE and change.source != "") or (
         change.action is TableAction.ALTER and not change.columns and not change.key
     )
 

@@ -7,7 +7,7 @@ import json
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from gravity_resolver.replica import META_KEY, PartitionState
@@ -40,6 +40,9 @@ class DictStore:
 
     def get(self, key: bytes) -> bytes | None:
         return self.data.get(key)
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return iter(sorted(item for item in self.data.items() if item[0].startswith(prefix)))
 
 
 class Installation:
@@ -183,7 +186,8 @@ gravity:
             effects = state.apply(
                 header, message.value or b"", offset=message.offset, plan=self.plan
             )
-            outputs += [(output.header, output.value) for output in effects.outputs]
+            for part in (effects, *(effects.rest or ())):
+                outputs += [(output.header, output.value) for output in part.outputs]
         return outputs, dict(state.take_delta())
 
     def restored(self, folder: Path, partition: int = 0) -> PartitionStore:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from gravity_resolver.replica import META_KEY, Effects, PartitionState
@@ -57,6 +57,9 @@ class DictStore:
     def get(self, key: bytes) -> bytes | None:
         return self.data.get(key)
 
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return iter(sorted(item for item in self.data.items() if item[0].startswith(prefix)))
+
 
 class Replica:
     """A replica whose saved state is a dictionary."""
@@ -76,8 +79,9 @@ class Replica:
     def apply(self, header: RoutedHeader, value: bytes) -> Effects:
         offset = self.state.next_input
         effects = self.state.apply(header, value, offset=offset, plan=self.plan)
-        self.outputs += [(output.header, output.value) for output in effects.outputs]
-        self.conflicts += effects.conflicts
+        for part in (effects, *(effects.rest or ())):
+            self.outputs += [(output.header, output.value) for output in part.outputs]
+            self.conflicts += part.conflicts
         return effects
 
     def save(self) -> None:

@@ -9,6 +9,7 @@ from gravity.batch import MOVED, ChangeBatch, TableSchema, Transaction, Value
 from gravity.codec import encode_batch, encode_record
 from gravity.header import RoutedHeader, RoutedKind
 from gravity.position import Position
+from gravity.schema_change import ColumnChange, RowsAfter, SchemaChange, TableAction
 
 RoutedMessage = tuple[RoutedHeader, bytes]
 EPOCH_US = 1_700_000_000_000_000
@@ -90,6 +91,24 @@ class RoutedLog:
             "time_us": 1,
         }  # fmt: skip
         return self._add(header, encode_record("marker", record))
+
+    def schema_change(
+        self, name: str, action: TableAction, *columns: ColumnChange, ets: int = 0,
+        rows: RowsAfter = RowsAfter.KEPT,
+    ) -> RoutedMessage:  # fmt: skip
+        """A schema change of table `name` at its place in the binlog; `ets` in seconds."""
+        self.offset += 100
+        at = Position(1, 1, self.offset)
+        database, _, short = name.partition(".")
+        change = SchemaChange(
+            self.source, database, short, action, f"{action} {short}", database, f"0-1-{self.offset}",
+            str(at), EPOCH_US + ets * 1_000_000, columns=columns, rows=rows,
+        )  # fmt: skip
+        header = RoutedHeader(
+            RoutedKind.SCHEMA, self.source, self._next_seq(), from_=at,
+            to=Position(1, 1, self.offset + 1), ets=change.ets, plan=self.plan, table=name,
+        )  # fmt: skip
+        return self._add(header, change.encode())
 
     def note(self, filtered: int) -> RoutedMessage:
         """Says how many rows of the newest message were filtered."""

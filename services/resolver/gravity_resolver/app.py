@@ -230,7 +230,7 @@ def build_app(config: Config, *, session_timeout_s: float = 10.0) -> faust.App:
                 if message.offset < partition.state.next_input:
                     await stream.ack(event)
                     continue
-                partition.take_in(event, message, resolver.plans.get, loop.time())
+                await partition.take_in(event, message, resolver.plans.get, loop.time())
                 while not resolver.has_room():  # noqa: ASYNC110 - rare, and bounded by a save
                     await asyncio.sleep(0.01)
         except asyncio.CancelledError:

@@ -15,6 +15,7 @@ from gravity.resolution.cell import cell_from_json
 from gravity.resolution.register import Decision, Register, opinions_of
 from gravity.resolution.strategy import Hold, Outcome, Verdict, after, resolve, same_outcome
 from gravity_resolver.row_state import RowState
+from gravity_resolver.table_history import AS_WRITTEN, View
 
 HoldState = Literal["met", "open", "cleared", "decided"]
 """As in schemas/conflict.avsc."""
@@ -35,24 +36,27 @@ class Judgement:
 
 def judge(
     known: RowState, now: RowState, rule: Resolution, *, hold: str, decided: bool = False,
-    again: bool = False,
+    again: bool = False, view: View = AS_WRITTEN, known_view: View | None = None,
 ) -> Judgement:  # fmt: skip
     """What becomes of the row that was `known` when its registers or decision are those of `now`.
 
     `hold` names the hold if this event begins one. `decided`: the event is an operator's decision, which
     ends a hold that would not clear itself. `again`: the outcome is sent whether or not it is news.
+    `view` shows registers as they are today; `known_view` as they were before the event, if the event
+    is a schema change.
     """
-    verdict = resolve(now.registers, rule, now.decision)
+    registers = view(now.registers)
+    verdict = resolve(registers, rule, now.decision)
     latched = known.hold and rule.strategy == "error-stop" and not (rule.auto_clear or decided)
     if latched and isinstance(verdict, Outcome):
-        verdict = Hold(tuple(opinions_of(now.registers, rule.ranks, now.decision, {})))
+        verdict = Hold(tuple(opinions_of(registers, rule.ranks, now.decision, {})))
     if isinstance(verdict, Hold):
         name = known.hold or hold
         return Judgement(replace(now, hold=name), verdict, emits=False, hold=name, state="open")
     state: HoldState = "decided" if decided else "cleared" if known.hold else "met"
     # During a hold, or under another rule, the target holds what can't be told from here.
     unknown = again or bool(known.hold) or known.tag not in (now.tag, "")
-    before = resolve(known.registers, rule, known.decision)
+    before = resolve((known_view or view)(known.registers), rule, known.decision)
     emits = verdict is not None and (unknown or not same_outcome(before, verdict))
     if verdict is not None and emits:
         verdict = after(before, verdict)

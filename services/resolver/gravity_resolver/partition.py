@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -61,11 +61,14 @@ class Partition:
     due_s: float = 0.0
     """Loop time at which the waiting inputs must be saved."""
     saving: bool = False
+    in_between: bool = False
+    """Whether an input has been applied in part."""
+    given_up: bool = False
     _sent: _Sent = field(default_factory=_Sent)
     _dead: int = 0
 
-    def take_in(self, event: Any, message: Any, plan_of: PlanOf, now_s: float) -> None:
-        """Applies one input and sends what it causes.
+    async def take_in(self, event: Any, message: Any, plan_of: PlanOf, now_s: float) -> None:
+        """Applies one input and sends what it causes; in many steps if that is a great deal.
 
         Raises NewerFormatError for a message that only a newer version can read; one that is
         damaged is set aside.
@@ -79,7 +82,24 @@ class Partition:
             ) from error
         reach(FaultPoint.RESOLVER_APPLIED_NOT_SENT)
         self._send_all(effects, header, message)
+        if effects.rest is not None and not await self._send_rest(effects.rest, header, message):
+            return
         self._remember(event, header, len(value), now_s)
+
+    async def _send_rest(self, rest: Iterator[Effects], header: RoutedHeader, message: Any) -> bool:
+        """Sends the rest of an input's effects, a breath after each step; False: the partition was given up.
+
+        In between the state is neither before the input nor after it, so nothing is saved.
+        """
+        self.in_between = True
+        for effects in rest:
+            self._send_all(effects, header, message)
+            reach(FaultPoint.RESOLVER_SENT_IN_PART)
+            await asyncio.sleep(0)
+            if self.given_up:
+                return False
+        self.in_between = False
+        return True
 
     def _apply(self, message: Any, value: bytes, plan_of: PlanOf) -> tuple[RoutedHeader, Effects]:
         try:
@@ -167,6 +187,7 @@ class Partition:
         return (
             bool(self.events)
             and not self.saving
+            and not self.in_between
             and (
                 now_s >= self.due_s
                 or self.rows >= SAVE_ROWS_MAX
@@ -212,10 +233,14 @@ class Partition:
         return json.dumps(record, separators=(",", ":")).encode()
 
     async def finish(self, ack: Ack) -> None:
-        """Saves everything that was taken in."""
+        """Saves everything that was taken in. The partition is not ours afterwards.
+
+        An input that has been applied in part is left to the next owner, with all that is not saved.
+        """
         while self.saving:  # noqa: ASYNC110 - milliseconds, at a rebalance only
             await asyncio.sleep(0.002)
-        if self.events:
+        self.given_up = True
+        if self.events and not self.in_between:
             await self.save(ack)
 
 

@@ -8,6 +8,7 @@ So a restarted resolver produces the same messages under the same numbers.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 
 from gravity.batch import (
@@ -21,15 +22,17 @@ from gravity.header import RoutedHeader, RoutedKind, TargetHeader
 from gravity.plan import Resolution, RoutingPlan
 from gravity.resolution.conflict import conflict_kind, is_late
 from gravity.resolution.register import OPERATOR, Change, Register, Shape, changed_columns, register
-from gravity.resolution.strategy import Hold, Outcome
-from gravity.schema_change import SchemaChange, TableAction
+from gravity.resolution.strategy import Hold, Outcome, resolve
+from gravity.schema_change import SchemaChange
 from gravity_resolver.emission import batches_of, conflict_record, operators_batch
 from gravity_resolver.graveyard import Graveyard
+from gravity_resolver.joined_change import JoinedChange, Step, told_by_rows
 from gravity_resolver.judgement import Judgement, Wish
 from gravity_resolver.row_memory import RowMemory, slot_of
 from gravity_resolver.row_state import RowState
+from gravity_resolver.table_history import SourceTable, View
 
-FUNCTION_VERSION = 3
+FUNCTION_VERSION = 4
 """Grows whenever the same input would cause other outputs; see `gravity_resolver.term`."""
 
 META_KEY = b"\x00meta"
@@ -58,6 +61,8 @@ class Effects:
     belong into the dead letters."""
     damage: str = ""
     """Why the message can't be read; it belongs into the dead letters, and the log goes on."""
+    rest: Iterator[Effects] | None = None
+    """More, made as it is asked for. The state must not be saved before all of it has been."""
 
 
 @dataclass(slots=True)
@@ -78,6 +83,8 @@ class Counters:
     """Kind to number; a row with a conflict is counted above as well."""
     late: int = 0
     """Of the conflicts: changes that came after a newer one of another source had been resolved."""
+    truncated: int = 0
+    """Rows that TRUNCATE or DROP took from the target, counted apart: they are no rows of a message."""
 
 
 @dataclass(slots=True)
@@ -191,17 +198,47 @@ class PartitionState(RowMemory):
     def _apply_schema_change(
         self, header: RoutedHeader, value: bytes, plan: RoutingPlan
     ) -> Effects:
-        """Of a table with one source it passes; what it means among several is not known yet."""
-        if plan.resolution(self.target, header.table) is None:
+        """Of a table with one source it passes; among several, what it changes for the target is told."""
+        rule = plan.resolution(self.target, header.table)
+        if rule is None:
             return Effects([self._output(header, value)])
         change = SchemaChange.decode(value)
-        if change.action in (TableAction.TRUNCATE, TableAction.DROP):
-            raise FatalError(
-                f"a table that several sources feed: {change.statement[:500]}",
-                where=f"source {header.source}, table {header.table}, position {header.from_}",
-                remedy="see docs/what-if.md: a truncated table",
-            )
-        return Effects()
+        if not change.table:
+            return Effects()  # Of an older collector: rows tell what it did.
+        before = self._view(header.table, plan)
+        where = f"source {header.source}, table {header.table}, position {header.from_}"
+        table = before.tables.get(header.source, SourceTable()).after(change, where)
+        after = self._note_table(header.table, header.source, table)
+        joined = JoinedChange(
+            self.target, self.partition, header, change, rule,
+            plan.sources_of(self.target, header.table), before, after,
+        )  # fmt: skip
+        tag = self._tag_of(rule, header)
+        prefix = slot_of(header.table, ())
+
+        def judge_row(slot: bytes, saved: bytes, index: int) -> tuple[Judgement, Outcome | None]:
+            known = RowState.load(saved, self._shape)
+            now = RowState(tag, known.registers, known.decision)
+            judged = self._judge(
+                slot, known, now, rule, table=header.table, hold=self._hold_name(index), view=after,
+                before=before,
+            )  # fmt: skip
+            was = resolve(before(known.registers), rule, known.decision)
+            return judged, was if isinstance(was, Outcome) else None
+
+        entries = self._entries(prefix, header.source) if joined.changes_rows else iter(())
+        rest = (
+            self._sent(step, header.source) for step in joined.steps(entries, prefix, judge_row)
+        )
+        return Effects(rest=rest)
+
+    def _sent(self, step: Step, source: str) -> Effects:
+        outputs = [
+            self._output(header, encode_batch(value) if isinstance(value, ChangeBatch) else value)
+            for header, value in step.messages
+        ]
+        self._counters(source).truncated += step.removed
+        return Effects(outputs, step.conflicts)
 
     def skip_unreadable(self, offset: int) -> None:
         """Takes in a message at `offset` that does not even say what it is."""
@@ -264,9 +301,25 @@ class PartitionState(RowMemory):
         if rule is None or not batch.schema.key:
             counters.applied += counted
             return Effects([self._output(header, encode_batch(batch))])
-        return self._resolve_rows(header, batch, rule)
+        view = self._view(header.table, plan)
+        known = view.tables.get(batch.source, SourceTable())
+        seen = known.seen(batch.schema)
+        if seen is known:
+            return self._resolve_rows(header, batch, rule, view)
+        before, view = view, self._note_table(header.table, batch.source, seen)
+        sources = plan.sources_of(self.target, header.table)
+        change = told_by_rows(batch, header, before, view, sources)
+        said = []
+        if change is not None:
+            described = replace(header, kind=RoutedKind.SCHEMA, rows=0, counted=0)
+            said = [self._output(described, change.encode())]
+        effects = self._resolve_rows(header, batch, rule, view)
+        effects.outputs = said + effects.outputs
+        return effects
 
-    def _resolve_rows(self, header: RoutedHeader, batch: ChangeBatch, rule: Resolution) -> Effects:
+    def _resolve_rows(
+        self, header: RoutedHeader, batch: ChangeBatch, rule: Resolution, view: View
+    ) -> Effects:
         if TRUNCATE in batch.ops:
             raise FatalError(
                 "a TRUNCATE among rows of a table that several sources feed",
@@ -281,7 +334,8 @@ class PartitionState(RowMemory):
         for index, (op, row) in enumerate(zip(batch.ops, batch.rows(), strict=True)):
             slot = slot_of(header.table, [row[i] for i in batch.schema.key])
             known = RowState.load(self._get(slot), self._shape)
-            change = _change_of(batch, index, shape, rule, known.registers.get(batch.source))
+            shown = view(known.registers)
+            change = _change_of(batch, index, shape, rule, shown.get(batch.source))
             if not known.registers and self._is_too_late(header.table, change):
                 counters.dead += op != MOVED
                 effects.too_late.append((index, encode_batch(batch.take([index]))))
@@ -297,9 +351,10 @@ class PartitionState(RowMemory):
                 rule,
                 table=header.table,
                 hold=self._hold_name(index),
+                view=view,
             )
-            kind = conflict_kind(known.registers, change, rule, judged.verdict)
-            late = kind is not None and is_late(known.registers, change, rule)
+            kind = conflict_kind(shown, change, rule, judged.verdict)
+            late = kind is not None and is_late(shown, change, rule)
             if kind is not None:
                 counters.conflicts[kind] = counters.conflicts.get(kind, 0) + 1
                 counters.late += late
@@ -361,6 +416,7 @@ class PartitionState(RowMemory):
             rule,
             table=header.table,
             hold=self._hold_name(0),
+            view=self._view(header.table, plan),
             decided=deciding,
             again=True,
         )

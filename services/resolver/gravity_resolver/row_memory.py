@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from heapq import merge
 from typing import Protocol
 
 from gravity.batch import READ, TableSchema, Value
@@ -17,8 +18,9 @@ from gravity.resolution.strategy import rule_tag
 from gravity_resolver.graveyard import Graveyard
 from gravity_resolver.judgement import Judgement, judge
 from gravity_resolver.row_state import RowState, columns_from_json, columns_to_json, is_dead
+from gravity_resolver.table_history import AS_WRITTEN, SourceTable, View
 
-_ROW_PREFIX, _SHAPE_PREFIX = b"r\x00", b"s\x00"
+_ROW_PREFIX, _SHAPE_PREFIX, _TABLE_PREFIX = b"r\x00", b"s\x00", b"t\x00"
 
 
 class StateView(Protocol):
@@ -26,6 +28,9 @@ class StateView(Protocol):
 
     def get(self, key: bytes) -> bytes | None:
         """The value under `key`; None when there is none."""
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Every key that begins with `prefix` and its value, in the order of keys, as of this call."""
 
 
 def slot_of(table: str, key: Sequence[Value]) -> bytes:
@@ -55,12 +60,37 @@ class RowMemory:
     """Handed out by `take_delta`, not yet in `saved`."""
     _shapes: dict[str, Shape] = field(default_factory=dict)
     _tags: dict[tuple[int, str], str] = field(default_factory=dict)
+    _views: dict[str, View] = field(default_factory=dict)
 
     def _get(self, key: bytes) -> bytes | None:
         for changed in (self.delta, self.saving):
             if key in changed:
                 return changed[key]
         return self.saved.get(key)
+
+    def _entries(self, prefix: bytes, source: str) -> Iterator[tuple[bytes, bytes]]:
+        """The rows under `prefix` of which `source` has spoken, saved or not, in the order of keys."""
+        newer = {**self.saving, **self.delta}
+        fresh = sorted((k, v) for k, v in newer.items() if v is not None and k.startswith(prefix))
+        saved = (item for item in self.saved.scan(prefix) if item[0] not in newer)
+        spoken = json.dumps(source).encode()
+        # By its name first: most rows of a table may be of others.
+        return (item for item in merge(saved, fresh) if spoken in item[1])
+
+    def _view(self, table: str, plan: RoutingPlan) -> View:
+        """How registers of a table look today."""
+        view = self._views.get(table, AS_WRITTEN)
+        for source in plan.sources_of(self.target, table):
+            if source not in view.tables:
+                data = self._get(_TABLE_PREFIX + f"{table}\0{source}".encode())
+                known = SourceTable() if data is None else SourceTable.from_json(json.loads(data))
+                view = self._views[table] = view.with_table(source, known)
+        return view
+
+    def _note_table(self, name: str, source: str, table: SourceTable) -> View:
+        self.delta[_TABLE_PREFIX + f"{name}\0{source}".encode()] = table.dump()
+        view = self._views[name] = self._views.get(name, AS_WRITTEN).with_table(source, table)
+        return view
 
     def _is_too_late(self, table: str, change: Change) -> bool:
         """Whether the row may have been deleted since, and forgotten: then nobody can tell any more."""
@@ -80,7 +110,7 @@ class RowMemory:
             before = min(self.watermarks.get(source, 0) for source in sources)
             before -= rule.tombstone_retention_us
             for slot in self.graves.exhume(table, before, self._get, self.delta):
-                row = RowState.load(self._get(slot), self._shape)
+                row = self._view(table, plan).row(RowState.load(self._get(slot), self._shape))
                 if not is_dead(row):
                     continue
                 if row.ets < before:
@@ -91,12 +121,19 @@ class RowMemory:
 
     def _judge(
         self, slot: bytes, known: RowState, now: RowState, rule: Resolution,
-        *, table: str, hold: str, decided: bool = False, again: bool = False,
+        *, table: str, hold: str, view: View, before: View | None = None, decided: bool = False,
+        again: bool = False,
     ) -> Judgement:  # fmt: skip
-        judged = judge(known, now, rule, hold=hold, decided=decided, again=again)
-        self.delta[slot] = judged.row.dump()
-        if rule.forgets_deletes and is_dead(judged.row) and not is_dead(known):
-            self.graves.bury(table, slot, judged.row.ets, self._get, self.delta)
+        """`view` shows registers as they are today, `before` as they were before a schema change."""
+        judged = judge(
+            known, now, rule, hold=hold, decided=decided, again=again, view=view, known_view=before
+        )
+        dumped = judged.row.dump()
+        if before is None or dumped != known.dump():
+            self.delta[slot] = dumped
+        shown = view.row(judged.row)
+        if rule.forgets_deletes and is_dead(shown) and not is_dead((before or view).row(known)):
+            self.graves.bury(table, slot, shown.ets, self._get, self.delta)
         self.holds += bool(judged.row.hold) - bool(known.hold)
         return judged
 

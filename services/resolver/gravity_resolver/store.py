@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import takewhile
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import structlog
 from rocksdict import Options, Rdict, WriteBatch
@@ -127,6 +128,15 @@ class PartitionStore:
         assert self._db is not None
         value = self._db.get(key)
         return None if value is None else bytes(value)
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Every saved key that begins with `prefix` and its value, in the order of keys, as of this call."""
+        assert self._db is not None
+        found: Any = self._db.items(from_key=prefix)
+        return takewhile(
+            lambda item: item[0].startswith(prefix),
+            ((bytes(key), bytes(value)) for key, value in found),
+        )
 
     def save(self, changes: Mapping[bytes, bytes | None]) -> None:
         """Makes `changes` durable: all of them or none. None deletes a key.

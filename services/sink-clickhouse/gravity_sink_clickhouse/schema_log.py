@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 DATABASE = "_gravity"
 SCHEMA = quote_table(DATABASE, "_gravity_schema")
 ORIGINS = quote_table(DATABASE, "_gravity_origins")
+COLUMNS = quote_table(DATABASE, "_gravity_columns")
 _TABLE_ALREADY_EXISTS = 57
 
 CREATE_SCHEMA_TABLES: Sequence[str] = (
@@ -42,9 +44,14 @@ SETTINGS non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}""",
   target String, name String, origin String, renewed UInt64, row_key String
 ) ENGINE = ReplacingMergeTree(renewed) ORDER BY (target, name, origin)
 SETTINGS non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}""",
+    f"""CREATE TABLE IF NOT EXISTS {COLUMNS} (
+  target String, resolver_epoch UInt32, name String, column_name String, part UInt32, seq UInt64, gone UInt8
+) ENGINE = ReplacingMergeTree(seq) ORDER BY (target, resolver_epoch, name, column_name, part)
+SETTINGS non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}""",
 )
 
 _FIELDS = ("name", "change_id", "source", "seq", "part", "stage", "effect")
+_COLUMN_FIELDS = ("target", "resolver_epoch", "name", "column_name", "part", "seq", "gone")
 _ORIGIN_FIELDS = ("target", "name", "origin", "renewed", "row_key")
 
 
@@ -94,14 +101,8 @@ class SchemaLog:
         Raises TransientError while the claim is another partition's.
         """
         claim = self._claim_of(alteration)
-        try:
-            self._server.execute(
-                f"CREATE TABLE {claim} (nothing UInt8) ENGINE = Memory COMMENT '{self._partition}'"
-            )
-        except GravityError as error:
-            if getattr(error.__cause__, "code", None) != _TABLE_ALREADY_EXISTS:
-                raise
-            self._refuse_foreign(claim, alteration)
+        where = f"target {self._target}, table {alteration.table}, {alteration.change_id}"
+        self._take(claim, where)
         standing = next(
             (
                 item
@@ -117,17 +118,24 @@ class SchemaLog:
             self._server.execute(f"DROP TABLE IF EXISTS {claim}")
         return standing
 
-    def _refuse_foreign(self, claim: str, alteration: Alteration) -> None:
-        name = claim.rpartition(".")[2].strip("`")
-        rows = self._server.rows(
-            f"SELECT comment FROM system.tables WHERE database='{DATABASE}' AND name={quote_text(name)}"
-        )
-        if not rows or str(rows[0][0]) != str(self._partition):
-            owner = rows[0][0] if rows else "another"
-            raise TransientError(
-                f"partition {owner} is altering the table ({alteration.change_id})",
-                where=f"target {self._target}, table {alteration.table}",
+    def _take(self, claim: str, where: str) -> None:
+        """Makes the claim ours, or finds that it is. Raises TransientError while another partition has it."""
+        try:
+            self._server.execute(
+                f"CREATE TABLE {claim} (nothing UInt8) ENGINE = Memory COMMENT '{self._partition}'"
             )
+        except GravityError as error:
+            if getattr(error.__cause__, "code", None) != _TABLE_ALREADY_EXISTS:
+                raise
+            name = claim.rpartition(".")[2].strip("`")
+            rows = self._server.rows(
+                f"SELECT comment FROM system.tables WHERE database='{DATABASE}' AND name={quote_text(name)}"
+            )
+            owner = str(rows[0][0]) if rows else "another"
+            if owner != str(self._partition):
+                raise TransientError(
+                    f"partition {owner} is altering the table", where=where
+                ) from error
 
     def _claim_of(self, alteration: Alteration) -> str:
         text = f"{self._target}/{self._resolver_epoch}/{alteration.table}/{alteration.change_id}"
@@ -193,6 +201,39 @@ class SchemaLog:
         return {
             str(origin): [(name, kind) for name, kind in json.loads(key)] for origin, key in rows
         }
+
+    # ------------------------------------------------------------------ shapes of several sources
+
+    @contextmanager
+    def lock(self, table: str) -> Iterator[None]:
+        """Keeps other partitions from altering `table`; what a crash left is its partition's to take up."""
+        digest = hashlib.blake2b(f"{self._target}/{table}".encode(), digest_size=12).hexdigest()
+        claim = quote_table(DATABASE, f"_gravity_lock_{digest}")
+        self._take(claim, f"target {self._target}, table {table}")
+        try:
+            yield
+        finally:
+            self._server.execute(f"DROP TABLE IF EXISTS {claim}")
+
+    def say(self, table: str, column: str, *, gone: bool, seq: int) -> None:
+        """Records that rows of this partition come without or with the column from message `seq` on."""
+        values = (
+            self._target, self._resolver_epoch, table, column, self._partition, seq, int(gone),
+        )  # fmt: skip
+        self._server.insert(
+            COLUMNS,
+            _COLUMN_FIELDS,
+            ["\t".join(escape(str(value)) for value in values)],
+            token=f"{self._target}:{self._resolver_epoch}:{table}:{column}:{self._partition}:{seq}:{gone}",
+        )
+
+    def gone_in(self, table: str, column: str) -> set[int]:
+        """The partitions whose rows come without the column."""
+        rows = self._server.rows(
+            f"SELECT part FROM {COLUMNS} FINAL WHERE {self._mine} AND name={quote_text(table)} "
+            f"AND column_name={quote_text(column)} AND gone=1"
+        )
+        return {int(row[0]) for row in rows}
 
     # ------------------------------------------------------------------ the tables themselves
 

@@ -18,6 +18,7 @@ from gravity.batch import DELETE, TRUNCATE, ChangeBatch, TableSchema
 from gravity.errors import FatalError, GravityError, PoisonError, TransientError
 from gravity.fault import FaultPoint, reach
 from gravity.header import row_version
+from gravity.joined_follower import JoinedFollower
 from gravity.progress import SinkProgress
 from gravity.schema_change import SchemaChange, TableAction
 from gravity.schema_follower import Ahead, Follower, means_nothing, refuse_unfinished
@@ -166,6 +167,9 @@ class ClickhouseLane:
             self._log,
             may_alter=target.create_tables,
         )
+        self._joined = JoinedFollower(
+            target.name, target.schema_evolution, self._log, may_alter=target.create_tables
+        )
         self._reread_at: int | None = None
 
     def write(self, write: Write, set_aside: SetAside) -> Stored:
@@ -215,7 +219,8 @@ class ClickhouseLane:
         if change.action is TableAction.TRUNCATE:
             return write.truncated(self._bury_rows(message))
         if not means_nothing(change):
-            self._follower.follow(change, message.header)
+            follower = self._follower if change.source else self._joined
+            follower.follow(change, message.header)
             self._forget()
         return write.after
 

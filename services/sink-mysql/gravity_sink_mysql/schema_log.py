@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gravity.batch import Column, TableSchema
 from gravity.column import UnknownColumnTypeError, from_information_schema
+from gravity.errors import TransientError
 from gravity.evolution import Alteration, renamed_key
 from gravity.schema_change import TableAction
 from gravity.schema_follower import Fitness, RealColumn, Shape, Stage
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 
 SCHEMA = "`_gravity`.`_gravity_schema`"
 ORIGINS = "`_gravity`.`_gravity_origins`"
+COLUMNS = "`_gravity`.`_gravity_columns`"
+LOCK_WAIT_S = 5
 
 CREATE_SCHEMA_TABLES: Sequence[str] = (
     f"""CREATE TABLE IF NOT EXISTS {SCHEMA} (
@@ -42,6 +47,15 @@ CREATE_SCHEMA_TABLES: Sequence[str] = (
   origin VARCHAR(250) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
   row_key LONGTEXT CHARACTER SET utf8mb4 NOT NULL,
   PRIMARY KEY (target, name, origin)
+) ENGINE=InnoDB""",
+    f"""CREATE TABLE IF NOT EXISTS {COLUMNS} (
+  target VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  resolver_epoch INT UNSIGNED NOT NULL,
+  name VARCHAR(200) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+  column_name VARCHAR(100) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+  part INT UNSIGNED NOT NULL,
+  gone TINYINT UNSIGNED NOT NULL,
+  PRIMARY KEY (target, resolver_epoch, name, column_name, part)
 ) ENGINE=InnoDB""",
 )
 
@@ -165,6 +179,39 @@ class SchemaLog:
         return {
             str(origin): [(name, kind) for name, kind in json.loads(key)] for origin, key in rows
         }
+
+    # ------------------------------------------------------------------ shapes of several sources
+
+    @contextmanager
+    def lock(self, table: str) -> Iterator[None]:
+        """Keeps other partitions from altering `table`; the server lets go with the session at the latest."""
+        digest = hashlib.blake2b(f"{self._fence.target}/{table}".encode(), digest_size=20)
+        name = quote_text(f"gravity.{digest.hexdigest()}")
+        if str(self._here.rows(f"SELECT GET_LOCK({name}, {LOCK_WAIT_S})")[0][0]) != "1":
+            raise TransientError(
+                "another partition is altering the table",
+                where=f"target {self._fence.target}, table {table}",
+            )
+        yield
+        self._here.rows(f"SELECT RELEASE_LOCK({name})")
+
+    def say(self, table: str, column: str, *, gone: bool, seq: int) -> None:
+        """Records whether rows of this partition come without the column. `seq` is in the lane's progress."""
+        del seq
+        self._fence.assert_owner(self._here, self._epoch)
+        self._here.execute(
+            f"INSERT INTO {COLUMNS} VALUES ({quote_text(self._fence.target)}, "
+            f"{self._fence.resolver_epoch}, {quote_text(table)}, {quote_text(column)}, "
+            f"{self._fence.partition}, {int(gone)}) ON DUPLICATE KEY UPDATE gone={int(gone)}"
+        )
+
+    def gone_in(self, table: str, column: str) -> set[int]:
+        """The partitions whose rows come without the column."""
+        rows = self._here.rows(
+            f"SELECT part FROM {COLUMNS} WHERE {self._mine} AND name={quote_text(table)} "
+            f"AND column_name={quote_text(column)} AND gone=1"
+        )
+        return {int(row[0]) for row in rows}
 
     # ------------------------------------------------------------------ the tables themselves
 

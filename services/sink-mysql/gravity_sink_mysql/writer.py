@@ -10,6 +10,7 @@ from gravity.batch import REMOVES_ROW, TRUNCATE, ChangeBatch
 from gravity.clock import monotonic_s
 from gravity.errors import FatalError, GravityError, PoisonError, TransientError
 from gravity.fault import FaultPoint, reach
+from gravity.joined_follower import JoinedFollower
 from gravity.schema_change import SchemaChange, TableAction
 from gravity.schema_follower import Ahead, Follower, means_nothing, refuse_unfinished
 from gravity.sink import Admitted, Pace, Refusal, SetAside, Stored, Write, split_table
@@ -77,6 +78,9 @@ class MysqlLane:
             target.schema_evolution,
             self._log,
             may_alter=target.create_tables,
+        )
+        self._joined = JoinedFollower(
+            target.name, target.schema_evolution, self._log, may_alter=target.create_tables
         )
         self._used_s = monotonic_s()
         self._reread_at: int | None = None
@@ -161,7 +165,8 @@ class MysqlLane:
         change = SchemaChange.decode(message.value)
         truncates = change.action is TableAction.TRUNCATE
         if not truncates and not means_nothing(change):
-            self._follower.follow(change, message.header)
+            follower = self._follower if change.source else self._joined
+            follower.follow(change, message.header)
             self._forget()
         session.execute("BEGIN")
         self._fence.advance(session, self._epoch, write.before, write.after)

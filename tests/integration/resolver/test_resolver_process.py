@@ -21,6 +21,7 @@ from gravity.errors import EXIT_HALTED, EXIT_RESTART
 from gravity.fault import FaultPoint
 from gravity.header import RoutedHeader, RoutedKind, TargetHeader
 from gravity.kafka.admin import TopicAdmin
+from gravity.schema_change import TableAction
 from gravity.testing.routed_log import RoutedLog, RoutedMessage, RowChange
 from gravity.testing.sink_process import wait_until
 from tests.resolver_installation import LOGS, TARGET, USERS, Installation
@@ -46,6 +47,8 @@ class Writers:
             kind = random.random()
             if kind < 0.1:
                 made.append(log.marker())
+            elif kind < 0.13:
+                made.append(log.schema_change("shop.users", TableAction.TRUNCATE, ets=now))
             elif kind < 0.3:
                 made.append(self._logs[0].rows(LOGS, [RowChange("I", (now, "line"), now)]))
                 made.append(self._logs[0].note(2))
@@ -77,6 +80,7 @@ def finish(install: Installation, tmp_path: Path, partitions: int = 1) -> None:
     ("point", "visit", "emptied"),
     [
         (FaultPoint.RESOLVER_APPLIED_NOT_SENT, 30, False),
+        (FaultPoint.RESOLVER_SENT_IN_PART, 2, True),
         (FaultPoint.RESOLVER_SENT_NOT_SAVED, 1, False),
         (FaultPoint.RESOLVER_SENT_NOT_SAVED, 2, True),
         (FaultPoint.RESOLVER_WRITTEN_NOT_COMMITTED, 2, False),
