@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final, Protocol
 
+from gravity.batch import REMOVES_ROW
 from gravity.clock import now_us
 from gravity.codec import encode_batch, encode_record
 from gravity.errors import FatalError
+from gravity.resolution.cell import cell_to_json, key_json, readable_json
 
 if TYPE_CHECKING:
     from gravity.sink import Refusal
 
 DEAD_MAX = 1000
 """Rows a process may set aside before it halts: more than that is a mistake, not bad luck."""
+
+
+KIND_BY_CODE: Final[Mapping[str, str]] = {
+    "1062": "unique_secondary",  # ER_DUP_ENTRY; the primary key's is no conflict: it is updated.
+    "1216": "fk_parent_missing",  # ER_NO_REFERENCED_ROW
+    "1452": "fk_parent_missing",  # ER_NO_REFERENCED_ROW_2
+    "1217": "fk_child_exists",  # ER_ROW_IS_REFERENCED
+    "1451": "fk_child_exists",  # ER_ROW_IS_REFERENCED_2
+}
+"""Which conflict with the target's own constraints an error is; every other one is `data`.
+
+Source: MySQL 8.4 Error Message Reference, server errors.
+"""
 
 
 class Producer(Protocol):
@@ -32,10 +47,18 @@ class DeadLetters:
     """Writes dead letters of one target and counts them. A row is written once per process."""
 
     def __init__(
-        self, producer: Producer, topic: str, *, stage: str, target: str, target_topic: str
+        self,
+        producer: Producer,
+        topic: str,
+        *,
+        conflicts: str,
+        stage: str,
+        target: str,
+        target_topic: str,
     ) -> None:
         self._producer = producer
         self._topic = topic
+        self._conflicts = conflicts
         self._stage = stage
         self._target = target
         self._target_topic = target_topic
@@ -59,6 +82,9 @@ class DeadLetters:
         for refusal in fresh:
             key = f"{self._target}/{partition}/{refusal.message.offset}/{refusal.row}"
             self._producer.send(self._topic, 0, self._letter(partition, refusal), key=key.encode())
+            conflict = self._conflict(partition, refusal)
+            if conflict is not None:
+                self._producer.send(self._conflicts, 0, conflict)
         if fresh:
             self._producer.flush()
             self._known.update((partition, r.message.offset, r.row) for r in fresh)
@@ -87,5 +113,42 @@ class DeadLetters:
                 "schema": routed.schema,
                 "time_us": now_us(),
                 "value": message.value if batch is None else encode_batch(batch.take([row])),
+            },
+        )
+
+    def _conflict(self, partition: int, refusal: Refusal) -> bytes | None:
+        """The conflict of a row with the target's constraints; None for a message without rows."""
+        routed, batch, row = refusal.message.header.routed, refusal.message.batch, refusal.row
+        if batch is None:
+            return None
+        names = [column.name for column in batch.schema.columns]
+        cells = zip(names, map(cell_to_json, batch.rows()[row]), strict=True)
+        source = batch.row_source[row] if batch.row_source else batch.source
+        return encode_record(
+            "conflict",
+            {
+                "target": self._target,
+                "table": routed.table,
+                "key": key_json([batch.columns[index][row] for index in batch.schema.key]),
+                "kind": KIND_BY_CODE.get(refusal.code, "data"),
+                "strategy": "",
+                "outcome": "dead_letter",
+                "winner": "",
+                "source": source,
+                "seq": routed.seq,
+                "row": batch.origin_of(row),
+                "plan": routed.plan,
+                "opinions": [
+                    {
+                        "source": source,
+                        "position": str(batch.position_of(row)),
+                        "ets": batch.transactions[batch.tx[row]].ets,
+                        "row": None
+                        if batch.ops[row] in REMOVES_ROW
+                        else readable_json(dict(cells)),
+                    }
+                ],
+                "partition": partition,
+                "key_columns": batch.schema.key_names,
             },
         )

@@ -73,6 +73,7 @@ class SinkLoop:
         self._dead_letters = DeadLetters(
             LogProducer(cluster, f"{client}.dead"),
             topics.dead_letters,
+            conflicts=topics.conflicts,
             stage=stage,
             target=target,
             target_topic=self._topic,

@@ -14,11 +14,13 @@ from gravity.clock import now_us
 from gravity.decision import Note, retry
 from gravity.record_log import Entry, require, row_of_letter
 from gravity.record_log import dead_letters as by_name
+from gravity.reread import rereads
 from gravity.tail import record_json
 
 if TYPE_CHECKING:
     from gravity.kafka.decision_log import DecisionLog
 
+LATE = "late_after_gc"
 FIELDS = ("target", "source", "table", "code", "stage")
 """What --filter knows."""
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Its name, as `list` shows it.")]
@@ -78,51 +80,66 @@ def replay(
 ) -> None:
     """Have rows sent again, such as after the target was mended.
 
-    What is sent is not the old change but what the row's sources say now, through the row's own log: an
-    old value can't come over a newer one. That needs the resolver's memory of the row, which it has of
-    tables that several sources feed. Of a table with one source, and of messages that could not be
-    read, nothing is sent: the letter stays, and what helps is said.
+    What is sent is not the old change but what the row's sources say now, through the logs, so an old
+    value can't come over a newer one. Of a table that several sources feed the resolver works the row's
+    outcome out again. Of a table with one source the source's collector reads the row again, as by
+    `gravity snapshot`. A letter of which nothing can be sent stays, and why is said.
     """
     with opened(config) as log:
         chosen = _chosen(by_name(log.dead_letters()), names, filters)
-        refused: dict[str, int] = {}
-        sent = 0
-        for entry in chosen:
-            why = _send_again(log, entry, reason)
-            if why:
-                refused[why] = refused.get(why, 0) + 1
-            else:
-                sent += 1
-    remarks.print(f"{plural(sent, 'row')} sent again", markup=False)
-    for why, count in refused.items():
-        remarks.print(f"{plural(count, 'letter')} left: {why}", markup=False)
-    if refused:
+        shared = [entry for entry in chosen if _is_shared(log, entry)]
+        alone = [entry for entry in chosen if not _is_shared(log, entry)]
+        asked = _read_again(log, alone, reason)
+        for entry in shared:
+            _work_out_again(log, entry, reason)
+        left = [entry for entry in alone if entry.name not in asked]
+    remarks.print(f"{plural(len(shared), 'row')} worked out again", markup=False)
+    remarks.print(f"{plural(len(asked), 'row')} to be read again at the source", markup=False)
+    for entry in left:
+        remarks.print(f"left: {entry.name}: {_why_left(entry)}", markup=False)
+    if left:
         raise typer.Exit(1)
 
 
-def _send_again(log: DecisionLog, entry: Entry, reason: str) -> str:
-    """Why the letter's row can't be sent again; empty if it was."""
-    record = dict(entry.record)
-    row = row_of_letter(record)
-    if row is None:
-        return (
-            "of a message that could not be read, or of rows without a key; "
-            "`gravity reset --source …` has the source's rows read again"
-        )
-    if record["code"] == "late_after_gc":
+def _is_shared(log: DecisionLog, entry: Entry) -> bool:
+    """Whether the resolver knows the letter's row."""
+    row = row_of_letter(entry.record)
+    return (
+        row is not None
+        and entry.record["code"] != LATE
+        and log.plan.resolution(row.target, row.table) is not None
+    )
+
+
+def _work_out_again(log: DecisionLog, entry: Entry, reason: str) -> None:
+    row = row_of_letter(entry.record)
+    assert row is not None
+    message = retry(row, Note(log.plan.version, now_us(), reason or f"dead letter {entry.name}"))
+    log.send(row.target, entry.record["partition"], message)
+    log.note_letter(dict(entry.record), "replayed", reason)
+
+
+def _read_again(log: DecisionLog, entries: Iterable[Entry], reason: str) -> set[str]:
+    """Asks for the letters' rows; the names of those that could be asked for."""
+    asked: set[str] = set()
+    for reread in rereads(entry for entry in entries if entry.record["code"] != LATE):
+        request = log.ask_to_read(reread)
+        for entry in reread.letters:
+            log.note_letter(dict(entry.record), "replayed", reason or f"request {request}")
+            asked.add(entry.name)
+    return asked
+
+
+def _why_left(entry: Entry) -> str:
+    if entry.record["code"] == LATE:
         return (
             "older than what has been forgotten of its table; write the row again at its source, "
             "or leave it deleted"
         )
-    if log.plan.resolution(row.target, row.table) is None:
-        return (
-            "of a table that one source feeds, of which the resolver remembers no rows; "
-            f"`gravity reset --source {record['source']}` has its rows read again"
-        )
-    message = retry(row, Note(log.plan.version, now_us(), reason or f"dead letter {entry.name}"))
-    log.send(row.target, record["partition"], message)
-    log.note_letter(record, "replayed", reason)
-    return ""
+    return (
+        "a delete, a row without a key, or a message that could not be read: "
+        "`gravity snapshot` has a table's rows read again"
+    )
 
 
 def discard(

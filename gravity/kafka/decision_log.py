@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from gravity.clock import monotonic_s
+from gravity.clock import monotonic_s, now_us
 from gravity.codec import decode_record, encode_record
 from gravity.decision import Message
 from gravity.errors import FatalError
@@ -14,8 +14,9 @@ from gravity.kafka.plan_store import PlanStore
 from gravity.kafka.producer import LogProducer
 from gravity.kafka.reader import LogReader
 from gravity.plan import RoutingPlan
+from gravity.reread import Reread
 from gravity.resolution.register import OPERATOR
-from gravity.topic import Topics
+from gravity.topic import Topics, snapshot_request_key
 
 if TYPE_CHECKING:
     from gravity.kafka.client import Cluster
@@ -34,13 +35,11 @@ class DecisionLog:
                 f"topic {control_topic} does not exist: this installation never ran",
                 remedy="`gravity run` or `gravity topics` makes it",
             )
-        control = ControlTopic(cluster, control_topic, _CLIENT)
-        try:
-            self.plan: RoutingPlan = PlanStore(control).require_newest()
-        finally:
-            control.close()
+        self._control = ControlTopic(cluster, control_topic, _CLIENT)
+        self.plan: RoutingPlan = PlanStore(self._control).require_newest()
         self.topics = Topics(prefix, self.plan.resolver_epoch)
         self._producer = LogProducer(cluster, _CLIENT)
+        self._last_request = 0
 
     def conflicts(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Every record of the conflicts topic with its offset."""
@@ -83,6 +82,18 @@ class DecisionLog:
         self._producer.send(self.topics.dead_letters, 0, value)
         self._producer.flush()
 
+    def ask_to_read(self, reread: Reread) -> int:
+        """Asks the source's collector to read rows again, as `gravity snapshot` does; the request's id."""
+        self._last_request = max(now_us(), self._last_request + 1)
+        wish = {
+            "id": self._last_request,
+            "database": reread.database,
+            "table": reread.table,
+            "where": reread.where,
+        }
+        self._control.write(snapshot_request_key(reread.source, self._last_request), wish)
+        return self._last_request
+
     def end_of_conflicts(self) -> int:
         """The offset of the next record of a conflict."""
         return self._reader.bounds(self.topics.conflicts, 0)[1]
@@ -106,4 +117,5 @@ class DecisionLog:
 
     def close(self) -> None:
         """Gives the connections up."""
+        self._control.close()
         self._reader.close()

@@ -35,13 +35,15 @@ def message(rows: int) -> Admitted:
 
 
 def letters(sent: Sent) -> DeadLetters:
-    return DeadLetters(sent, "dead", stage="sink-x", target="t1", target_topic="target.t1")
+    return DeadLetters(
+        sent, "dead", conflicts="conflicts", stage="sink-x", target="t1", target_topic="target.t1"
+    )
 
 
 def test_a_dead_letter_names_the_row_and_carries_it() -> None:
     sent = Sent()
     letters(sent).set_aside(3, [Refusal(message(2), 1, "1406", "too long")])
-    assert sent.flushed == 1
+    assert sent.flushed == len(sent.messages) == 2
     topic, key, value = sent.messages[0]
     record = decode_record("dead_letter", value)
     assert (topic, key) == ("dead", b"t1/3/7/1")
@@ -58,7 +60,25 @@ def test_a_row_refused_again_in_a_retry_is_not_written_again() -> None:
     dead = letters(sent)
     for _ in range(3):
         dead.set_aside(0, [Refusal(message(1), 0, "x", "y")])
-    assert len(sent.messages) == 1
+    assert [topic for topic, _, _ in sent.messages] == ["dead", "conflicts"]
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("1062", "unique_secondary"),
+        ("1452", "fk_parent_missing"),
+        ("1451", "fk_child_exists"),
+        ("1406", "data"),
+    ],
+)
+def test_a_row_that_the_targets_constraints_refuse_is_a_conflict(code: str, kind: str) -> None:
+    sent = Sent()
+    letters(sent).set_aside(3, [Refusal(message(2), 1, code, "reason")])
+    record = decode_record("conflict", sent.messages[1][2])
+    assert (record["kind"], record["outcome"], record["state"]) == (kind, "dead_letter", "met")
+    assert (record["key"], record["key_columns"], record["partition"]) == ("[1]", ["id"], 3)
+    assert record["opinions"][0]["row"] == '{"id":1,"name":"n1"}'
 
 
 def test_too_many_dead_letters_halt() -> None:
