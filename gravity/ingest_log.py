@@ -8,6 +8,7 @@ The log decides, so all readers agree, and a frozen collector that wakes up harm
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -63,6 +64,8 @@ class Checkpoint:
     """Tables (`database.table`) that are being read again; `chunks_done` says how much of them is."""
     requests: tuple[SnapshotRequest, ...] = ()
     """Operators' requests in the log of whose end control does not know yet."""
+    rows_read: Mapping[str, int] = field(default_factory=dict)
+    """Existing rows in the log of each table that is not complete; for progress only."""
 
 
 @dataclass(slots=True)
@@ -81,6 +84,8 @@ class IngestScan:
     """Tables that were to be read again, the finished ones included."""
     requests: dict[int, SnapshotRequest] = field(default_factory=dict)
     """Operators' requests by id, the ended ones included."""
+    rows_read: Counter[str] = field(default_factory=Counter)
+    """Existing rows by table; for progress only."""
     top_owner: int = 0
     open_span: IngestHeader | None = None
     """The last message of a span whose later parts are missing."""
@@ -98,6 +103,7 @@ class IngestScan:
             chunks_done=set(checkpoint.chunks_done),
             rereads=set(checkpoint.rereads),
             requests={request.request_id: request for request in checkpoint.requests},
+            rows_read=Counter(checkpoint.rows_read),
         )
 
     def read(self, header: IngestHeader) -> bool:
@@ -113,13 +119,16 @@ class IngestScan:
         if self.open_span is None:
             self.next_position = header.to
             self.gtids = header.gtids
-        if header.kind is IngestKind.CHUNK_DONE:
+        if header.kind is IngestKind.CHUNK:
+            self.rows_read[header.table] += header.rows
+        elif header.kind is IngestKind.CHUNK_DONE:
             self.chunks_done.add(header.chunk)
         elif header.restarts_copy:
             self.chunks_done = {
                 chunk for chunk in self.chunks_done if not is_chunk_of(chunk, header.table)
             }
             self.rereads.add(header.table)
+            self.rows_read.pop(header.table, None)
         if header.kind is IngestKind.SNAPSHOT:
             request = SnapshotRequest.parse(header.chunk)
             if request.request_id:

@@ -36,6 +36,12 @@ class SourceStatus:
     """Tables whose existing rows have been copied, of those that are to be."""
     silent_s: float | None
     """Seconds since the collector's last word; None when it never spoke."""
+    copy_rows_per_s: int = 0
+    """Existing rows, lately."""
+    copy_eta_s: int | None = None
+    """Seconds until all are copied, by the server's estimate of their number; None = not known, or done."""
+    tables: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """`database.table` to `rows` copied and `estimate` of all, of tables that are being copied; a hundred at most."""
     requests: Mapping[str, int] = field(default_factory=dict)
     """Rows sent for each request of `gravity snapshot` that is being worked on, by its id."""
 
@@ -229,6 +235,9 @@ class ProgressHistory:
             snapshot_done=snapshot.get("done", 0),
             snapshot_total=snapshot.get("total", 0),
             silent_s=_age_s(record, now_us),
+            copy_rows_per_s=snapshot.get("rows_per_s", 0),
+            copy_eta_s=snapshot.get("eta_s"),
+            tables=snapshot.get("tables", {}),
             requests=snapshot.get("requests", {}),
         )
 

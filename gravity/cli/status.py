@@ -68,6 +68,25 @@ def _print_lines(read: Callable[[], PipelineStatus], *, follow: bool, every_s: f
         time.sleep(every_s)
 
 
+def copy_text(source: SourceStatus) -> str:
+    """How far the copy of existing rows is."""
+    tables = f"{source.snapshot_done}/{source.snapshot_total} tables"
+    if not source.is_copying or not source.tables:
+        return tables
+    rows = sum(entry["rows"] for entry in source.tables.values())
+    estimate = sum(entry["estimate"] for entry in source.tables.values())
+    left = "" if source.copy_eta_s is None else f", {duration_text(source.copy_eta_s)} left"
+    return f"{tables}, {rows:,} of about {estimate:,} rows, {source.copy_rows_per_s:,}/s{left}"
+
+
+def duration_text(seconds: int) -> str:
+    """Seconds in words: `45 s`, `12 min`, `3 h 20 min`."""
+    if seconds < 60:  # noqa: PLR2004 - a minute
+        return f"{seconds} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"  # noqa: PLR2004
+
+
 def chart(now: PipelineStatus) -> Group:
     """The status as tables."""
     plan = "nothing activated yet" if now.plan is None else f"plan {now.plan}"
@@ -80,7 +99,7 @@ def chart(now: PipelineStatus) -> Group:
             source.name,
             "" if source.rows is None else f"{source.rows:,}",
             f"{source.rows_per_s:,.0f}",
-            f"{source.snapshot_done}/{source.snapshot_total} tables",
+            copy_text(source),
             source.position,
             _state(source),
         )

@@ -59,7 +59,9 @@ def parse_address(text: str, port: int) -> tuple[str, int]:
 class RateLimit(Model):
     """An upper bound on what one source is asked for."""
 
-    rows_per_s_max: PositiveInt = Field(description="Rows read per second.")
+    rows_per_s_max: PositiveInt = Field(
+        description="Rows read per second, existing ones and changes together."
+    )
 
 
 class Source(Model):

@@ -6,14 +6,16 @@ Runs in the source's thread, between transactions.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
 
 from gravity.batch import READ, ChangeBatch, TableSchema, Transaction
+from gravity.clock import monotonic_s
 from gravity.snapshot_request import SnapshotRequest
+from gravity_collector.bucket import Pace
 from gravity_collector.chunk import Key, TableName, TouchLog, Work, reconcile
 from gravity_collector.desk import Desk
 from gravity_collector.flow import Flows
@@ -26,6 +28,8 @@ from gravity_collector.table_reader import Column
 log = structlog.get_logger()
 
 _NO_TABLE: Final = "the table does not exist"
+_TABLES_TOLD_MAX: Final = 100
+"""Incomplete tables that one progress record tells of."""
 
 
 @dataclass(slots=True)
@@ -44,6 +48,8 @@ class Copier:
     """Requests that the log has."""
     tables: Collection[TableName]
     """Those that are read now."""
+    estimates: Mapping[TableName, int]
+    """Rows of each table by the server's estimate, as of the start."""
     is_busy: bool = False
     """Whether existing rows are being read."""
     _waiting: ChunkRead | None = None
@@ -51,6 +57,7 @@ class Copier:
     """Those that are being worked on."""
     _rows: Counter[Work] = field(default_factory=Counter)
     """Rows sent by this owner for each work."""
+    _pace: Pace = field(default_factory=lambda: Pace(monotonic_s))
 
     def _resume(self) -> None:
         """Goes on with requests that the log has."""
@@ -92,14 +99,27 @@ class Copier:
         return True
 
     def progress(self) -> dict[str, Any]:
-        """How far the copy is, for the progress topic."""
-        total = self.readers.total
-        left = sum(
-            not self.publisher.coverage.is_complete(table) for table in self.touches.tables()
-        )
+        """How far the copy is, for the progress topic: tables, rows, and how long it will take.
+
+        Rows are counted from the table's beginning, whoever read them; their whole number is the
+        server's estimate.
+        """
+        coverage, read = self.publisher.coverage, self.publisher.rows_read
+        left = [table for table in self.touches.tables() if not coverage.is_complete(table)]
+        tables = {}
+        for table in left[:_TABLES_TOLD_MAX]:
+            name = ".".join(table)
+            estimate = self.readers.rows_estimated(table) or self.estimates.get(table, 0)
+            tables[name] = {"rows": read[name], "estimate": max(estimate, read[name])}
+        rows = sum(entry["rows"] for entry in tables.values())
+        to_come = sum(entry["estimate"] for entry in tables.values()) - rows
+        rate = self._pace.per_s(self.publisher.rows - self.publisher.stream_rows)
         return {
-            "done": total - left,
-            "total": total,
+            "done": self.readers.total - len(left),
+            "total": self.readers.total,
+            "tables": tables,
+            "rows_per_s": round(rate),
+            "eta_s": round(to_come / rate) if rate and left else None,
             "requests": {
                 str(number): self._rows[_work_of(request)]
                 for number, request in self._requests.items()

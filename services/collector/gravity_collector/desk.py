@@ -1,7 +1,7 @@
 """Operators' requests for existing rows: from control to the source's thread, and their ends back.
 
 The ingest log is the truth: a request that it has is begun, and is never begun again. Control only
-carries the wish there and the result back (docs/adr/0009).
+carries the wish there and the result back (docs/adr/0010).
 """
 
 from __future__ import annotations

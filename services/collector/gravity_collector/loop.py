@@ -9,6 +9,7 @@ from typing import Final
 from gravity.clock import monotonic_s, now_us
 from gravity.position import Position
 from gravity_collector.binlog import BinlogStream
+from gravity_collector.bucket import RowBucket
 from gravity_collector.copier import Copier
 from gravity_collector.keeper import Kept
 from gravity_collector.publisher import Publisher
@@ -21,6 +22,9 @@ PROGRESS_IDLE_S: Final = 5.0
 _IDLE_READ_S: Final = 1.0
 """Longest wait for the server: a heartbeat comes as often, and a stop is noticed as late."""
 _SNAPSHOT_READ_S: Final = 0.01
+_HELD_BACK_STEP_S: Final = 0.05
+_HELD_BACK_S_MAX: Final = 5.0
+"""A server closes the connection of a replica that reads nothing for a minute; something is read as often."""
 
 
 @dataclass(slots=True)
@@ -32,7 +36,11 @@ class _Due:
     told_s: float = 0.0
     """When the last progress record was sent."""
     last_span_s: float = 0.0
+    read_s: float = 0.0
+    """When the binlog was read last."""
     rows_at_marker: int = 0
+    rows_charged: int = 0
+    """Rows of the stream that the bucket knows of."""
     at_progress: tuple[Position, int] | None = None
     """Position and rows of the last progress record."""
 
@@ -49,6 +57,7 @@ class Loop:
     keeper: Kept
     pace_s: float
     """Least time between spans under a steady trickle."""
+    bucket: RowBucket
     is_new_epoch: bool = False
     """Whether the log does not say yet where this server's binlog was begun."""
     _due: _Due = field(default_factory=_Due)
@@ -56,7 +65,8 @@ class Loop:
     def run(self, stop: threading.Event) -> None:
         """Goes on until `stop`; then everything read is in the log and the checkpoint says so."""
         while not stop.is_set():
-            self._read()
+            if not self._is_held_back(stop):
+                self._read()
             self.publisher.serve()
             if self.keeper.failure is not None:
                 raise self.keeper.failure
@@ -69,6 +79,19 @@ class Loop:
         self.publisher.flush()
         self.keeper.end()
         self.keeper.keep()
+
+    def _is_held_back(self, stop: threading.Event) -> bool:
+        """Whether the stream is read no further for now, since the source gave as many rows as it may."""
+        due = self._due
+        self.bucket.take(self.publisher.stream_rows - due.rows_charged)
+        due.rows_charged = self.publisher.stream_rows
+        debt_s = self.bucket.debt_s()
+        now = monotonic_s()
+        if not debt_s or now - due.read_s > _HELD_BACK_S_MAX:
+            due.read_s = now
+            return False
+        stop.wait(min(debt_s, _HELD_BACK_STEP_S))
+        return True
 
     def _read(self) -> None:
         """Reads what is there; with nothing more to read, what has been read is sent.

@@ -70,6 +70,8 @@ class Ownership:
     """Operators' requests that the log has; `chunks_done` says how much of them is."""
     fences: Fences = field(default_factory=Fences)
     """All up to its own."""
+    rows_read: Mapping[str, int] = field(default_factory=dict)
+    """Existing rows in the log by table (`database.table`); for progress only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,7 @@ def checkpoint_record(checkpoint: Checkpoint) -> dict[str, Any]:
         "snapshot_round": checkpoint.snapshot_round,
         "rereads": list(checkpoint.rereads),
         "requests": [request.text for request in checkpoint.requests],
+        "rows_read": dict(checkpoint.rows_read),
     }
 
 
@@ -142,6 +145,7 @@ def checkpoint_of(record: Mapping[str, Any]) -> Checkpoint:
         snapshot_round=record.get("snapshot_round", 0),
         rereads=tuple(record.get("rereads", ())),
         requests=tuple(map(SnapshotRequest.parse, record.get("requests", ()))),
+        rows_read=dict(record.get("rows_read", {})),
     )
 
 
@@ -266,6 +270,7 @@ def _scan(
                 # From here on another copy is being made: what was done before counts no more.
                 snapshot_round = said_round
                 scan.chunks_done.clear()
+                scan.rows_read.clear()
             continue
         ets_before = scan.ets if scan.open_span is None else ets
         if scan.read(header):
@@ -294,6 +299,7 @@ def _scan(
         frozenset(scan.rereads),
         tuple(scan.requests.values()),
         fences,
+        scan.rows_read if snapshot_round >= asked else {},
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gravity import fault
@@ -94,6 +95,7 @@ class Publisher:
         snapshot_round: int = 0,
         rereads: Iterable[TableName] = (),
         requests: Iterable[SnapshotRequest] = (),
+        rows_read: Mapping[str, int] | None = None,
     ) -> None:
         self._log = log
         self._progress_topic = progress_topic
@@ -111,6 +113,8 @@ class Publisher:
         self.ets = ets
         self.rows = 0
         """Rows published by this owner, snapshot reads included."""
+        self.stream_rows = 0
+        """Those of them that the binlog brought."""
         self.coverage = coverage
         self._acknowledged_coverage = Coverage(coverage.chunk_ids())
         self._acknowledged_ids = coverage.chunk_ids()
@@ -118,6 +122,8 @@ class Publisher:
         """As far as acknowledged: tables that are being read again."""
         self._requests = {request.request_id: request for request in requests}
         """As far as acknowledged: requests of whose end control does not know yet."""
+        self.rows_read = Counter(rows_read or {})
+        """As far as acknowledged: rows of incomplete tables (`database.table`); for progress only."""
         self.snapshot_done = False
         self.acknowledged: Checkpoint | None = None
 
@@ -130,6 +136,7 @@ class Publisher:
         reread: TableName | None = None,
         request: SnapshotRequest | None = None,
         stored: Callable[[], None] | None = None,
+        rows_read: int = 0,
     ) -> None:
         last, ets = header.part + 1 == header.parts, self.ets
         snapshot_done = self.snapshot_done
@@ -143,9 +150,13 @@ class Publisher:
                 self._acknowledged_coverage.add(done)
                 if self._acknowledged_coverage.is_complete(done.table):
                     self._rereads.discard(done.table)
+                    self.rows_read.pop(header.table, None)
             if reread is not None:
                 self._acknowledged_coverage.forget(reread)
                 self._rereads.add(reread)
+                self.rows_read.pop(header.table, None)
+            if rows_read:
+                self.rows_read[header.table] += rows_read
             if request is not None and request.request_id:
                 self._requests[request.request_id] = request
             if done is not None or reread is not None:
@@ -165,6 +176,7 @@ class Publisher:
                     snapshot_round=self._snapshot_round,
                     rereads=tuple(sorted(map(".".join, self._rereads))),
                     requests=tuple(self._requests.values()),
+                    rows_read=dict(self.rows_read),
                 )
 
         if len(value) >= MESSAGE_BYTES_MAX - 65536:
@@ -204,6 +216,7 @@ class Publisher:
             )  # fmt: skip
             self._send(header, encode_batch(batch))
             self.rows += len(batch)
+            self.stream_rows += len(batch)
             if part + 1 < parts:
                 self._reach(FaultPoint.COLLECTOR_SENT_PART_OF_SPAN)
         self.next_position = self._published_to = to
@@ -285,7 +298,8 @@ class Publisher:
                 IngestKind.CHUNK, self._source, self._owner, self.seq, part, parts, here, here, self.gtids, 0, plan,
                 table, batch.schema.schema_id, len(batch), chunk.chunk_id,
             )  # fmt: skip
-            self._send(header, encode_batch(batch))
+            count = 0 if chunk.request else len(batch)
+            self._send(header, encode_batch(batch), rows_read=count)
             self.rows += len(batch)
         self._reach(FaultPoint.COLLECTOR_CHUNK_NOT_DONE)
         self.seq += 1

@@ -13,6 +13,7 @@ from gravity.batch import TableSchema
 from gravity.catalog import read_catalog
 from gravity.errors import FatalError, GravityError, TransientError
 from gravity_collector.agenda import Agenda, Taken
+from gravity_collector.bucket import RowBucket
 from gravity_collector.chunk import Chunk, TableName, TouchLog, View, Work
 from gravity_collector.flow import keyless
 from gravity_collector.server import Flavor
@@ -87,6 +88,7 @@ class SnapshotReaders:
         flavor: Flavor,
         chunk_rows: int,
         workers: int,
+        bucket: RowBucket,
     ) -> None:
         self._arguments = arguments
         self._source = source
@@ -94,6 +96,7 @@ class SnapshotReaders:
         self._flavor: Flavor = flavor
         self._chunk_rows = chunk_rows
         self._workers = workers
+        self._bucket = bucket
         self._changed = threading.Condition()
         """Guards the agenda and what follows; told whenever the agenda may have more to give."""
         # One chunk for each reader, and one that waits to be published.
@@ -120,6 +123,11 @@ class SnapshotReaders:
             self._agenda.begin(work, gaps)
             self._asked.add(work)
             self._changed.notify_all()
+
+    def rows_estimated(self, table: TableName) -> int:
+        """How many rows a table has, by the server's estimate; 0 while it was not asked."""
+        shape = self._shapes.get(table)
+        return shape.rows if shape is not None else 0
 
     def start(self) -> None:
         """Begins to read, with as many threads as there may be; they end when nothing is left."""
@@ -206,6 +214,8 @@ class SnapshotReaders:
             connection = SourceConnection(self._arguments, self._source)
             try:
                 while (taken := self._take()) is not None:
+                    # The source is asked for no more than it is to give.
+                    self._stop.wait(self._bucket.debt_s())
                     self._put(self._chunk(connection, taken))
             finally:
                 connection.close()
@@ -293,6 +303,7 @@ class SnapshotReaders:
             with connection.reading_text():
                 columns = reader.columns(found.columns)
             self._note_sizes(chunk.table, shape, found.sizes)
+            self._bucket.take(len(found.sizes))
             return ChunkRead(taken, shape.schema, columns, found.sizes, view, ticket)
         if self._learn(connection, chunk.table) is None:
             # Dropped: nothing of it is left to copy.

@@ -12,11 +12,13 @@ import structlog
 import tenacity
 
 from gravity.catalog import CatalogTable, read_catalog
+from gravity.clock import monotonic_s
 from gravity.errors import FatalError, GravityError, PositionLostError, TransientError
 from gravity.kafka.control import ControlTopic
 from gravity.kafka.plan_store import PlanStore
 from gravity.topic import Topics
 from gravity_collector.binlog import BinlogStream, Start, open_stream, read_server_facts
+from gravity_collector.bucket import RowBucket
 from gravity_collector.chunk import Chunk, Coverage, Since, TableName, TouchLog, Work
 from gravity_collector.copier import Copier
 from gravity_collector.ddl.ghost import is_working_table
@@ -268,12 +270,15 @@ class _Session:
             snapshot_round=owned.snapshot_round,
             rereads=rereads,
             requests=owned.requests,
+            rows_read=owned.rows_read,
         )
         touches = TouchLog()
         place = start.next_position
         since = Since(place.file_index, place.offset, parse_gtids(facts.flavor, start.gtids))
         wanted = self._wanted(sides.catalog, coverage, rereads)
-        readers = self._readers(facts, touches)
+        rate = self._source.rate_limit
+        bucket = RowBucket(rate.rows_per_s_max if rate else None, monotonic_s)
+        readers = self._readers(facts, touches, bucket)
         for table in wanted:
             touches.watch(table, since)
             readers.add(Work(table), coverage.gaps(table))
@@ -308,6 +313,7 @@ class _Session:
             desk,
             owned.requests,
             sides.catalog.keys(),
+            _rows_estimated(sides.connection) if wanted else {},
         )
         loop = Loop(
             source=name,
@@ -318,6 +324,7 @@ class _Session:
             keeper=keeper,
             pace_s=self._config.batch.wait_ms_max / 1000,
             is_new_epoch=owned.resume is None or carried is not None,
+            bucket=bucket,
         )
         return loop, events
 
@@ -361,7 +368,7 @@ class _Session:
             and (self._source.snapshot == "initial" or table in rereads)
         ]
 
-    def _readers(self, facts: ServerFacts, touches: TouchLog) -> SnapshotReaders:
+    def _readers(self, facts: ServerFacts, touches: TouchLog, bucket: RowBucket) -> SnapshotReaders:
         return SnapshotReaders(
             self._arguments,
             self._source.name,
@@ -369,6 +376,7 @@ class _Session:
             flavor=facts.flavor,
             chunk_rows=self._config.snapshot.chunk_rows,
             workers=self._source.max_workers,
+            bucket=bucket,
         )
 
 
@@ -390,6 +398,14 @@ def _unique_keys(connection: SourceConnection) -> Callable[[str, str], tuple[str
         return entry.schema.key_names if entry is not None else ()
 
     return find
+
+
+def _rows_estimated(connection: SourceConnection) -> Mapping[TableName, int]:
+    rows = connection.query(
+        "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_ROWS FROM information_schema.TABLES"
+        " WHERE TABLE_TYPE = 'BASE TABLE'"
+    )
+    return {(str(database), str(table)): int(count or 0) for database, table, count in rows}
 
 
 def _included_tables(
