@@ -1,0 +1,236 @@
+"""Real servers: three sources write the same few rows at once, stages are killed, targets equal the oracle.
+
+One table for every strategy, to MySQL (MariaDB) and ClickHouse. What the targets must hold is worked out by
+tests/oracle/resolve.py from the sources' binlogs, read by the stock reader.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pymysql
+from gravity_devstack import Stack
+from typer.testing import CliRunner
+
+from deploy.demo.__main__ import wait_until_passed
+from deploy.demo.pipeline import Pipeline, wait_for
+from deploy.demo.progress import ProgressReader
+from deploy.demo.servers import Servers, start_servers
+from gravity.cli.main import app
+from gravity.config import load_config
+from tests.oracle import resolve as oracle
+from tests.oracle.history import changes
+from tests.oracle.server import Address, Table, describe, executed, select_rows
+from tests.oracle.target import clickhouse_rows
+from tests.prove.report import Report
+
+SECONDS = 12.0
+KEYS = 12
+KILLED = ("gravity_resolver", "gravity_router", "gravity_resolver", "gravity_sink_mysql")
+SOURCES = ("user-master", "order-db", "log-db")
+"""In rank order."""
+RULES: dict[str, dict[str, Any]] = {
+    "latest": {"strategy": "timestamp-latest"},
+    "incarnation": {"strategy": "source-priority"},
+    "absolute": {"strategy": "source-priority", "on_delete": "absolute"},
+    "fallthrough": {"strategy": "source-priority", "on_delete": "fallthrough"},
+    "merged": {
+        "strategy": "merge",
+        "columns": {"qty": "sum", "name": "owner:order-db"},
+        "groups": [["price", "currency"]],
+    },
+    "stopped": {"strategy": "error-stop"},
+}
+COLUMNS = "id INT PRIMARY KEY, qty INT, name VARCHAR(20), price INT, currency VARCHAR(5)"
+NUMBERS = ("id", "qty", "price")
+
+
+def configuration(servers: Servers, folder: Path) -> Path:
+    """Every source's tables, one rule each, to the warehouse and to ClickHouse."""
+
+    def server(address: Address) -> dict[str, Any]:
+        return {"host": address.host, "port": address.port, "username": address.user,
+                "password": address.password}  # fmt: skip
+
+    document = {
+        "sources": [
+            {"name": name, "type": "mysql", "databases": servers.database, "tables": list(RULES),
+             **server(address)}
+            for name, address in servers.sources.items()
+        ],
+        "targets": [
+            {"name": "warehouse", "type": "mysql", **server(servers.warehouse)},
+            {"name": "analytics", "type": "clickhouse", "database": servers.analytics,
+             **server(servers.clickhouse)},
+        ],
+        "conflict-resolution": {
+            "rules": [{"table": table, "sources": list(SOURCES), **rule} for table, rule in RULES.items()]
+        },
+        "kafka": {"brokers": [servers.brokers], "partitions": 2, "topic-prefix": "prove."},
+        "state": {"folder": str(folder / "state")},
+    }  # fmt: skip
+    path = folder / "gravity.yaml"
+    path.write_text(json.dumps(document), encoding="utf-8")  # YAML holds JSON.
+    return path
+
+
+def prepare(servers: Servers) -> None:
+    """Empty tables at every source."""
+    for address in servers.sources.values():
+        with address.connect() as connection, connection.cursor() as cursor:
+            cursor.execute(f"CREATE DATABASE `{servers.database}`")
+            for table in RULES:
+                cursor.execute(
+                    f"CREATE TABLE `{servers.database}`.`{table}` ({COLUMNS}) "
+                    "CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+                )
+
+
+class Writer(threading.Thread):
+    """An application at one source: inserts, updates of some columns, deletes, moves of keys."""
+
+    def __init__(self, name: str, address: Address, database: str, seed: int) -> None:
+        super().__init__(name=name, daemon=True)
+        self._address, self._database = address, database
+        self._rng = random.Random(f"{name} {seed}")
+        self.done = 0
+
+    def run(self) -> None:
+        deadline = time.monotonic() + SECONDS
+        with self._address.connect() as connection, connection.cursor() as cursor:
+            while time.monotonic() < deadline:
+                try:
+                    cursor.execute(self._statement())
+                    self.done += 1
+                except pymysql.err.IntegrityError:
+                    pass  # The key is there already.
+                time.sleep(0.01)
+
+    def _statement(self) -> str:
+        rng, table = self._rng, f"`{self._database}`.`{self._rng.choice(list(RULES))}`"
+        key, act = rng.randrange(KEYS), rng.random()
+        qty, price = rng.choice(("NULL", "1", "2", "3")), rng.choice(("NULL", "10", "20"))
+        if act < 0.35:
+            values = f"{key}, {qty}, '{self.name[:4]}{rng.randrange(3)}', {price}, 'EUR'"
+            return f"INSERT INTO {table} VALUES ({values})"
+        if act < 0.75:
+            change = rng.choice((f"qty = {qty}", f"price = {price}, currency = 'USD'",
+                                 f"name = 'n{rng.randrange(3)}'", "name = NULL"))  # fmt: skip
+            return f"UPDATE {table} SET {change} WHERE id = {key}"
+        if act < 0.9:
+            return f"DELETE FROM {table} WHERE id = {key}"
+        return f"UPDATE {table} SET id = {rng.randrange(KEYS)} WHERE id = {key}"
+
+
+def kill_stages(pipeline: Pipeline) -> int:
+    """Kills stages one after the other, each once the one before is back; how many."""
+    killed = 0
+    for module in KILLED:
+        time.sleep(2)
+        pid = pipeline.pid(module)
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
+            killed += 1
+            wait_for(lambda m=module, old=pid: pipeline.pid(m) not in (None, old), pipeline,
+                     timeout_s=60, what=f"{module} is back")  # type: ignore[misc]  # fmt: skip
+    return killed
+
+
+def plain(row: tuple[Any, ...], shape: Table) -> dict[str, Any]:
+    """A row's cells as the oracle compares and adds them."""
+    return {
+        name: int(cell) if name in NUMBERS and cell is not None else cell
+        for name, cell in zip(shape.columns, row, strict=True)
+    }
+
+
+def events_of(
+    servers: Servers, table: str, shape: Table, start: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """What every source's binlog says of a table."""
+    for source, address in servers.sources.items():
+        pos = 0
+        for change in changes(address, servers.database, table, shape, start[source]):
+            before = None if change.before is None else plain(change.before, shape)
+            after = None if change.after is None else plain(change.after, shape)
+            steps = [(after or before, after)]
+            if before and after and before["id"] != after["id"]:
+                steps.insert(0, (before, None))
+            for named, row in steps:
+                pos += 1
+                assert named is not None
+                yield {"key": named["id"], "source": source, "op": "D" if row is None else "U", "pos": pos,
+                       "ets": change.commit_us, "row": row, "columns": shape.columns}  # fmt: skip
+
+
+def judged(servers: Servers, start: dict[str, Any]) -> tuple[int, int, list[str]]:
+    """Rows compared, rows on hold by the oracle, and what was wrong."""
+    compared = holds = 0
+    wrong: list[str] = []
+    for table, rule in RULES.items():
+        shape = describe(servers.user_master, servers.database, table)
+        told = list(events_of(servers, table, shape, start))
+        found = {
+            "warehouse": select_rows(servers.warehouse, servers.database, table, shape),
+            "analytics": clickhouse_rows(servers.clickhouse, servers.analytics, table, shape),
+        }
+        rows = {
+            target: {(have := plain(row, shape))["id"]: have for row in by_key.values()}
+            for target, by_key in found.items()
+        }
+        for key in range(KEYS):
+            events = [event for event in told if event["key"] == key]
+            kind, want = oracle.outcome({**rule, "sources": list(SOURCES)}, events)
+            compared += 1
+            if kind == "hold":
+                holds += 1
+                continue
+            for target, by_key in rows.items():
+                if by_key.get(key) != want:
+                    wrong.append(
+                        f"{target} {table} {key}: {by_key.get(key)} instead of {want}: {events}"
+                    )
+    return compared, holds, wrong
+
+
+def run(report: Report) -> None:
+    """One run: writers, kills, catching up, judging."""
+    with tempfile.TemporaryDirectory(prefix="gravity-prove-") as folder, Stack() as stack:
+        servers = start_servers(stack, "_prove")
+        prepare(servers)
+        start = {name: executed(address) for name, address in servers.sources.items()}
+        path = configuration(servers, Path(folder))
+        reader = ProgressReader(load_config(path).config)
+        with Pipeline(path) as pipeline:
+            wait_for(lambda: all(reader.refresh().has_begun(name) for name in SOURCES), pipeline,
+                     timeout_s=240, what="every source is read")  # fmt: skip
+            writers = [Writer(name, address, servers.database, report.seed)
+                       for name, address in servers.sources.items()]  # fmt: skip
+            for writer in writers:
+                writer.start()
+            killed = kill_stages(pipeline)
+            for writer in writers:
+                writer.join()
+            wait_until_passed(reader, pipeline, servers, timeout_s=300)
+            compared, holds, wrong = judged(servers, start)
+            listed = CliRunner().invoke(app, ["conflicts", "list", str(path), "--json"])
+        shown = [json.loads(line) for line in listed.stdout.splitlines()]
+        by_target = {
+            name: sum(hold["target"] == name for hold in shown)
+            for name in ("warehouse", "analytics")
+        }
+        if set(by_target.values()) != {holds}:
+            wrong.append(f"{holds} rows on hold, listed {by_target}")
+        report.tally(
+            "resolving_servers", wrong=wrong, written=sum(writer.done for writer in writers),
+            killed=killed, compared=compared, on_hold=holds,
+        )  # fmt: skip
