@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from typing import Any
 
 import pymysql
 from gravity_devstack.database import DatabaseServer
+
+from tests.oracle.type_text import Shape
 
 TABLES = ("t0", "t1", "t2", "t3", "t4")
 SPARE = "spare"
@@ -35,10 +38,11 @@ class Storm:
         self._server = server
         self._database = database
         # Cells as the server prints them: nothing is converted on the way.
-        self._client = server.connect(database, conv={}, charset="utf8mb4")
+        self._client = server.connect(database or None, conv={}, charset="utf8mb4")
         self._names = 0
         self.counts: Counter[str] = Counter()
         """Changes by kind, those refused by the server apart."""
+        self._written = threading.Event()
         self.quiet = threading.Lock()
         """Held by whoever needs the applications to wait."""
 
@@ -69,13 +73,19 @@ class Storm:
             ]
 
     def columns(self, table: str) -> list[str]:
+        """The names of the table's columns now."""
+        return [shape.name for shape in self.shapes(table)]
+
+    def shapes(self, table: str, database: str = "") -> list[Shape]:
         """The table's columns now."""
+        found = self._query(
+            "SELECT COLUMN_NAME, DATA_TYPE, IS_NULLABLE, COLUMN_KEY FROM information_schema.COLUMNS"
+            f" WHERE TABLE_SCHEMA = '{database or self._database}' AND TABLE_NAME = '{table}'"
+            " ORDER BY ORDINAL_POSITION"
+        )
         return [
-            str(name)
-            for (name,) in self._query(
-                "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE"
-                f" TABLE_SCHEMA = '{self._database}' AND TABLE_NAME = '{table}' ORDER BY ORDINAL_POSITION"
-            )
+            Shape(name, kind.lower(), nullable == "YES", in_key=key == "PRI")
+            for name, kind, nullable, key in found
         ]
 
     def tables(self) -> list[str]:
@@ -87,13 +97,16 @@ class Storm:
             )
         )
 
-    def rows(self, table: str) -> dict[str, Row]:
-        """Key to row, cells as the server prints them."""
-        names = self.columns(table)
+    def rows(self, table: str, database: str = "") -> dict[str, Row]:
+        """Key to row, cells as the server prints them; none where there is no such table."""
+        names = [shape.name for shape in self.shapes(table, database)]
+        if not names:
+            return {}
         listed = ", ".join(f"`{name}`" for name in names)
+        place = f"`{database or self._database}`.`{table}`"
         found = [
             dict(zip(names, row, strict=True))
-            for row in self._query(f"SELECT {listed} FROM {table}")
+            for row in self._query(f"SELECT {listed} FROM {place}")
         ]
         return {str(row["id"]): row for row in found}
 
@@ -113,6 +126,14 @@ class Storm:
                 continue
             self.counts[kind] += 1
             return f"{kind} {table}"
+
+    def until_written(self, rows: int) -> None:
+        """Returns once the applications have written so many rows more, or find no table to write to."""
+        enough = self.counts["written"] + rows
+        deadline = time.monotonic() + 2.0
+        while self.counts["written"] < enough and time.monotonic() < deadline:
+            self._written.wait(0.1)
+            self._written.clear()
 
     def _change(self, kind: str, table: str) -> None:
         match kind:
@@ -225,6 +246,7 @@ class Storm:
             )
             cursor.execute(rng.choices(statements, (5, 4, 1, 2))[0])
             self.counts["written"] += cursor.rowcount
+            self._written.set()
         except pymysql.err.MySQLError:
             # The table has just become another.
             self.counts["failed"] += 1

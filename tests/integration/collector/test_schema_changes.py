@@ -100,13 +100,16 @@ def test_a_swap_is_told_whole_though_the_collector_dies_within_it(
         "INSERT INTO a VALUES (2, 'n')",
     )
     assert process.wait() == -signal.SIGKILL
-    wanted = [("b", DROP, KEPT), ("x", CREATE, REREAD), ("a", TRUNCATE, KEPT), ("a", ALTER, REREAD)]
+    wanted = [
+        ("b", DROP, KEPT), ("x", CREATE, REREAD), ("a", TRUNCATE, KEPT), ("a", DROP, KEPT), ("a", CREATE, REREAD),
+    ]  # fmt: skip
     assert said(made) == wanted[:2]
     made.start_and_wait()
     wait_for(made, wanted)
     made.wait_equal("a")
     made.wait_equal("x")
-    assert changes(made)[-1][1].columns == (), "the catalog is ahead: it does not say what `a` was"
+    # What `a` was is not known any more, for the catalog is ahead: so it is made anew.
+    assert changes(made)[-1][1].columns == ()
     made.assert_lawful()
 
 

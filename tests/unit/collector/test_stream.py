@@ -12,7 +12,7 @@ from gravity.batch import INSERT, UPDATE
 from gravity.errors import FatalError, FencedError
 from gravity.header import IngestHeader, IngestKind
 from gravity.position import Position
-from gravity.schema_change import RowsAfter
+from gravity.schema_change import RowsAfter, TableAction
 from tests.unit.collector.world import (
     Binlog,
     Collector,
@@ -225,9 +225,17 @@ def test_a_schema_change_is_a_span_of_its_own_between_the_rows_around_it(seed: i
 
 
 def _changes(log: Log) -> dict[str, list[str]]:
-    """Position to the names of a statement's changes, in log order, repeats left out."""
+    """Position to the names of a statement's changes, in log order, repeats left out.
+
+    So is the drop of a swapped table, which depends on what is known of its columns.
+    """
     found: dict[str, dict[str, None]] = {}
+    emptied: set[tuple[str, str, int]] = set()
     for _, change in changes_of(log):
+        if change.action is TableAction.TRUNCATE:
+            emptied.add((change.position, change.table, change.index + 1))
+        if (change.position, change.table, change.index) in emptied:
+            continue
         found.setdefault(change.position, {})[change.change_id] = None
     return {position: list(names) for position, names in found.items()}
 

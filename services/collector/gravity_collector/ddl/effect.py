@@ -44,7 +44,8 @@ class Effect:
     shape: TableSchema | None = None
     """Afterwards, where it is known."""
     index: int = 0
-    """Its number among the statement's effects, those on tables that are not read included."""
+    """Its number among the statement's effects, those on tables that are not read included; while they are
+    gathered: how many numbers are left out before it."""
 
 
 def effects_of(
@@ -68,7 +69,12 @@ def effects_of(
                 replace(Effect(table, TableAction.DROP), index=zlib.crc32(table[1].encode()) >> 1)
                 for table in sorted(tables_in(ddl.database))
             ]
-    return [replace(effect, index=index) for index, effect in enumerate(found)]
+    numbered, index = [], 0
+    for effect in found:
+        index += effect.index
+        numbered.append(replace(effect, index=index))
+        index += 1
+    return numbered
 
 
 def _filled_anew(table: TableName, shape: TableSchema | None) -> Effect:
@@ -82,7 +88,12 @@ def _filled_anew(table: TableName, shape: TableSchema | None) -> Effect:
 
 def _replaced(table: TableName, old: TableSchema | None, new: TableSchema | None) -> list[Effect]:
     """The table's rows are others now, though it has not been emptied row by row."""
-    return [Effect(table, TableAction.TRUNCATE, shape=old), _reread(table, old, new)]
+    emptied = Effect(table, TableAction.TRUNCATE, shape=old)
+    # The second number is kept free, so that the third means the same with and without knowledge.
+    if old is not None and new is not None:
+        return [emptied, replace(_reread(table, old, new), index=1)]
+    # What its columns were is not known, nor which to take away: it is made anew.
+    return [emptied, Effect(table, TableAction.DROP), _filled_anew(table, new)]
 
 
 def _reread(table: TableName, old: TableSchema | None, new: TableSchema | None) -> Effect:
@@ -124,7 +135,8 @@ def _exchanged(spec: ReplaceRows, other: TableName, shape_of: ShapeOf) -> list[E
         return [Effect(other, TableAction.DROP)]
     if spec.other_action is TableAction.CREATE:
         return [_filled_anew(other, None)]
-    return _replaced(other, shape_of(other), shape_of(other))
+    shape = shape_of(other)
+    return [Effect(other, TableAction.TRUNCATE, shape=shape), _reread(other, shape, shape)]
 
 
 def _renamed(ddl: RenameTables, shape_of: ShapeOf) -> list[Effect]:
