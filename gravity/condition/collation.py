@@ -96,7 +96,8 @@ def key_function(collation: Collation) -> Callable[[str], str]:
 
     def key(text: str) -> str:
         if collation.pads:
-            text = text.rstrip(" ")
+            # One space stays, so that what comes before a space (a tab) sorts before the end of the text.
+            text = text.rstrip(" ") + " "
         if not collation.folds_case:
             return text
         if text.isascii():

@@ -73,7 +73,7 @@ class Among:
 
 @dataclass(frozen=True, slots=True)
 class Like:
-    """`operand LIKE pattern ESCAPE escape`; `escape` is one character or empty."""
+    """`operand LIKE pattern ESCAPE escape`; `escape` is one character."""
 
     operand: Expression
     pattern: str

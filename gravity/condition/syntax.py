@@ -493,7 +493,8 @@ def _text(node: exp.Expression) -> str:
 
 
 def _like(node: exp.Like, escape: str) -> Like | Not:
-    if len(escape) > 1:
+    if len(escape) != 1:
+        # Of ESCAPE '' the manual says that nothing escapes, and the server that a backslash does.
         raise _refuse(node, "ESCAPE takes one character")
     like = Like(_operand(node.this), _text(node.expression), escape)
     return Not(like) if node.args.get("negate") else like

@@ -96,6 +96,9 @@ COLLATION = [
         ("café", "c = 'cafe'", False),
         ("b", "c > 'A'", True),
         ("B", "c > 'a'", False),
+        ("a\tb", "c < 'a'", True),  # Padded with spaces, and a tab comes before a space.
+        ("it's", "c = 'it\\'s' AND c = 'it''s' AND c = \"it's\"", True),
+        ("a\\b", "c = 'a\\\\b' AND c LIKE 'a\\\\\\\\b'", True),
     ),
 ]
 

@@ -124,6 +124,7 @@ def test_what_mysql_and_the_parser_rank_differently_needs_parentheses(text: str)
         ("a BETWEEN 1 AND 'x'", "texts and numbers side by side"),
         ("a LIKE b", "a pattern must be written out"),
         ("a LIKE 'x' ESCAPE '||'", "ESCAPE takes one character"),
+        ("a LIKE 'x' ESCAPE ''", "ESCAPE takes one character"),
         ("a REGEXP '['", "not a regular expression"),
         ("a REGEXP '[[:digit:]]'", "[[ in a regular expression"),
         ("a REGEXP '\\\\p{L}'", "in a regular expression"),
