@@ -15,6 +15,7 @@ from gravity.cli import conflicts, dead_letters
 from gravity.cli.check import check
 from gravity.cli.configuration import schema, validate
 from gravity.cli.explain import explain
+from gravity.cli.filtered import filtered
 from gravity.cli.option import EXIT_BAD_CONFIG, EXIT_FAILED
 from gravity.cli.plan import plan
 from gravity.cli.reset import reset
@@ -91,6 +92,7 @@ for _command in (
     check,
     plan,
     explain,
+    filtered,
     run,
     status,
     topics,

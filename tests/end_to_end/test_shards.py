@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 from gravity_devstack import Stack
 
 from tests.prove.routing_strategies import STRATEGIES, World, run_load
+
+
+def filtered_rows(path: Path) -> list[dict[str, object]]:
+    """What `gravity filtered` says."""
+    command = [str(Path(sys.executable).with_name("gravity")), "filtered", str(path), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
 
 CHANGES = 30
 """To each table, in each round."""
@@ -22,5 +33,8 @@ def test_every_shard_holds_its_rows_after_key_moves_and_a_killed_router(
             rows, wrong = world.compare(strategy)
             assert rows > CHANGES / 2, strategy.table
             assert wrong == []
+        left_out = {(found["table"], found["target"]) for found in filtered_rows(world.path)}
+        assert (f"{world.database}.by_hash", "shard-a") in left_out
+        assert not any(table.endswith(".everywhere") for table, _ in left_out)
     finally:
         world.close()
