@@ -20,6 +20,14 @@ from gravity.config.model import (
     require,
 )
 from gravity.config.problem import Problem
+from gravity.config.start import (
+    AfterGtids,
+    AtFile,
+    Latest,
+    StartPoint,
+    gtids_problem,
+    parse_start,
+)
 from gravity.pattern import parse_glob, select_tables
 
 SYSTEM_DATABASES = frozenset({"mysql", "information_schema", "performance_schema", "sys"})
@@ -38,6 +46,12 @@ def _host_address(text: str) -> str:
     return text
 
 
+def _start_text(text: str) -> str:
+    parse_start(text)
+    return text
+
+
+StartText = Annotated[str, AfterValidator(_start_text)]
 HostAddress = Annotated[str, AfterValidator(_host_address)]
 """`host`, `host:port` or `[address]:port`."""
 
@@ -104,6 +118,16 @@ class Source(Model):
         "initial",
         description="`initial`: existing rows first, then changes. `never`: only changes from now.",
     )
+    start: StartText = Field(
+        "latest",
+        description=(
+            "Where in the binlog the first reading of all begins; later the log says where. `latest`; "
+            "`earliest`: the oldest binlog the server has; `gtid:SET`: after these transactions; "
+            "`file:NAME:OFFSET`: where no transaction is cut; `timestamp:2026-01-31T12:00:00Z`: with the "
+            "first transaction in the binlog that was committed then or later. All but `latest` need "
+            "`snapshot: never`."
+        ),
+    )
     rate_limit: RateLimit | None = Field(None, description="Upper bound on reading; unset = none.")
     tls: Tls | None = Field(None, description="Encryption; unset = as the server offers.")
 
@@ -115,6 +139,26 @@ class Source(Model):
             if endpoint in self.endpoints[:index]:
                 raise at(f"hosts.{index}", "is named twice")
         return self
+
+    @model_validator(mode="after")
+    def _start_makes_sense(self) -> Self:
+        start = self.start_point
+        if not isinstance(start, Latest) and self.snapshot != "never":
+            raise at(
+                "start",
+                "existing rows are copied as they are now, so changes are read from now on: "
+                "say snapshot: never, or leave start out",
+            )
+        if isinstance(start, AtFile) and len(self.hosts) > 1:
+            raise at("start", "a file is one server's: with several hosts give gtid or timestamp")
+        if isinstance(start, AfterGtids) and (problem := gtids_problem(start.gtids, self.type)):
+            raise at("start", problem)
+        return self
+
+    @property
+    def start_point(self) -> StartPoint:
+        """`start`, parsed."""
+        return parse_start(self.start)
 
     @property
     def address(self) -> str | None:

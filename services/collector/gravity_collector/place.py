@@ -31,9 +31,15 @@ class Events(Protocol):
 
 
 def open_binlog(
-    connection: SourceConnection, facts: ServerFacts, owned: Ownership, open_at: Open
+    connection: SourceConnection,
+    facts: ServerFacts,
+    owned: Ownership,
+    open_at: Open,
+    begin: Callable[[], tuple[BinlogStream, Resume, Sequence[Event]]],
 ) -> tuple[BinlogStream, Resume, Sequence[Event]]:
     """The binlog from where reading goes on, that place, and events that were read to learn it.
+
+    `begin` opens the binlog of a source that has never been read.
 
     Raises:
         PositionLostError: the server does not have that place any more.
@@ -45,12 +51,19 @@ def open_binlog(
         _assert_has(connection, facts, owned.resume, source)
         place = owned.resume.next_position
         return open_at(_at(facts, place)), owned.resume, ()
+    return begin()
+
+
+def open_latest(
+    connection: SourceConnection, facts: ServerFacts, source: str, open_at: Open
+) -> tuple[BinlogStream, Resume, Sequence[Event]]:
+    """The binlog from now on: every transaction that is not visible yet comes."""
     if facts.flavor == "mariadb":
         view = open_view(connection, facts.flavor)
         connection.query("COMMIT")
         assert isinstance(view, PositionView)
         place = Position(FIRST_EPOCH, view.file_index, view.offset)
-        gtids = _mariadb_gtids(connection, facts.binlog_file_name(view.file_index), view.offset)
+        gtids = mariadb_gtids(connection, facts.binlog_file_name(view.file_index), view.offset)
         return open_at(_at(facts, place)), Resume(place, gtids, 0, identity(facts), 0), ()
     # The executed set, not the binlog's end: transactions between the two are not visible yet,
     # so neither a snapshot nor a stream from that end would bring them.
@@ -90,7 +103,8 @@ def first_place(
     )
 
 
-def _mariadb_gtids(connection: SourceConnection, file_name: str, offset: int) -> str:
+def mariadb_gtids(connection: SourceConnection, file_name: str, offset: int) -> str:
+    """MariaDB: the last transaction of each domain before a place."""
     position = f"BINLOG_GTID_POS({connection.literal(file_name)}, {offset})"
     found = connection.query(f"SELECT {position}")[0][0]
     return "" if found is None else str(found)
@@ -120,7 +134,7 @@ def _assert_has(
         theirs = parse_gtids(facts.flavor, facts.gtid_set)
         is_same = theirs.contains_all(ours)
     else:
-        theirs = parse_gtids(facts.flavor, _mariadb_gtids(connection, file_name, place.offset))
+        theirs = parse_gtids(facts.flavor, mariadb_gtids(connection, file_name, place.offset))
         is_same = theirs.contains_all(ours) and ours.contains_all(theirs)
     if not is_same:
         raise PositionLostError(

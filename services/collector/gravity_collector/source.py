@@ -17,6 +17,7 @@ from gravity.errors import FatalError, GravityError, PositionLostError, Transien
 from gravity.kafka.control import ControlTopic
 from gravity.kafka.plan_store import PlanStore
 from gravity.topic import Topics
+from gravity_collector.beginning import Beginning
 from gravity_collector.binlog import BinlogStream, Start, open_stream, read_server_facts
 from gravity_collector.bucket import RowBucket
 from gravity_collector.chunk import Chunk, Coverage, Since, TableName, TouchLog, Work
@@ -254,7 +255,16 @@ class _Session:
                 lambda: is_replicating(sides.connection.query, facts),
             )
         else:
-            binlog, start, events = open_binlog(sides.connection, facts, owned, open_at)
+            beginning = Beginning(
+                name, sides.connection, facts, open_at, self._open_at(facts, to_end=True)
+            )
+            binlog, start, events = open_binlog(
+                sides.connection,
+                facts,
+                owned,
+                open_at,
+                lambda: beginning.open(self._source.start_point),
+            )
         self._closing.append(binlog.close)
         publisher = Publisher(
             sides.ingest,
@@ -341,7 +351,9 @@ class _Session:
         place = facts.file_index, facts.next_offset
         return SchemaHistory(self._source.name, Shapes(catalog, place), {*catalog, *copied})
 
-    def _open_at(self, facts: ServerFacts) -> Callable[[Start], BinlogStream]:
+    def _open_at(
+        self, facts: ServerFacts, *, to_end: bool = False
+    ) -> Callable[[Start], BinlogStream]:
         def open_at(start: Start) -> BinlogStream:
             return open_stream(
                 self._arguments,
@@ -350,6 +362,8 @@ class _Session:
                 source=self._source.name,
                 server_id=replica_id(self._source),
                 heartbeat_s=HEARTBEAT_S,
+                until_end=to_end,
+                settled=not to_end,
             )
 
         return open_at
