@@ -9,6 +9,7 @@ from typing import Final
 
 from gravity.batch import Column, TableSchema
 from gravity.column import from_information_schema
+from gravity.errors import FatalError
 
 Query = Callable[[str], Sequence[Sequence[object]]]
 """Runs one SQL statement; gives its rows."""
@@ -48,22 +49,39 @@ def read_catalog(
     """The included tables by (database, table); with `only`, just that one.
 
     `literal` quotes a string for SQL.
+
+    Raises:
+        FatalError: a key's ENUM or SET has labels that can't be read here.
     """
     where = f"c.TABLE_SCHEMA NOT IN {_SYSTEM}"
     if only is not None:
         where = f"c.TABLE_SCHEMA = {literal(only[0])} AND c.TABLE_NAME = {literal(only[1])}"
     columns: dict[tuple[str, str], list[Column]] = defaultdict(list)
+    unclear: set[tuple[tuple[str, str], str]] = set()
     for row in query(_COLUMNS.format(where=where)):
         name = str(row[0]), str(row[1])
         if includes(*name):
-            columns[name].append(_column(row))
+            made = _column(row)
+            columns[name].append(made)
+            if _text(row[3]).lower() in ("enum", "set") and made.type.startswith("varchar"):
+                unclear.add((name, made.name))
     indexes: dict[tuple[str, str], dict[str, list[tuple[str, bool]]]] = defaultdict(
         lambda: defaultdict(list)
     )
     for database, table, index, column, prefix, nullable in query(_KEYS.format(where=where)):
         usable = column is not None and nullable != "YES" and (prefix is None or index == _PRIMARY)
         indexes[str(database), str(table)][str(index)].append((str(column), usable))
-    return {name: _table(name, found, indexes[name]) for name, found in columns.items()}
+    tables = {name: _table(name, found, indexes[name]) for name, found in columns.items()}
+    for name, table in tables.items():
+        for column_name in table.schema.key_names:
+            if (name, column_name) in unclear:
+                raise FatalError(
+                    f"key column {column_name} has labels that the server's catalog prints as ?,"
+                    " so its order is not known",
+                    where=f"table {name[0]}.{name[1]}",
+                    remedy="exclude the table, or make the column a VARCHAR",
+                )
+    return tables
 
 
 def _table(
@@ -100,6 +118,7 @@ def _column(row: Sequence[object]) -> Column:
         numeric_precision=_number(precision),
         numeric_scale=_number(scale),
         datetime_precision=_number(fraction),
+        character_set_name=None if charset is None else _text(charset),
     )
     has_charset = kind.has_charset and charset is not None
     return Column(

@@ -158,6 +158,7 @@ _UNSIGNED_ALLOWED = frozenset((*INTEGER_BYTES, "decimal", "float", "double"))
 _FRACTIONAL = frozenset(("datetime", "timestamp", "time"))
 _SIZED = frozenset(("char", "varchar", "binary", "varbinary", "bit", "vector"))
 _LABELLED = frozenset(("enum", "set"))
+_BEYOND_BASIC_PLANE = frozenset(("utf8mb4", "utf16", "utf16le", "utf32", "gb18030"))
 _CHARACTER = frozenset(("char", "varchar", "enum", "set", *TEXT_BY_LENGTH_BYTES))
 _PLAIN = frozenset(TYPES) - {*INTEGER_BYTES, "decimal"} - _FRACTIONAL - _SIZED - _LABELLED
 _GEOMETRY_NAMES = frozenset(
@@ -320,8 +321,12 @@ def from_information_schema(
     numeric_precision: int | None,
     numeric_scale: int | None,
     datetime_precision: int | None,
+    character_set_name: str | None = None,
 ) -> ColumnType:
     """The type of a row of information_schema.COLUMNS; arguments are that table's columns.
+
+    That table prints every character beyond the basic plane as `?`. Where a label may be one of those,
+    the type is a VARCHAR that holds all labels: nothing can be wrong about it.
 
     Raises:
         UnknownColumnTypeError: a type this table does not know.
@@ -332,6 +337,9 @@ def from_information_schema(
     )
     if name in _LABELLED:
         labels = tuple(_unescape(label) for label in _INFORMATION_SCHEMA_LABEL.findall(column_type))
+        if character_set_name in _BEYOND_BASIC_PLANE and "?" in "".join(labels):
+            longest = max(map(len, labels)) if name == "enum" else len(",".join(labels))
+            return ColumnType("varchar", length=longest)
         return ColumnType(name, labels=labels)
     if name in INTEGER_BYTES or name in ("float", "double"):
         return ColumnType(name, unsigned)

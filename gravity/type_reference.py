@@ -54,9 +54,9 @@ halts the source by name, since two rows could become one. A MySQL target
 gets the source's character set and collation where it knows them, otherwise `utf8mb4`; in keys then a
 binary collation. Bytes that are no text of their column's character set halt the collector by name.
 
-Labels of ENUM and SET with characters beyond the basic plane (emoji) are right in the stream; the server
-itself prints them as `?` in its catalog, so a table that is made from the snapshot has such labels wrong:
-rows with them become dead letters of MySQL targets. Make the target's table by hand, or `MODIFY` it.
+Labels of ENUM and SET with characters beyond the basic plane (emoji) are printed as `?` by the server's
+own catalog. A column that may have such labels is a VARCHAR at a target whose table is made by the
+snapshot, with the right text in each row; in a key it halts the source by name.
 
 ## JSON
 

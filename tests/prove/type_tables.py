@@ -122,15 +122,13 @@ KEYS = (
 )
 
 
-def wide_tables(
-    flavor: str, version: tuple[int, int], *, seed: int, drawn: int, skip: Sequence[str] = ()
-) -> Iterator[Table]:
+def wide_tables(flavor: str, version: tuple[int, int], *, seed: int, drawn: int) -> Iterator[Table]:
     """All cases of a server side by side, `drawn` random values more of each; rows are full of NULLs.
 
     Without random values it is the short form, with fewer shapes of numbers.
     """
     known = (*CASES, *MORE_CASES) if drawn else CASES
-    cases = [case for case in known if case.is_at(flavor, version) and case.name not in skip]
+    cases = [case for case in known if case.is_at(flavor, version)]
     for number, chosen in enumerate(_batched(cases)):
         yield _wide(f"w{number:02d}", [with_random(case, seed, drawn) for case in chosen])
 

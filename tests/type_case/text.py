@@ -129,6 +129,14 @@ def labels() -> list[Case]:
             ("'a'", '"it\'s"', "'x,y'", "'(z)'", "'ü'", "''"),
         ),
         Case("t_enum_no_label", "enum('a','b')", ("'a'", "''", "0", "'b'")),
+        Case(
+            "t_enum_emoji",
+            "enum('👍','❤','😂','👎') CHARACTER SET utf8mb4",
+            ("'👍'", "'❤'", "'😂'", "4", "''"),
+        ),
+        Case(
+            "t_set_emoji", "set('👍','a','😂') CHARACTER SET utf8mb4", ("'👍,😂'", "'a'", "7", "''")
+        ),
         Case("t_enum_empty_label", "enum('','a')", ("''", "'a'")),
         Case("t_enum_digits", "enum('2','0','1')", ("'2'", "'0'", "'1'")),
         Case(

@@ -101,6 +101,30 @@ def test_information_schema_gives_the_canonical_text(
     assert found.text == text
 
 
+@pytest.mark.parametrize(
+    ("data_type", "column_type", "charset", "text"),
+    [
+        ("enum", "enum('?','ab?','?')", "utf8mb4", "varchar(3)"),
+        ("set", "set('a','?','cd')", "utf16", "varchar(6)"),
+        ("enum", "enum('?','a')", "latin1", "enum('?','a')"),
+        ("enum", "enum('a')", "utf8mb4", "enum('a')"),
+    ],
+)
+def test_labels_that_the_catalog_may_have_lost_become_text(
+    data_type: str, column_type: str, charset: str, text: str
+) -> None:
+    found = from_information_schema(
+        data_type=data_type,
+        column_type=column_type,
+        character_maximum_length=None,
+        numeric_precision=None,
+        numeric_scale=None,
+        datetime_precision=None,
+        character_set_name=charset,
+    )
+    assert found.text == text
+
+
 def test_cells_are_selected_without_loss() -> None:
     assert ColumnType.parse("float").select_expression("`f`") == "`f` * 1e0"
     assert ColumnType.parse("vector(3)").select_expression("`v`") == "CAST(`v` AS BINARY)"

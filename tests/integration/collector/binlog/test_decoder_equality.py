@@ -21,7 +21,7 @@ DATABASE = "types"
 # information_schema prints characters beyond the basic plane as `?`.
 MANGLED_LABELS = {
     f"t_enum_{charset}" for charset in ("utf8mb4", "utf16", "utf16le", "utf32", "gb18030")
-}
+} | {"t_enum_emoji", "t_set_emoji"}
 
 
 @dataclass
