@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from gravity_devstack import Stack
 from gravity_devstack.database import DatabaseServer
 
 from gravity.errors import EXIT_HALTED, EXIT_RESTART
 from gravity.header import IngestKind
 from tests.integration.collector.conftest import Install
 from tests.integration.collector.installation import Installation, wait_until
+from tests.source_server import started
 
 NEVER = "snapshot: never"
 
@@ -302,6 +304,50 @@ def test_a_row_without_all_its_columns_halts_by_its_tables_name(
     assert "leaves out the columns note" in process.text
     assert f"table {made.database}.b" in process.text
     assert "SET GLOBAL binlog_row_image=FULL" in process.text
+
+
+@pytest.mark.parametrize("name", ["mysql-9.7", "mariadb-10.11"])
+def test_a_compressed_binlog_is_read_on_after_a_kill(
+    install: Install, stack: Stack, name: str
+) -> None:
+    server = started(stack, name)
+    setting = "binlog_transaction_compression" if server.flavor == "mysql" else "log_bin_compress"
+    made = install(server, source=NEVER)
+    made.sql(
+        "CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(200))",
+        f"SET {'SESSION' if server.flavor == 'mysql' else 'GLOBAL'} {setting} = ON",
+    )
+    try:
+        process = made.start_and_wait()
+        rows = ",".join(f"({number}, REPEAT('x', 99))" for number in range(5000))
+        made.sql(f"INSERT INTO t VALUES {rows}", "UPDATE t SET v = REPEAT('y', 50)")
+        wait_until(lambda: len(made.valid()) > 3, what="a part of the rows")
+        process.kill()
+        made.sql("DELETE FROM t WHERE id % 2 = 1")
+        made.start_and_wait()
+        made.wait_equal("t")
+    finally:
+        if server.flavor == "mariadb":
+            made.sql(f"SET GLOBAL {setting} = OFF")
+    made.assert_lawful()
+
+
+def test_a_row_too_large_for_kafka_halts_by_its_table_and_place(
+    install: Install, mariadb: DatabaseServer
+) -> None:
+    made = install(source=NEVER)
+    made.sql(
+        "SET GLOBAL max_allowed_packet = 134217728",
+        "CREATE TABLE t (id INT PRIMARY KEY, v LONGTEXT)",
+    )
+    made.client = mariadb.connect(made.database)
+    process = made.start_and_wait()
+    made.sql("INSERT INTO t VALUES (1, REPEAT('x', 18000000))")
+    made.wait_equal("t")
+    made.sql("INSERT INTO t VALUES (2, REPEAT('x', 30000000))")
+    assert process.wait() == EXIT_HALTED
+    assert "larger than Kafka takes" in process.text
+    assert f"table {made.database}.t" in process.text
 
 
 def test_xa_transactions_arrive_at_their_commit_whatever_dies_in_between(

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from gravity_collector.binlog import StartAfterGtids, StartAtFile, open_stream
 from gravity_collector.event import Begin, Commit, Event, Query, Rows, Statement
+from gravity_collector.event_parser import UnreadableEventError
 from gravity_collector.gtid import parse_gtids
-from gravity_collector.server import assert_readable
+from gravity_collector.server import ServerFacts, assert_readable
 
 from gravity.batch import DELETE, INSERT, UPDATE
 from gravity.errors import PositionLostError
@@ -464,3 +465,51 @@ def test_tables_without_transactions_are_read(source: Source, database: str, eng
         (DELETE, (1, 1)),
         (INSERT, (3, 3)),
     ]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_partial_updates_of_documents_halt_with_the_setting(
+    source: Source, database: str, packed: bool
+) -> None:
+    if source.flavor == "mariadb":
+        pytest.skip("MariaDB logs whole documents only")
+    if packed and source.facts().version == "8.0.15":
+        pytest.skip("MySQL before 8.0.20 does not compress its binlog")
+    facts = source.facts()
+    with source.connect(database=database) as client, client.cursor() as cursor:
+        if packed:
+            cursor.execute("SET binlog_transaction_compression = ON")
+        cursor.execute("CREATE TABLE t (id int PRIMARY KEY, j json)")
+        cursor.execute("INSERT INTO t VALUES (1, JSON_OBJECT('a', REPEAT('x', 500), 'b', 1))")
+        cursor.execute("SET binlog_row_value_options = PARTIAL_JSON")
+        cursor.execute("UPDATE t SET j = JSON_SET(j, '$.b', 2)")
+    assert_halts(source, facts, "updated in part.*binlog_row_value_options=''")
+
+
+def test_a_logged_rollback_to_a_savepoint_halts(source: Source, database: str) -> None:
+    """Which of the rows before it hold can't be told when engines are mixed; MySQL refuses that with GTIDs."""
+    if source.flavor == "mysql":
+        pytest.skip("MySQL refuses to mix engines with GTIDs")
+    facts = source.facts()
+    with source.connect(database=database) as client, client.cursor() as cursor:
+        for statement in (
+            "CREATE TABLE t (id int PRIMARY KEY)",
+            "CREATE TABLE m (id int PRIMARY KEY) ENGINE=MyISAM",
+            "BEGIN",
+            "INSERT INTO t VALUES (1)",
+            "SAVEPOINT s",
+            "INSERT INTO m VALUES (2)",
+            "INSERT INTO t VALUES (2)",
+            "ROLLBACK TO s",
+            "COMMIT",
+        ):
+            cursor.execute(statement)
+    assert_halts(source, facts, "rollback to a savepoint was logged.*do not mix engines")
+
+
+def assert_halts(source: Source, facts: ServerFacts, reason: str) -> None:
+    stream = source.stream(facts)
+    with pytest.raises(UnreadableEventError, match=reason):
+        while not stream.is_at_end:
+            stream.read(10)
+    stream.close()
