@@ -329,7 +329,9 @@ def _try_cut(tally: Tally, case: Case, index: int) -> None:
     struct.pack_into("<I", event, 9, len(event))
     packets[index] = packet(b"\x00" + bytes(event))
     found = outcome_of([*case.context.head, *packets], verify=False)
-    if repr(found.changes) != repr(case.context.truth[: len(found.changes)]):
+    # An event that is cut before its first row is one without rows; those after it are read.
+    written = iter(map(repr, case.context.truth))
+    if not all(repr(change) in written for change in found.changes):
         tally.wrong.append(
             f"{case.name}: event {index} cut after {length} bytes gave {found!r:.300}"
         )

@@ -64,7 +64,9 @@ class TableDecoder:
         number_bytes, bitmap_bytes = len(_to_length_encoded(columns)), (columns + 7) // 8
         self._row_head_bytes = number_bytes + bitmap_bytes
         self._update_head_bytes = number_bytes + 2 * bitmap_bytes
-        self._heads: dict[bytes, tuple[_ImageDecoder, ...]] = {}
+        # Apart by the number of images: how an update that was cut short begins can look like another event.
+        self._row_heads: dict[bytes, tuple[_ImageDecoder, ...]] = {}
+        self._update_heads: dict[bytes, tuple[_ImageDecoder, ...]] = {}
 
     def rows(self, body: bytes, at: int, *, partial: bool = False) -> list[Row]:
         """The rows of a write or delete event.
@@ -77,7 +79,7 @@ class TableDecoder:
             RowUnreadableError: the bytes do not fit the table.
         """
         row_at = at + self._row_head_bytes
-        (image,) = self._heads.get(body[at:row_at]) or self._image_decoders(
+        (image,) = self._row_heads.get(body[at:row_at]) or self._image_decoders(
             body, at, 1, partial=partial
         )
         at = row_at
@@ -105,7 +107,7 @@ class TableDecoder:
         With `wanted`, the image before the change may leave out columns that are not among these.
         """
         row_at = at + self._update_head_bytes
-        before, after = self._heads.get(body[at:row_at]) or self._image_decoders(
+        before, after = self._update_heads.get(body[at:row_at]) or self._image_decoders(
             body, at, 2, partial=partial, wanted=wanted
         )
         at = row_at
@@ -158,7 +160,7 @@ class TableDecoder:
                 is_before = index + 1 < len(found)
                 self._assert_has(decoder, wanted if is_before and wanted is not None else every)
         if all(decoder.is_full for decoder in found):
-            self._heads[head] = found
+            (self._row_heads if count == 1 else self._update_heads)[head] = found
         return found
 
     def _assert_has(self, decoder: _ImageDecoder, wanted: Iterable[int]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 import zstandard
 from gravity_collector.compressed import CompressedError, payload_events, uncompressed_rows
+from gravity_collector.decoder import RowUnreadableError
 from gravity_collector.event import Begin, Commit, Event, Rotate, Rows, XaCommit, XaPrepare, XaStart
 from gravity_collector.event_parser import UnreadableEventError
 from gravity_collector.file_name import file_index_of
@@ -457,3 +458,18 @@ def test_an_event_of_several_packets_that_is_longer_than_it_says_is_refused() ->
     assert reader.feed(packet(first)) == []
     with pytest.raises(UnreadableEventError, match="longer than it says"):
         reader.feed(packet(bytes(0xFFFFFF)))
+
+
+def test_an_update_cut_short_inside_its_beginning_is_damaged() -> None:
+    """Found by the fuzz: so cut, it begins as events of one image do, and such had been read before."""
+    events = [e for e in parser().feed(STREAMS["mariadb"]) if isinstance(e, Rows)]
+    update = next(e for e in events if e.op == UPDATE)
+    others = [e for e in events if e.op != UPDATE and e.table is update.table]
+    assert others
+    for other in others:
+        other.table.rows(other.body, other.at)
+    for length in range(
+        update.at, update.at + 1 + 2 * ((len(update.table.schema.columns) + 7) // 8)
+    ):
+        with pytest.raises(RowUnreadableError):
+            update.table.updates(update.body[:length], update.at)
