@@ -366,10 +366,14 @@ def assert_still_owner(records: Mapping[str, Any], source: str, owner: int) -> N
         raise _fenced(source, max(greater))
 
 
+class OtherServerError(FatalError):
+    """The server behind the source is not the one that the position belongs to."""
+
+
 def assert_same_server(resume: Resume, server: str, source: str) -> None:
     """Refuses another server than the one the position belongs to."""
     if resume.server and resume.server != server:
-        raise FatalError(
+        raise OtherServerError(
             f"the server behind the source is another one: {server} instead of {resume.server}",
             where=f"source {source}, position {resume.next_position}",
             remedy="point the source at its old server; or, if it is a replica of it, name both in `hosts`; "

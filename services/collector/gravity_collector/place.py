@@ -55,21 +55,25 @@ def open_binlog(
 
 
 def open_latest(
-    connection: SourceConnection, facts: ServerFacts, source: str, open_at: Open
+    connection: SourceConnection,
+    facts: ServerFacts,
+    source: str,
+    open_at: Open,
+    epoch: int = FIRST_EPOCH,
 ) -> tuple[BinlogStream, Resume, Sequence[Event]]:
     """The binlog from now on: every transaction that is not visible yet comes."""
     if facts.flavor == "mariadb":
         view = open_view(connection, facts.flavor)
         connection.query("COMMIT")
         assert isinstance(view, PositionView)
-        place = Position(FIRST_EPOCH, view.file_index, view.offset)
+        place = Position(epoch, view.file_index, view.offset)
         gtids = mariadb_gtids(connection, facts.binlog_file_name(view.file_index), view.offset)
         return open_at(_at(facts, place)), Resume(place, gtids, 0, identity(facts), 0), ()
     # The executed set, not the binlog's end: transactions between the two are not visible yet,
     # so neither a snapshot nor a stream from that end would bring them.
     gtids = str(connection.query("SELECT @@GLOBAL.gtid_executed")[0][0]).replace("\n", "")
     binlog = open_at(StartAfterGtids(gtids))
-    place, events = first_place(binlog, source)
+    place, events = first_place(binlog, source, epoch)
     return binlog, Resume(place, gtids, 0, identity(facts), 0), events
 
 

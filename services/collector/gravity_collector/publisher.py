@@ -270,6 +270,19 @@ class Publisher:
         self._send(header, b"", reread=table if header.restarts_copy else None, request=request)
         self._published_to = self.next_position
 
+    def begin_again(
+        self, tables: Iterable[TableName], *, to: Position, gtids: str, ets: int, plan: int
+    ) -> None:
+        """Says that the source is begun again at `to`, since what lies before it is lost.
+
+        First that all rows are read again, then the place: whoever is cut off in between leaves a log
+        whose place is still the lost one.
+        """
+        for table in tables:
+            self.publish_request(SnapshotRequest(0, *table), plan=plan)
+        self.move_on(to=to, gtids=gtids, ets=max(ets, self.ets))
+        self.publish_marker(plan=plan)
+
     def settle(self, request: SnapshotRequest) -> None:
         """Control knows how the request ended: the log's checkpoints may forget it."""
         table, request_id = (request.database, request.table), request.request_id

@@ -20,21 +20,22 @@ from gravity.topic import Topics
 from gravity_collector.beginning import Beginning
 from gravity_collector.binlog import BinlogStream, Start, open_stream, read_server_facts
 from gravity_collector.bucket import RowBucket
+from gravity_collector.carried import Carried
 from gravity_collector.chunk import Chunk, Coverage, Since, TableName, TouchLog, Work
 from gravity_collector.copier import Copier
 from gravity_collector.ddl.ghost import is_working_table
 from gravity_collector.ddl.shape import Shapes
 from gravity_collector.desk import Desk
 from gravity_collector.event import Event
-from gravity_collector.failover import carried_rows, has_moved, open_elsewhere
+from gravity_collector.failover import carried_rows, has_moved, next_epoch, open_elsewhere
 from gravity_collector.flow import Flows, keyless
 from gravity_collector.gtid import parse_gtids
 from gravity_collector.host import Endpoint
 from gravity_collector.host import name as name_of
 from gravity_collector.keeper import Keeper
 from gravity_collector.loop import Loop
-from gravity_collector.owner import Ownership, take_over
-from gravity_collector.place import open_binlog
+from gravity_collector.owner import OtherServerError, Ownership, Resume, take_over
+from gravity_collector.place import open_binlog, open_latest
 from gravity_collector.publisher import IngestTopic, Publisher
 from gravity_collector.readers import SnapshotReaders
 from gravity_collector.schema_history import SchemaHistory
@@ -131,6 +132,20 @@ class _Sides:
     catalog: Mapping[TableName, CatalogTable]
     flows: Flows
     ingest: IngestTopic
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A binlog, opened."""
+
+    binlog: BinlogStream
+    start: Resume
+    """Where it goes on."""
+    events: Sequence[Event]
+    """Those that were read to learn where."""
+    carried: Carried | None = None
+    is_begun_again: bool = False
+    """Whether the place where the log ends is lost."""
 
 
 class _Session:
@@ -236,36 +251,20 @@ class _Session:
         """The loop that goes on where the log ends, and events that were read to learn where."""
         name, facts, flows = self._source.name, sides.facts, sides.flows
         history = self._history(sides, owned)
-        coverage = Coverage(owned.chunks_done)
+        opened = self._open(sides, owned)
+        coverage = Coverage(() if opened.is_begun_again else owned.chunks_done)
         coverage.keep_only(sides.catalog)
         rereads = {
             table
             for table in sides.catalog
             if ".".join(table) in owned.rereads and not coverage.is_complete(table)
         }
-        open_at = self._open_at(facts)
-        carried = None
-        if has_moved(owned, identity(facts), may_move=self._servers.are_several):
-            carried = carried_rows(sides.ingest, owned)
-            binlog, start, events = open_elsewhere(
-                facts,
-                owned,
-                carried,
-                open_at,
-                lambda: is_replicating(sides.connection.query, facts),
-            )
-        else:
-            beginning = Beginning(
-                name, sides.connection, facts, open_at, self._open_at(facts, to_end=True)
-            )
-            binlog, start, events = open_binlog(
-                sides.connection,
-                facts,
-                owned,
-                open_at,
-                lambda: beginning.open(self._source.start_point),
-            )
+        binlog, start, carried = opened.binlog, opened.start, opened.carried
         self._closing.append(binlog.close)
+        written = start
+        if opened.is_begun_again:
+            assert owned.resume is not None
+            written = owned.resume
         publisher = Publisher(
             sides.ingest,
             self._topics.progress,
@@ -273,15 +272,20 @@ class _Session:
             owner=owned.owner,
             seq=owned.seq,
             server=identity(facts),
-            next_position=start.next_position,
-            gtids=start.gtids,
-            ets=start.ets,
+            next_position=written.next_position,
+            gtids=written.gtids,
+            ets=written.ets,
             coverage=coverage,
             snapshot_round=owned.snapshot_round,
             rereads=rereads,
             requests=owned.requests,
             rows_read=owned.rows_read,
         )
+        if opened.is_begun_again:
+            publisher.begin_again(
+                sorted(sides.catalog), to=start.next_position, gtids=start.gtids, ets=start.ets, plan=flows.version
+            )  # fmt: skip
+            owned = replace(owned, resume=start, unfinished=None)
         touches = TouchLog()
         place = start.next_position
         since = Since(place.file_index, place.offset, parse_gtids(facts.flavor, start.gtids))
@@ -336,7 +340,50 @@ class _Session:
             is_new_epoch=owned.resume is None or carried is not None,
             bucket=bucket,
         )
-        return loop, events
+        return loop, opened.events
+
+    def _open(self, sides: _Sides, owned: Ownership) -> _Opened:
+        """The binlog where the log ends; or, where that is lost and it may be, from the present on."""
+        facts, name, open_at = sides.facts, self._source.name, self._open_at(sides.facts)
+        try:
+            if has_moved(owned, identity(facts), may_move=self._servers.are_several):
+                carried = carried_rows(sides.ingest, owned)
+                found = open_elsewhere(
+                    facts,
+                    owned,
+                    carried,
+                    open_at,
+                    lambda: is_replicating(sides.connection.query, facts),
+                )
+                return _Opened(*found, carried)
+            beginning = Beginning(
+                name, sides.connection, facts, open_at, self._open_at(facts, to_end=True)
+            )
+            found = open_binlog(
+                sides.connection,
+                facts,
+                owned,
+                open_at,
+                lambda: beginning.open(self._source.start_point),
+            )
+            return _Opened(*found)
+        except (PositionLostError, OtherServerError) as error:
+            if owned.resume is None or not self._may_begin_again(owned):
+                raise
+            log.warning(
+                "source_begun_again",
+                source=name,
+                reason=str(error),
+                meaning="all existing rows are read again; rows deleted meanwhile stay at the targets",
+            )
+            found = open_latest(sides.connection, facts, name, open_at, next_epoch(owned))
+            return _Opened(*found, is_begun_again=True)
+
+    def _may_begin_again(self, owned: Ownership) -> bool:
+        """Whether a lost place is no reason to halt: it is configured so, or a reset has just been asked for."""
+        wish = self._source.snapshot
+        is_reset = owned.snapshot_round > 0 and not owned.chunks_done
+        return wish == "when-needed" or (wish != "never" and is_reset)
 
     def _history(self, sides: _Sides, owned: Ownership) -> SchemaHistory:
         """What is known of the tables' shapes before the first event is read.
@@ -379,7 +426,7 @@ class _Session:
             table
             for table in sorted(catalog)
             if not coverage.is_complete(table)
-            and (self._source.snapshot == "initial" or table in rereads)
+            and (self._source.snapshot != "never" or table in rereads)
         ]
 
     def _readers(self, facts: ServerFacts, touches: TouchLog, bucket: RowBucket) -> SnapshotReaders:

@@ -11,6 +11,7 @@ from gravity_collector.chunk import Chunk, Coverage
 from gravity_devstack.database import DatabaseServer
 
 from gravity.batch import READ
+from gravity.errors import EXIT_HALTED
 from gravity.header import IngestKind
 from gravity.topic import resnapshot_key
 from tests.integration.collector.conftest import Install
@@ -133,6 +134,42 @@ def test_a_reset_copies_the_source_once_more_and_only_once(install: Install) -> 
     assert process.stop() == 0
     made.wait_equal("t")
     assert run_once() == 0
+    made.assert_lawful()
+
+
+def test_a_lost_position_is_begun_again_where_it_is_configured_so_or_after_a_reset(
+    install: Install,
+) -> None:
+    made = install()
+    made.sql("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20))")
+    _fill(made, "t", range(100))
+    process = made.start_and_wait()
+    _finished(made, "t")
+
+    def lose(value: str) -> None:
+        assert process.stop() == 0
+        made.sql(f"UPDATE t SET v = '{value}'", "FLUSH BINARY LOGS", "FLUSH BINARY LOGS")
+        newest = made.rows("SHOW BINARY LOGS")[-1][0]
+
+        def is_purged() -> bool:
+            made.sql(f"PURGE BINARY LOGS TO '{newest}'")
+            return len(made.rows("SHOW BINARY LOGS")) == 1
+
+        wait_until(is_purged, what="logs purged")
+
+    lose("lost")
+    halted = made.start()
+    assert halted.wait() == EXIT_HALTED
+    assert "gravity reset --source" in halted.text
+    made.write_control(resnapshot_key(made.source), {"request": 1})
+    process = made.start_and_wait()
+    assert "source_begun_again" in process.text
+    made.wait_equal("t")
+    lose("lost again")
+    made.configure(source="snapshot: when-needed")
+    process = made.start_and_wait()
+    made.sql("INSERT INTO t VALUES (500, 'flows')")
+    made.wait_equal("t")
     made.assert_lawful()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 from dataclasses import replace
@@ -226,3 +227,26 @@ def test_a_chunk_of_a_request_for_some_rows_is_none_of_the_tables_own() -> None:
     assert is_chunk_of('["d","t",null,[5]]', "d.t")
     assert not is_chunk_of(Chunk(("d", "t"), None, None, request=3).chunk_id, "d.t")
     assert not is_chunk_of(Chunk(("d", "u"), None, None).chunk_id, "d.t")
+
+
+def test_a_source_begun_again_is_cut_off_before_its_new_place_is_told_or_after_everything_is() -> (
+    None
+):
+    """Never with the new place and a table that still counts as copied."""
+    old, new = Position(1, 1, 100), Position(2, 7, 4)
+    for dies_after in range(5):
+        control, log = Control(), Log()
+        _, publisher = _own(control, log, "p")
+        for table in TABLES:
+            publisher.publish_chunk(Chunk(table, None, None), [], plan=1)
+        _, publisher = _own(control, log, "q")
+        log.dies_at = len(log.messages) + dies_after
+        with contextlib.suppress(Died):
+            publisher.begin_again(TABLES, to=new, gtids="0-1-9", ets=0, plan=1)
+        log.dies_at = None
+        owned, _ = _own(control, log, "r")
+        assert owned.resume is not None
+        assert owned.resume.next_position == (new if dies_after >= 3 else old)
+        if owned.resume.next_position == new:
+            assert not owned.chunks_done
+            assert owned.rereads == {"shop.a", "shop.b"}
