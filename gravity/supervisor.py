@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -59,6 +59,8 @@ class StageCommand:
     name: str
     arguments: tuple[str, ...]
     """Program first, as an absolute path."""
+    ends_by_itself: bool = False
+    """Whether exit code 0 means that it is done, and not that somebody stopped it."""
 
 
 def stage_command(
@@ -119,6 +121,10 @@ def needed_stages(
         stage_command(stage, config_path, sources=sources, member=socket.gethostname())
         for stage in ("collector", "router", "resolver")
     ]
+    read = [source for source in config.sources if not sources or source.name in sources]
+    if all(source.snapshot == "only" for source in read):
+        # The other stages go on: what it has copied is still on its way.
+        commands[0] = replace(commands[0], ends_by_itself=True)
     for kind, stage in SINK_BY_TYPE.items():
         names = [t.name for t in config.targets if t.type == kind]
         chosen = [name for name in names if name in targets]
@@ -403,6 +409,10 @@ class Supervisor:
         return process.returncode
 
     def _judge(self, child: _Child, exit_code: int, ran_s: float) -> None:
+        if exit_code == 0 and child.command.ends_by_itself:
+            child.is_finished = True
+            log.info("stage_done", done=child.command.name)
+            return
         verdict = child.restarts.ended(exit_code, ran_s=ran_s)
         name, reason = child.command.name, _reason(child.output.ending, exit_code)
         match verdict:

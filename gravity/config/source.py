@@ -114,10 +114,11 @@ class Source(Model):
         le=2**32 - 1,
         description="Replica id shown to the server; unset = made from the source's name.",
     )
-    snapshot: Literal["initial", "never", "when-needed"] = Field(
+    snapshot: Literal["initial", "never", "only", "when-needed"] = Field(
         "initial",
         description=(
-            "`initial`: existing rows first, then changes. `never`: only changes from now. `when-needed`: as "
+            "`initial`: existing rows first, then changes. `never`: only changes from now. `only`: "
+            "existing rows, then the source ends; a collector of none but such ends with exit code 0. `when-needed`: as "
             "`initial`, and again by itself whenever the position is lost (binlogs purged, another server), "
             "where the others halt; rows deleted meanwhile stay at the targets."
         ),

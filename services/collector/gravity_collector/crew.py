@@ -21,8 +21,10 @@ FAILURES_MAX: Final = 20
 FENCED_PAUSE_S: Final = 30.0
 """Before a source that we are told to hold is taken back from somebody who took it without being told."""
 
-Collect = Callable[[str, threading.Event], None]
-"""Collects the named source until the event is set; what it raises says what comes next."""
+Collect = Callable[[str, threading.Event], bool]
+"""Collects the named source until the event is set, or (true) nothing is left to do for good.
+
+What it raises says what comes next."""
 
 
 @dataclass(slots=True)
@@ -33,9 +35,16 @@ class _Post:
     thread: threading.Thread | None = None
     restarts: Restarts = field(default_factory=lambda: Restarts(FAILURES_MAX))
     failure: Exception | None = None
+    is_done: bool = False
+    """Whether nothing is left to do for good."""
     started_s: float = 0.0
     start_at_s: float | None = None
     """When it is started again; None while it runs, or for good."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it neither runs nor will."""
+        return self.thread is None and self.start_at_s is None
 
 
 class Crew:
@@ -108,6 +117,8 @@ class Crew:
     def _start_at(self, post: _Post, now: float) -> float | None:
         """When a source whose thread has ended is started again; None when it has halted by name."""
         failure = post.failure
+        if post.is_done:
+            return None
         if isinstance(failure, FencedError):
             if self._fenced_pause_s is None:
                 raise failure
@@ -122,13 +133,15 @@ class Crew:
     def raise_if_all_halted(self, names: Collection[str]) -> None:
         """Raises the last reason when all sources of `names` are held and have halted by name."""
         posts = [self._posts.get(name) for name in names]
-        failures = [
-            post.failure
-            for post in posts
-            if post is not None and post.thread is None and post.start_at_s is None
-        ]
-        if failures and len(failures) == len(posts) and failures[-1] is not None:
+        over = [post for post in posts if post is not None and post.is_over]
+        failures = [post.failure for post in over if post.failure is not None]
+        if failures and len(over) == len(posts):
             raise failures[-1]
+
+    def are_all_done(self, names: Collection[str]) -> bool:
+        """Whether all sources of `names` are held, and nothing is left to do for any."""
+        posts = [self._posts.get(name) for name in names]
+        return all(post is not None and post.is_over and post.is_done for post in posts)
 
     def _run(self, name: str, post: _Post) -> None:
         post.start_at_s, post.failure, post.started_s = None, None, self._monotonic()
@@ -136,7 +149,7 @@ class Crew:
         def body() -> None:
             structlog.contextvars.bind_contextvars(stage="collector", source=name)
             try:
-                self._collect(name, post.stop)
+                post.is_done = self._collect(name, post.stop)
             except Exception as error:  # noqa: BLE001 - the thread's outermost frame: kept, reported, judged by tend
                 report_failure(error)
                 post.failure = error

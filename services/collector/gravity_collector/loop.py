@@ -60,25 +60,36 @@ class Loop:
     bucket: RowBucket
     is_new_epoch: bool = False
     """Whether the log does not say yet where this server's binlog was begun."""
+    ends_with_copy: bool = False
+    """Whether there is nothing to do once all existing rows are in the log."""
     _due: _Due = field(default_factory=_Due)
 
-    def run(self, stop: threading.Event) -> None:
-        """Goes on until `stop`; then everything read is in the log and the checkpoint says so."""
-        while not stop.is_set():
+    def run(self, stop: threading.Event) -> bool:
+        """Goes on until `stop`, or (true) the end of the copy where that is all.
+
+        Then everything read is in the log and the checkpoint says so.
+        """
+        is_copied = False
+        while not (stop.is_set() or is_copied):
             if not self._is_held_back(stop):
                 self._read()
             self.publisher.serve()
             if self.keeper.failure is not None:
                 raise self.keeper.failure
-            if self.stream.is_between_transactions and self.copier.serve():
-                # Who waits for the copy is told at once.
-                self._due.progress_s = 0.0
+            if self.stream.is_between_transactions:
+                if self.copier.serve():
+                    # Who waits for the copy is told at once.
+                    self._due.progress_s = 0.0
+                is_copied = self.ends_with_copy and not self.copier.is_busy
+                if is_copied:
+                    self._due.progress_s = self._due.marker_s = 0.0
             self._serve_what_is_due()
         if self.stream.is_between_transactions:
             self.stream.end_span()
         self.publisher.flush()
         self.keeper.end()
         self.keeper.keep()
+        return is_copied
 
     def _is_held_back(self, stop: threading.Event) -> bool:
         """Whether the stream is read no further for now, since the source gave as many rows as it may."""

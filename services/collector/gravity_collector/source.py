@@ -76,8 +76,10 @@ class Shared:
     keeper: Keeper
 
 
-def collect(shared: Shared, source: Source, stop: threading.Event) -> None:
+def collect(shared: Shared, source: Source, stop: threading.Event) -> bool:
     """Collects one source until `stop` is set; transient troubles are tried again for ever.
+
+    True: all existing rows are copied, and nothing else was asked for (`snapshot: only`).
 
     Raises:
         FatalError: an operator must act; FencedError: another collector serves this source now.
@@ -99,26 +101,29 @@ def collect(shared: Shared, source: Source, stop: threading.Event) -> None:
     try:
         # A run that has worked begins counting anew: its failure is a new trouble.
         while not stop.is_set():
-            retry(_run_once, shared, source, servers, stop)
+            if retry(_run_once, shared, source, servers, stop):
+                log.info("source_copied", source=source.name)
+                return True
             stop.wait(_PAUSE_S)
     except TransientError:
         if not stop.is_set():
             raise
+    return False
 
 
 def _reason(state: tenacity.RetryCallState) -> str:
     return str(state.outcome.exception()) if state.outcome is not None else ""
 
 
-def _run_once(shared: Shared, source: Source, servers: Servers, stop: threading.Event) -> None:
+def _run_once(shared: Shared, source: Source, servers: Servers, stop: threading.Event) -> bool:
     """One connection, one ownership. Whatever fails, the next run takes the source over again."""
     with _Session(shared, source, servers) as session:
         try:
-            session.run(stop)
+            return session.run(stop)
         except TransientError as error:
             if session.has_published:
                 log.warning("source_interrupted", source=source.name, reason=str(error))
-                return
+                return False
             raise
 
 
@@ -170,8 +175,8 @@ class _Session:
         for close in reversed(self._closing):
             close()
 
-    def run(self, stop: threading.Event) -> None:
-        """Takes the source over and reads it until `stop`."""
+    def run(self, stop: threading.Event) -> bool:
+        """Takes the source over and reads it until `stop`; true: it is copied, and that is all it is for."""
         sides = self._connect()
         name, server, plan = self._source.name, identity(sides.facts), sides.flows.version
         owned = take_over(
@@ -207,7 +212,7 @@ class _Session:
         loop.copier.readers.start()
         try:
             loop.stream.take(events)
-            loop.run(stop)
+            return loop.run(stop)
         except GravityError as error:
             # The new owner's binlog connection ends ours, whose complaint would mislead.
             loop.keeper.raise_if_fenced(error)
@@ -339,6 +344,7 @@ class _Session:
             pace_s=self._config.batch.wait_ms_max / 1000,
             is_new_epoch=owned.resume is None or carried is not None,
             bucket=bucket,
+            ends_with_copy=self._source.snapshot == "only",
         )
         return loop, opened.events
 

@@ -35,7 +35,8 @@ def collect_sources(
 ) -> None:
     """Collects the named sources, or (none named) this process's share of all, until `stop`.
 
-    A source that halts is reported at once and the others go on. `member` is a name in the group of
+    Returns, too, when all of them are `snapshot: only` and copied. A source that halts is reported at once
+    and the others go on. `member` is a name in the group of
     collectors that outlives the process (`gravity.kafka.membership`).
 
     Raises:
@@ -76,6 +77,8 @@ def _collect_named(crew: Crew, names: Sequence[str], stop: threading.Event) -> N
         crew.wait(_STEP_S)
         crew.tend()
         crew.raise_if_all_halted(names)
+        if crew.are_all_done(names):
+            return
 
 
 def _collect_share(
@@ -114,5 +117,7 @@ def _collect_share(
             membership.poll(_STEP_S)
             crew.tend()
             crew.raise_if_all_halted(known)
+            if crew.are_all_done(known):
+                return
     finally:
         membership.close()

@@ -137,6 +137,21 @@ def test_a_reset_copies_the_source_once_more_and_only_once(install: Install) -> 
     made.assert_lawful()
 
 
+def test_a_source_that_is_only_copied_ends_in_order_and_again_at_once(install: Install) -> None:
+    made = install(source="snapshot: only", chunk_rows="100")
+    made.sql("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20))")
+    _fill(made, "t", range(1000))
+    assert made.start("collector.chunk_not_done:5:kill").wait() == -signal.SIGKILL
+    assert made.start().wait() == 0
+    assert made.replay("t") == made.truth("t")
+    made.sql("UPDATE t SET v = 'later'")
+    written = len(made.messages())
+    assert made.start().wait() == 0
+    kinds = {h.kind for _, h, _ in made.messages()[written:]}
+    assert IngestKind.CHUNK not in kinds
+    made.assert_lawful()
+
+
 def test_a_lost_position_is_begun_again_where_it_is_configured_so_or_after_a_reset(
     install: Install,
 ) -> None:

@@ -20,17 +20,19 @@ class Work:
         self.running: list[str] = []
         self.starts: list[str] = []
         self.endings: dict[str, Callable[[], None]] = {}
+        self.done: set[str] = set()
 
-    def collect(self, name: str, stop: threading.Event) -> None:
+    def collect(self, name: str, stop: threading.Event) -> bool:
         self.starts.append(name)
         self.running.append(name)
         try:
             if name in self.endings:
                 self.endings[name]()
-            else:
+            elif name not in self.done:
                 stop.wait()
         finally:
             self.running.remove(name)
+        return name in self.done
 
     def fails(self, name: str, error: Exception) -> None:
         def end() -> None:
@@ -145,3 +147,20 @@ def test_giving_up_waits_no_longer_than_it_was_told_for_one_that_hangs(work: Wor
     settle(crew, lambda: work.starts.count("hangs") == 2)
     freed.set()
     crew.stop(["hangs"], within_s=5)
+
+
+def test_a_source_that_is_done_for_good_is_not_started_again_and_ends_nobody_else(
+    work: Work,
+) -> None:
+    work.done.add("copied")
+    crew = crew_of(work)
+    crew.start(["copied", "good"])
+    settle(crew, lambda: work.running == ["good"])
+    work.now_s += 1e6
+    crew.tend()
+    assert work.starts.count("copied") == 1
+    assert not crew.are_all_done(["copied", "good"])
+    assert not crew.are_all_done(["copied", "held by another"])
+    assert crew.are_all_done(["copied"])
+    crew.raise_if_all_halted(["copied"])
+    assert crew.stop(["good", "copied"], within_s=5) == []
