@@ -26,6 +26,20 @@ def cell_from_json(cell: Any) -> Value:
     return cell
 
 
+def cells_to_json(cells: Sequence[Value]) -> list[object]:
+    """Each cell by `cell_to_json`."""
+    if bytes in map(type, cells):
+        return [cell_to_json(cell) for cell in cells]
+    return list(cells)  # As most rows are.
+
+
+def cells_from_json(cells: Sequence[Any]) -> tuple[Value, ...]:
+    """The cells that `cells_to_json` was given."""
+    if dict in map(type, cells):
+        return tuple(map(cell_from_json, cells))
+    return tuple(cells)
+
+
 def key_json(key: Sequence[Value]) -> str:
     """A key as a JSON array of its cells."""
-    return readable_json([cell_to_json(cell) for cell in key])
+    return readable_json(cells_to_json(key))

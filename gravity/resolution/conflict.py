@@ -8,7 +8,7 @@ from gravity.batch import INSERT, MOVED, READ, REMOVES_ROW
 from gravity.plan import Resolution
 from gravity.resolution.register import Change, Register, Registers
 from gravity.resolution.strategy import Outcome, Verdict
-from gravity.resolution.value import normalised
+from gravity.resolution.value import normalised, same_rows
 
 KINDS: Final = {
     "insert_insert": "two sources inserted the key, with different rows",
@@ -43,10 +43,9 @@ def conflict_kind(
         return "delete_stale" if stands else "update_delete"
     if _says_nothing_new(mine, change):
         return None  # Such as a second snapshot.
-    mine_row = normalised(change.row, change.shape.columns)
     for reg in live:
         assert reg.row is not None
-        if normalised(reg.row, reg.shape.columns) != mine_row:
+        if not same_rows(reg.row, reg.shape.columns, change.row, change.shape.columns):
             both_new = change.op in (INSERT, READ) and reg.op in (INSERT, READ)
             return "insert_insert" if both_new else "update_update"
     deleted = [reg for reg in others if not reg.live]

@@ -11,6 +11,8 @@ from gravity.resolution.register import Opinion, Row
 from gravity.resolution.value import as_number, comparable, total, union
 
 OWNER_PREFIX = "owner:"
+_COMPUTED = ("sum", "union")
+"""Rules that make a value of all values instead of picking one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +44,28 @@ def merge(candidates: Sequence[Opinion], rule: Resolution) -> tuple[tuple[Column
     for group in rule.groups:
         how = next((rules[name] for name in group if name in rules), "latest")
         chosen.update(_group(group, ranked, how, rule))
+    agreed = _agreed(ranked)
     for name in names:
-        if name not in chosen:
-            chosen[name] = _column(name, ranked, rules.get(name, "latest"), rule)
+        how = rules.get(name, "latest")
+        if name in agreed and how not in _COMPUTED:
+            chosen.setdefault(name, agreed[name])
+        elif name not in chosen:
+            chosen[name] = _column(name, ranked, how, rule)
     return tuple(chosen[name][0] for name in names), tuple(chosen[name][1] for name in names)
+
+
+def _agreed(ranked: Sequence[Opinion]) -> dict[str, tuple[Column, Value]]:
+    """The columns whose value is the same in all rows, if the rows have the same columns."""
+    first = ranked[0].register
+    others = [opinion.register for opinion in ranked[1:]]
+    if first.row is None or any(reg.shape.columns != first.shape.columns for reg in others):
+        return {}
+    rows = [reg.row for reg in others if reg.row is not None]
+    return {
+        column.name: (column, value)
+        for index, (column, value) in enumerate(zip(first.shape.columns, first.row, strict=True))
+        if all(row[index] == value for row in rows)
+    }
 
 
 def _cells(name: str, ranked: Sequence[Opinion], rule: Resolution) -> list[_Cell]:
@@ -71,10 +91,8 @@ def _column(
     name: str, ranked: Sequence[Opinion], how: str, rule: Resolution
 ) -> tuple[Column, Value]:
     cells = _cells(name, ranked, rule)
-    if how == "sum":
-        return _computed(cells, total)
-    if how == "union":
-        return _computed(cells, union)
+    if how in _COMPUTED:
+        return _computed(cells, total if how == "sum" else union)
     cell = _chosen(cells, how)
     return cell.column, cell.value
 

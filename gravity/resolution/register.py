@@ -7,7 +7,7 @@ on their order or on repeats.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from gravity.batch import READ, REMOVES_ROW, Column, Value
 from gravity.position import Position
@@ -24,10 +24,13 @@ class Shape:
 
     schema_id: str
     columns: tuple[Column, ...]
+    _places: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def index(self, name: str) -> int | None:
         """Where the column stands; None when the shape lacks it."""
-        return next((i for i, column in enumerate(self.columns) if column.name == name), None)
+        if not self._places:
+            self._places.update({column.name: i for i, column in enumerate(self.columns)})
+        return self._places.get(name)
 
 
 @dataclass(frozen=True, slots=True)

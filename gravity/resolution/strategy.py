@@ -26,7 +26,7 @@ from gravity.resolution.register import (
     Row,
     opinions_of,
 )
-from gravity.resolution.value import normalised
+from gravity.resolution.value import normalised, same_rows
 
 _MOMENT_TYPES = ("datetime", "timestamp", "date")
 
@@ -256,9 +256,7 @@ def same_outcome(one: Verdict | None, other: Verdict | None) -> bool:
         return one is None and other is None
     if one.row is None or other.row is None:
         return one.row is other.row
-    if one.row == other.row and one.columns == other.columns:
-        return True
-    return normalised(one.row, one.columns) == normalised(other.row, other.columns)
+    return same_rows(one.row, one.columns, other.row, other.columns)
 
 
 _FIELDS_OF_FIRST_FORMAT = ("strategy", "ranks", "on_delete", "timestamp_column")

@@ -20,7 +20,7 @@ from gravity.codec import encode_record
 from gravity.errors import FatalError, FormatError
 from gravity.header import RoutedHeader
 from gravity.plan import Resolution
-from gravity.resolution.cell import cell_to_json, key_json, readable_json
+from gravity.resolution.cell import cells_to_json, key_json, readable_json
 from gravity.resolution.register import OPERATOR, Register, Row
 from gravity.resolution.strategy import Hold, Outcome, Verdict
 from gravity_resolver.judgement import Judgement
@@ -153,7 +153,7 @@ def _row_text(row: Row | None, columns: Sequence[Column]) -> str | None:
     if row is None:
         return None
     names = (column.name for column in columns)
-    return readable_json(dict(zip(names, map(cell_to_json, row), strict=True)))
+    return readable_json(dict(zip(names, cells_to_json(row), strict=True)))
 
 
 def operators_batch(

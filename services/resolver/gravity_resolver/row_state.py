@@ -9,7 +9,7 @@ from typing import Any
 
 from gravity.batch import Column
 from gravity.position import Position
-from gravity.resolution.cell import cell_from_json, cell_to_json
+from gravity.resolution.cell import cells_from_json, cells_to_json
 from gravity.resolution.register import Decision, Register, Shape
 
 # Made once: json.dumps with separators makes an encoder a call, which is most of its cost here.
@@ -53,7 +53,7 @@ class RowState:
                 Position(*position),
                 op,
                 ets,
-                None if cells is None else tuple(map(cell_from_json, cells)),
+                None if cells is None else cells_from_json(cells),
                 shape_of(schema_id),
                 changed_ets[0] if changed_ets else None,
             )
@@ -83,7 +83,7 @@ def _opinion(source: str, reg: Register) -> list[object]:
         _numbers(reg.position),
         reg.op,
         reg.ets,
-        None if reg.row is None else [cell_to_json(cell) for cell in reg.row],
+        None if reg.row is None else cells_to_json(reg.row),
         reg.shape.schema_id,
     ]
     if reg.changed_ets is not None:
@@ -102,7 +102,7 @@ def _decision(decision: Decision | None) -> list[object] | None:
     return [
         decision.seq,
         {source: _numbers(position) for source, position in sorted(decision.cover.items())},
-        None if row is None else [cell_to_json(cell) for cell in row],
+        None if row is None else cells_to_json(row),
         columns_to_json(decision.columns),
         decision.keep,
     ]
@@ -115,7 +115,7 @@ def _load_decision(record: Any) -> Decision | None:
     return Decision(
         seq,
         {source: Position(*numbers) for source, numbers in cover.items()},
-        None if row is None else tuple(map(cell_from_json, row)),
+        None if row is None else cells_from_json(row),
         columns_from_json(columns),
         keep,
     )
