@@ -30,12 +30,21 @@ class SchemaHistory:
     """Follows the shapes of one source's tables through its binlog.
 
     `known_tables` are tables that the source is known to have or have had; DROP DATABASE names none.
+    `lowers_names`: the server names tables in lower case, however statements spell them.
     """
 
-    def __init__(self, source: str, shapes: Shapes, known_tables: Iterable[TableName] = ()) -> None:
+    def __init__(
+        self,
+        source: str,
+        shapes: Shapes,
+        known_tables: Iterable[TableName] = (),
+        *,
+        lowers_names: bool = False,
+    ) -> None:
         self._source = source
         self._shapes = shapes
         self._known_tables = set(known_tables)
+        self._lowers_names = lowers_names
 
     def learn(self, schema: TableSchema) -> None:
         """Rows of a table come with this shape, which a TABLE_MAP event told."""
@@ -52,7 +61,7 @@ class SchemaHistory:
 
         The changes' `ets` is not known yet.
         """
-        dialect = Dialect(":" not in begin.gtid, SqlMode(event.sql_mode))
+        dialect = Dialect(":" not in begin.gtid, SqlMode(event.sql_mode), self._lowers_names)
         ddl = parse_ddl(event.sql, event.database, dialect)
         if ddl is None:
             return None

@@ -32,6 +32,8 @@ _VARIABLES: Final = (
     "gtid_binlog_pos",
     "gtid_domain_id",
     "gtid_binlog_state",
+    "binlog_alter_two_phase",
+    "lower_case_table_names",
     "log_slave_updates",
     "log_replica_updates",
     *(f"{role}_parallel_workers" for role in ("slave", "replica")),
@@ -72,6 +74,10 @@ class ServerFacts:
     """Whether what it replicates goes into its own binlog."""
     reorders: bool = False
     """MySQL: whether it may commit replicated transactions in another order."""
+    two_phase_alter: bool = False
+    """MariaDB: whether ALTER is logged when it begins, and so also where it fails then."""
+    lowers_names: bool = False
+    """Whether tables are named in lower case, however statements spell them."""
 
     @property
     def version_numbers(self) -> tuple[int, ...]:
@@ -123,6 +129,8 @@ def server_facts(query: Query) -> ServerFacts:
         log_replica_updates="ON"
         in (variables.get("log_slave_updates"), variables.get("log_replica_updates")),
         reorders=flavor == "mysql" and _reorders(variables),
+        two_phase_alter=variables.get("binlog_alter_two_phase") == "ON",
+        lowers_names=variables.get("lower_case_table_names") == "1",
     )
 
 
@@ -217,6 +225,8 @@ def assert_readable(facts: ServerFacts, source: str) -> None:
                 "SET GLOBAL binlog_row_value_options=''",
             )
         )
+    if facts.two_phase_alter:
+        problems.append(("binlog_alter_two_phase=ON", "SET GLOBAL binlog_alter_two_phase=OFF"))
     if facts.flavor == "mysql" and facts.gtid_mode != "ON":
         problems.append(
             (

@@ -402,7 +402,12 @@ class _Session:
         # Tables that are gone at the source by now, their end not yet read, are known from their copies.
         copied = {Chunk.parse(chunk).table for chunk in owned.chunks_done}
         place = facts.file_index, facts.next_offset
-        return SchemaHistory(self._source.name, Shapes(catalog, place), {*catalog, *copied})
+        return SchemaHistory(
+            self._source.name,
+            Shapes(catalog, place),
+            {*catalog, *copied},
+            lowers_names=facts.lowers_names,
+        )
 
     def _open_at(
         self, facts: ServerFacts, *, to_end: bool = False

@@ -15,10 +15,12 @@ from gravity_collector.ddl.sql_token import SqlMode, Token, TokenKind, Tokens, s
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What decides how a definition is read: the kind of server, and the session's mode."""
+    """What decides how a statement is read: the kind of server, its way with names, the session's mode."""
 
     is_mariadb: bool
     mode: SqlMode
+    lowers_names: bool = False
+    """Whether tables and databases are named in lower case, however statements spell them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,37 @@ def parse_ddl(sql: str, database: str, dialect: Dialect) -> Ddl | None:
 
     `database` is the session's default. Temporary tables are their session's own business.
     """
+    ddl = _parsed(sql, database, dialect)
+    return _lowered(ddl) if ddl is not None and dialect.lowers_names else ddl
+
+
+def _lowered(ddl: Ddl) -> Ddl:
+    """The statement with its tables named as a server with lower_case_table_names=1 names them."""
+    match ddl:
+        case AlterTable():
+            specs = tuple(
+                spec if spec.other is None else replace(spec, other=_lower(spec.other))
+                for spec in ddl.specs
+            )
+            return replace(ddl, table=_lower(ddl.table), specs=specs)
+        case RenameTables():
+            return RenameTables(tuple((_lower(old), _lower(new)) for old, new in ddl.pairs))
+        case DropTables():
+            return DropTables(tuple(map(_lower, ddl.tables)))
+        case TruncateTable():
+            return TruncateTable(_lower(ddl.table))
+        case CreateTable():
+            like = None if ddl.like is None else _lower(ddl.like)
+            return replace(ddl, table=_lower(ddl.table), like=like)
+        case DropDatabase():
+            return DropDatabase(ddl.database.lower())
+
+
+def _lower(table: TableName) -> TableName:
+    return table[0].lower(), table[1].lower()
+
+
+def _parsed(sql: str, database: str, dialect: Dialect) -> Ddl | None:
     reader = Tokens(tokens_of(sql, dialect.mode))
     if reader.accept("SET STATEMENT"):
         while not reader.is_at_end and not reader.accept("FOR"):

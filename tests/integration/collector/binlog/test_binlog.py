@@ -335,6 +335,18 @@ def test_metadata_that_is_not_full_halts(source: Source, database: str) -> None:
     stream.close()
 
 
+def test_a_server_that_logs_alter_before_it_is_known_to_succeed_is_refused(source: Source) -> None:
+    if source.flavor != "mariadb" or source.facts().version_numbers < (10, 8):
+        pytest.skip("only MariaDB since 10.8 can do that")
+    with source.connect() as client, client.cursor() as cursor:
+        cursor.execute("SET GLOBAL binlog_alter_two_phase = ON")
+        try:
+            with pytest.raises(SourceSettingError, match="binlog_alter_two_phase=OFF"):
+                assert_readable(source.facts(), "s")
+        finally:
+            cursor.execute("SET GLOBAL binlog_alter_two_phase = OFF")
+
+
 def test_a_healthy_server_is_readable(source: Source) -> None:
     facts = source.facts()
     assert facts.flavor == source.flavor

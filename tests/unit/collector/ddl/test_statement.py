@@ -62,6 +62,24 @@ def test_the_tables_of_a_statement_are_found(
     assert list(ddl.tables) == tables
 
 
+@pytest.mark.parametrize(
+    ("sql", "tables"),
+    [
+        ("ALTER TABLE Users RENAME Other.People", [("shop", "users"), ("other", "people")]),
+        ("RENAME TABLE `A` TO b, B TO A", [("shop", "a"), ("shop", "b"), ("shop", "b"), ("shop", "a")]),
+        ("DROP TABLE SHOP.T, u", [("shop", "t"), ("shop", "u")]),
+        ("TRUNCATE T", [("shop", "t")]),
+        ("CREATE TABLE T LIKE U", [("shop", "t")]),
+    ],
+)  # fmt: skip
+def test_names_are_those_of_a_server_that_lowers_them(
+    sql: str, tables: list[tuple[str, str]]
+) -> None:
+    ddl = parse_ddl(sql, "Shop", Dialect(is_mariadb=True, mode=SqlMode(), lowers_names=True))
+    assert ddl is not None
+    assert list(ddl.tables) == tables
+
+
 def test_a_dropped_database_is_named() -> None:
     assert parsed("DROP DATABASE IF EXISTS `old`") == DropDatabase("old")
     assert parsed("drop schema old") == DropDatabase("old")
