@@ -100,11 +100,14 @@ state: {{folder: {folder / "state"}}}
             if '"halted"' in line
         ]
 
-    def until_equal(self, timeout_s: float) -> Outcome:
-        """The comparison, once it shows no difference or time is up."""
-        deadline = time.monotonic() + timeout_s
+    def until_equal(self, stalled_s: float) -> Outcome:
+        """The comparison, once it shows no difference, or has shown the same ones for `stalled_s`."""
+        before: list[str] = []
+        deadline = time.monotonic() + stalled_s
         while True:
             outcome = self._compare()
+            if outcome.differences != before:
+                before, deadline = outcome.differences, time.monotonic() + stalled_s
             if not outcome.differences or time.monotonic() > deadline or self.halts():
                 return outcome
             self.pipeline.check()
