@@ -366,6 +366,7 @@ def test_a_table_copied_under_writes_by_a_collector_that_is_killed_twice_is_equa
     install: Install,
 ) -> None:
     """The short form of `make prove WHAT=source` on the snapshot."""
-    made = install(chunk_rows="500")
+    # Slow enough that it is killed in the middle, not behind the end.
+    made = install(source="rate-limit: {rows-per-s-max: 4000}", chunk_rows="500")
     found = copy_under_fire(made, rows=20_000, per_s=200, kills=2)
     assert not found.wrong
