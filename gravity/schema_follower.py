@@ -116,7 +116,7 @@ def means_nothing(change: SchemaChange) -> bool:
             raise FatalError(
                 f"TRUNCATE TABLE can't be applied: {change.statement[:200]}",
                 where=f"source {change.source}, position {change.position}",
-                remedy="the message is of an older collector: see docs/what-if.md: a truncated table",
+                remedy="the message is of an older collector: see docs/what-if.md, TRUNCATE at a source",
             )
         return True
     # A table that is created comes with its first row; of several sources' it must be said that it is back.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -19,7 +20,7 @@ from gravity.plan import Resolution
 from gravity.position import Position
 from gravity.resolution.register import Register, Shape
 from gravity.schema_change import ColumnAction, ColumnChange, SchemaChange, TableAction
-from gravity.testing.routed_log import RoutedMessage
+from gravity.testing.routed_log import EPOCH_US, RoutedMessage
 from tests.joined_sources import Row, Source, expected, histories
 from tests.resolver_replica import RANKS, RULES, SOURCES, Replica
 
@@ -134,6 +135,23 @@ def test_rows_behind_a_truncate_never_come_back() -> None:
     late.change_row(insert=True)
     replica.take(late.log.made)
     assert Target(replica.outputs).cells() == expected([late])
+
+
+def test_rows_that_a_truncate_took_are_forgotten_in_time() -> None:
+    sources = [Source(name, Random(name)) for name in SOURCES]
+    sources[0].change_row(insert=True)
+    forgetting = Resolution("timestamp-latest", RANKS, tombstone_retention_us=1)
+    replica = Replica(forgetting)
+    rows = [key for key in replica.take(sources[0].log.made).everything() if key[:2] == b"r\x00"]
+    assert len(rows) == 1
+    replica.crash_and_restore()
+    replica.take(sources[0].log.made)
+    sources[0].truncate()
+    replica.take(sources[0].log.made[1:])
+    for source in sources:
+        header, value = source.log.marker()
+        replica.apply(replace(header, ets=EPOCH_US + 10**9), value)
+    assert not any(value for key, value in replica.everything().items() if key[:2] == b"r\x00")
 
 
 def test_a_column_goes_only_when_no_source_has_it() -> None:
