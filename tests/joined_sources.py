@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from gravity.batch import Column, TableSchema, Value
@@ -33,8 +33,11 @@ class Source:
 
     def schema(self) -> TableSchema:
         columns = [Column("id", "int", nullable=False)]
-        columns += [text_column(name, "varchar(20)") for name in self.columns]
+        columns += [self.column(name) for name in self.columns]
         return TableSchema("shop", "users", tuple(columns), (0,))
+
+    def column(self, name: str) -> Column:
+        return replace(text_column(name, "varchar(20)"), nullable=name != "y")
 
     def change_row(self, *, insert: bool = False) -> None:
         self.ets += self.draw.randint(0, 3)
@@ -58,12 +61,13 @@ class Source:
         free = [name for name in "xyz" if name not in self.columns]
         if not free:
             return
-        name, filled = self.draw.choice(free), self.draw.random() < 0.5
+        name = self.draw.choice(free)
+        filled = name == "y" or self.draw.random() < 0.5
         default = "d" if filled else None
         self.columns.append(name)
         for row in self.rows.values():
             row[name] = default
-        column = text_column(name, "varchar(20)")
+        column = self.column(name)
         self.say(
             TableAction.ALTER,
             ColumnChange(ColumnAction.ADD, name, column=column, default=default),
@@ -79,10 +83,11 @@ class Source:
             self.say(TableAction.ALTER, ColumnChange(ColumnAction.DROP, name))
 
     def rename(self) -> None:
-        free = [name for name in "xyz" if name not in self.columns]
-        if not free or not self.columns:
+        free = [name for name in "xz" if name not in self.columns]
+        held = [name for name in self.columns if name != "y"]
+        if not free or not held:
             return
-        old, new = self.draw.choice(self.columns), self.draw.choice(free)
+        old, new = self.draw.choice(held), self.draw.choice(free)
         self.columns = [new if name == old else name for name in self.columns]
         for key, row in self.rows.items():
             self.rows[key] = {new if name == old else name: cell for name, cell in row.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from gravity.batch import (
     DELETE,
@@ -52,7 +53,8 @@ def _run(
             remedy="give the sources' tables one key, or send them to tables of their own",
         )
     key = tuple(names[name] for name in batch.schema.key_names)
-    schema = TableSchema(batch.schema.database, batch.schema.table, columns, key)
+    loose = _loosened(columns, key)
+    schema = TableSchema(batch.schema.database, batch.schema.table, loose, key)
     taken = batch.take([index for index, _ in run], before=False)
     ops, rows = [], []
     for (index, outcome), op in zip(run, taken.ops, strict=True):
@@ -83,6 +85,15 @@ def _run(
         schema=schema.schema_id,
     )
     return described, out
+
+
+@lru_cache(maxsize=1024)
+def _loosened(columns: tuple[Column, ...], key: tuple[int, ...]) -> tuple[Column, ...]:
+    """The columns as a target of several sources must have them: NULL where a source has no such column."""
+    return tuple(
+        column if column.nullable or index in key else replace(column, nullable=True)
+        for index, column in enumerate(columns)
+    )
 
 
 def _key_row(batch: ChangeBatch, index: int, schema: TableSchema) -> tuple[Value, ...]:

@@ -43,6 +43,7 @@ class Target:
         batch = decode_batch(value)
         names = [column.name for column in batch.schema.columns]
         self.columns.update(names)
+        assert all(column.nullable for column in batch.schema.columns[1:])
         for op, cells in zip(batch.ops, batch.rows(), strict=True):
             row = dict(zip(names, cells, strict=True))
             key = row.pop("id")
