@@ -206,7 +206,7 @@ def _filled(candidates: Sequence[Opinion], opinions: Sequence[Opinion]) -> Outco
 def _complete(outcome: Outcome, opinions: Sequence[Opinion]) -> Outcome:
     """With NULL for the columns that only opinions have which don't count: their values must not stay.
 
-    A column that can't be NULL is left out, and keeps what the target has.
+    At the target every column but the key's may be NULL (gravity_resolver.emission).
     """
     assert outcome.row is not None
     columns, row = outcome.columns, outcome.row
@@ -217,7 +217,7 @@ def _complete(outcome: Outcome, opinions: Sequence[Opinion]) -> Outcome:
             continue
         present = present or {column.name for column in columns}
         for column in opinion.columns:
-            if column.name not in present and column.nullable:
+            if column.name not in present:
                 present.add(column.name)
                 lacking.append(column.name)
                 columns, row = (*columns, column), (*row, None)
@@ -240,7 +240,7 @@ def after(before: Verdict | None, outcome: Outcome) -> Outcome:
     if columns == outcome.columns:
         return outcome
     present = {column.name for column in outcome.columns}
-    gone = {c.name: c for c in columns if c.nullable and c.name not in present}
+    gone = {c.name: c for c in columns if c.name not in present}
     return Outcome(
         outcome.winner,
         (*outcome.row, *(None for _ in gone)),

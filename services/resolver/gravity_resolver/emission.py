@@ -45,7 +45,8 @@ def _run(
 ) -> tuple[RoutedHeader, ChangeBatch]:
     columns = run[0][1].columns
     names = {column.name: index for index, column in enumerate(columns)}
-    missing = [name for name in batch.schema.key_names if name not in names]
+    lacking = {name for _, outcome in run for name in outcome.lacking}
+    missing = [name for name in batch.schema.key_names if name not in names or name in lacking]
     if missing:
         raise FatalError(
             f"a source's table has no column {missing[0]}, which is the key at {batch.source}",

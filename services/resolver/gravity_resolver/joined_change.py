@@ -112,7 +112,7 @@ class JoinedChange:
             if item.action is ColumnAction.ADD or item.new_name:
                 wanted.append(ColumnChange(ColumnAction.ADD, name, column=now))
             else:
-                wanted.append(_modify(replace(now, nullable=column.nullable)))
+                wanted.append(_modify(now))
         return [self._joined(action, wanted)] if wanted or self.change.key else []
 
     def _column_before(self, name: str) -> Column | None:
@@ -199,12 +199,18 @@ def told_by_rows(
 ) -> SchemaChange | None:
     """What rows in a shape that their source had not shown yet say of the joined one; None: nothing.
 
-    They may bring columns that no source had, and show that a source lacks some that nobody has.
+    They may bring columns that no source had, and show that a source lacks some that nobody has. Every
+    column but the key's must take NULL: another source may lack it.
     """
     items = [
         ColumnChange(ColumnAction.ADD, column.name, column=replace(column, nullable=True))
         for index, column in enumerate(batch.schema.columns)
         if index not in batch.schema.key and before.lacks_everywhere(column.name, sources)
+    ]
+    items += [
+        _modify(replace(column, nullable=True))
+        for index, column in enumerate(batch.schema.columns)
+        if index not in batch.schema.key and not column.nullable
     ]
     items += [
         ColumnChange(ColumnAction.DROP, name)
