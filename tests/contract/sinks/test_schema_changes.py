@@ -6,89 +6,25 @@ import random
 
 import pytest
 
-from gravity import schema_follower
 from gravity.batch import Value
-from gravity.errors import TransientError
-from gravity.fault import FaultPoint
 from gravity.key import key_partitions
 from gravity.schema_change import ColumnAction, ColumnChange, RowsAfter, TableAction
-from gravity.sink import Lane
 from gravity.testing.target_log import Change, TargetLog, change_of
 from gravity.testing.target_log import table as table_of
 from tests.evolving_table import PARTITIONS, EvolvingTable, text_column
-from tests.sink_lane import Refused, cut, drain, offer, take_over
+from tests.lane_walk import one_source
+from tests.sink_lane import drain, take_over
 from tests.target_server import KafkaServer, TargetServer
 
 pytestmark = pytest.mark.stack
 STEPS = 20
 
 
-class KilledError(Exception):
-    """Stands for SIGKILL."""
-
-
-class Walk:
-    """Lets two lanes advance in an order of its own, and kills them now and then."""
-
-    def __init__(self, server: TargetServer, table: EvolvingTable, draw: random.Random) -> None:
-        self.server, self.table, self.draw = server, table, draw
-        self.lanes = [self.take(q) for q in range(PARTITIONS)]
-        self.refused = Refused()
-
-    def take(self, partition: int) -> Lane:
-        return take_over(self.server, partition=partition)
-
-    def step(self, partition: int) -> None:
-        lane, topic = self.lanes[partition], self.table.topics[partition]
-        start = lane.stored.progress.next_offset
-        if start == len(topic):
-            return
-        upto = min(len(topic), start + self.draw.randint(1, 4))
-        if not lane.has_messages:
-            offer(lane, topic[:upto])
-        try:
-            lane.done(lane.writer.write(cut(lane), self.refused), 0.0)
-        except TransientError:
-            pass
-        except KilledError:
-            self.lanes[partition] = self.take(partition)
-
-    def run(self) -> None:
-        # One of the two is ahead for a while, then the other.
-        for _ in range(5000):
-            left = [
-                q for q in range(PARTITIONS)
-                if self.lanes[q].stored.progress.next_offset < len(self.table.topics[q])
-            ]  # fmt: skip
-            if not left:
-                return
-            ahead = self.draw.choice(left)
-            for _ in range(self.draw.randint(1, 10)):
-                self.step(ahead)
-        raise AssertionError("the lanes do not get to the end")
-
-
 @pytest.mark.parametrize("seed", range(2))
-def test_any_interleaving_of_lanes_ends_as_the_source_is(
-    server: TargetServer, seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_any_interleaving_of_lanes_ends_as_the_source_is(server: TargetServer, seed: int) -> None:
     if isinstance(server, KafkaServer):
         pytest.skip("messages name their columns")
-    draw = random.Random(seed)
-
-    def reach(_: FaultPoint) -> None:
-        if draw.random() < 0.3:
-            raise KilledError
-
-    monkeypatch.setattr(schema_follower, "reach", reach)
-    table = EvolvingTable(f"{server.database}.orders", draw)
-    # ClickHouse renames one column at a time.
-    table.live(STEPS, swaps="Clickhouse" not in type(server).__name__)
-    walk = Walk(server, table, draw)
-    walk.run()
-    assert server.named_rows("orders", "id") == table.expected()
-    assert not walk.refused.letters
-    assert server.column_names("orders") == {"id", *(column.name for column in table.columns)}
+    assert one_source(server, seed, STEPS) == []
 
 
 def test_a_truncate_deletes_the_rows_of_its_partition_and_is_counted_apart(
