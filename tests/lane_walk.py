@@ -99,6 +99,7 @@ def _present(row: dict[str, str | None]) -> dict[str, str]:
 def one_source(server: TargetServer, seed: int, steps: int) -> list[str]:
     """A table of one source that changes all the time: differences between the target and the source."""
     draw = random.Random(seed)
+    server.name = f"one{server.number}of{seed}"
     table = EvolvingTable(f"{server.database}.orders{seed}", draw)
     # ClickHouse renames one column at a time.
     table.live(steps, swaps=not isinstance(server, ClickhouseServer))
@@ -112,6 +113,7 @@ def one_source(server: TargetServer, seed: int, steps: int) -> list[str]:
 def three_sources(server: TargetServer, seed: int) -> list[str]:
     """A table of three sources, a resolver for each partition: differences from what they come to."""
     sources, draw = histories(seed), random.Random(seed)
+    server.name = f"three{server.number}of{seed}"
     name = f"{server.database}.users{seed}"
     walk = Walk(server, [_resolved(name, sources, q, draw) for q in range(PARTITIONS)], draw)
     walk.run()

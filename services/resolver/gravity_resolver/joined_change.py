@@ -127,8 +127,11 @@ class JoinedChange:
             tables = [self.after.tables.get(source) for source in self.sources]
             if all(table is not None and table.gone for table in tables):
                 return [self._joined(TableAction.DROP, ())]
-            old = self.before.tables.get(self.change.source)
-            left = [column.name for column in old.columns] if old is not None else []
+            left = [
+                name
+                for name in sorted(self.after.dropped_names())
+                if not self.before.lacks_everywhere(name, self.sources)
+            ]
         else:
             left = [
                 item.name

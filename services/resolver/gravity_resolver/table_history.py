@@ -51,6 +51,8 @@ class SourceTable:
     """Whether it was dropped and is not there again."""
     lacking: frozenset[str] = frozenset()
     """Lower-case names of columns that it had and has no longer."""
+    named: frozenset[str] = frozenset()
+    """Lower-case names of columns that statements have brought."""
     changes: tuple[ShapeChange, ...] = ()
 
     def has(self, column: str) -> bool:
@@ -84,7 +86,7 @@ class SourceTable:
                 names = (column.name.lower() for column in self.columns)
                 return replace(
                     self, floor=floor, dropped=position, gone=True, columns=(), changes=(),
-                    lacking=self.lacking.union(names),
+                    lacking=self.lacking.union(names, self.named), named=frozenset(),
                 )  # fmt: skip
             case TableAction.CREATE:
                 return replace(self, gone=False, columns=())
@@ -105,11 +107,11 @@ class SourceTable:
         for item in change.columns:
             if item.action is ColumnAction.DROP or item.new_name:
                 lacking.add(item.name.lower())
-        lacking -= {(item.new_name or item.name).lower() for item in change.columns
-                    if item.action is not ColumnAction.DROP}  # fmt: skip
+        named = {(item.new_name or item.name).lower() for item in change.columns
+                 if item.action is not ColumnAction.DROP}  # fmt: skip
         return replace(
-            self, columns=columns if self.columns else (), lacking=frozenset(lacking),
-            changes=(*self.changes, made),
+            self, columns=columns if self.columns else (), lacking=frozenset(lacking - named),
+            named=self.named | named, changes=(*self.changes, made),
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
@@ -122,6 +124,7 @@ class SourceTable:
             "dropped": None if self.dropped is None else str(self.dropped),
             "gone": self.gone,
             "lacking": sorted(self.lacking),
+            "named": sorted(self.named),
             "changes": [
                 [str(made.position), made.filled, [_change_json(item) for item in made.columns]]
                 for made in self.changes
@@ -139,6 +142,7 @@ class SourceTable:
             None if record["dropped"] is None else Position.parse(record["dropped"]),
             record["gone"],
             frozenset(record["lacking"]),
+            frozenset(record["named"]),
             tuple(
                 ShapeChange(Position.parse(at), tuple(_change_of(item) for item in items), filled)
                 for at, filled, items in record["changes"]

@@ -21,6 +21,7 @@ from gravity.position import Position
 from gravity.resolution.register import Register, Shape
 from gravity.schema_change import ColumnAction, ColumnChange, SchemaChange, TableAction
 from gravity.testing.routed_log import EPOCH_US, RoutedMessage
+from tests.evolving_table import text_column
 from tests.joined_sources import Row, Source, expected, histories
 from tests.resolver_replica import RANKS, RULES, SOURCES, Replica
 
@@ -153,6 +154,22 @@ def test_rows_that_a_truncate_took_are_forgotten_in_time() -> None:
         header, value = source.log.marker()
         replica.apply(replace(header, ets=EPOCH_US + 10**9), value)
     assert not any(value for key, value in replica.everything().items() if key[:2] == b"r\x00")
+
+
+def test_columns_of_a_table_that_was_dropped_before_any_row_go_with_it() -> None:
+    sources = [Source(name, Random(name)) for name in SOURCES]
+    replica = Replica(FALLTHROUGH)
+    for source in sources[1:]:
+        source.change_row(insert=True)
+        replica.take(source.log.made)
+    column = text_column("z", "varchar(20)")
+    sources[0].say(TableAction.ALTER, ColumnChange(ColumnAction.ADD, "z", column=column))
+    replica.take(sources[0].log.made)
+    assert "z" in Target(replica.outputs).columns
+    sources[0].drop_table()
+    sources[0].change_row(insert=True)
+    replica.take(sources[0].log.made[1:])
+    assert "z" not in Target(replica.outputs).columns
 
 
 def test_a_column_goes_only_when_no_source_has_it() -> None:
