@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 
 import pytest
@@ -45,7 +46,7 @@ Row = tuple[int, int | None, str | None, int]
 Change = tuple[int, Row | None, Row]
 NAMES = ("a", "b", "c")
 HEAD = """
-sources: [{name: s, host: h, username: u, password: p}]
+sources: [{name: s, host: h, username: u, password: p}, {name: other, host: h, username: u, password: p}]
 targets: [{name: a, type: mysql}, {name: b, type: mysql}, {name: c, type: mysql}]
 """
 DAYS = [str(date(2023, 12, 28) + timedelta(days=n)) + " 23:59:59" for n in range(9)]
@@ -238,3 +239,42 @@ def test_a_plan_of_the_format_before_is_still_read() -> None:
     for item in record["routes"]:
         item.pop("share")
     assert RoutingPlan.from_json(json.loads(json.dumps(record))).placements == ()
+
+
+def targets_of(rule: str, row: Row, source: str = "s") -> list[str]:
+    """The targets that an inserted row is sent to, once for each time."""
+    plan = compiled(rule)
+    header, value = message([(INSERT, None, row)], plan.before_columns("s", SCHEMA))
+    if source != "s":
+        header = replace(header, source=source)
+        value = encode_batch(replace(decode_batch(value), source=source))
+    return [m.target for m in route(header, value, plan) if m.header.kind is RoutedKind.ROWS]
+
+
+def test_every_rule_that_means_a_row_is_followed_and_a_target_gets_it_once() -> None:
+    rules = HASH + "\nrouting: [{source-tables: 'ord*', exclude: orders_old, targets: [b]}]"
+    rules += '\ndistribution-rules: [{condition: "v > 1", targets: [a, c]}]'
+    assert targets_of(rules, (1, 0, None, 0)) == ["a", "b"]
+    assert targets_of(rules, (1, 0, None, 2)) == ["a", "b", "c"]
+    assert targets_of(rules, (1, 3, None, 0)) == ["b", "c"]
+
+
+def test_a_rule_may_be_for_some_sources_only() -> None:
+    two = HASH.replace("{strategy:", "{sources: s, strategy:")
+    assert targets_of(two, (1, 0, None, 0)) == ["a"]
+    # No rule means the other source's table, so it goes to every target that takes it.
+    assert targets_of(two, (1, 0, None, 0), source="other") == ["a", "b", "c"]
+
+
+def test_a_target_keeps_out_what_it_excludes_whatever_the_rules_say() -> None:
+    plan = compiled("routing: [{source-tables: orders, targets: [a, b]}]")
+    narrowed = replace(
+        plan,
+        targets=tuple(
+            replace(target, exclude=("ord*",)) if target.name == "a" else target
+            for target in plan.targets
+        ),
+    )
+    header, value = message([(INSERT, None, (1, 0, None, 0))], (0,))
+    sent = route(header, value, narrowed)
+    assert {m.target for m in sent if m.header.kind is RoutedKind.ROWS} == {"b"}
