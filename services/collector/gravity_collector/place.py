@@ -126,12 +126,18 @@ def _assert_has(
     where = f"source {source}, position {place}"
     file_name = facts.binlog_file_name(place.file_index)
     sizes = {str(row[0]): int(row[1]) for row in connection.query("SHOW BINARY LOGS")}
-    if sizes.get(file_name, -1) < place.offset:
+    size = sizes.get(file_name)
+    if size is None:
         kept = f"it has {min(sizes)} to {max(sizes)}" if sizes else "it has no binlog"
         raise PositionLostError(
-            f"the server no longer has {file_name} up to {place.offset}: {kept}",
+            f"the server no longer has {file_name}: {kept}", where=where, remedy=remedy
+        )
+    if size < place.offset:
+        raise PositionLostError(
+            f"the server's {file_name} ends at {size}, before where we have read, {place.offset}",
             where=where,
-            remedy=remedy,
+            remedy="was the server reset or restored from a backup, or did it lose its last transactions "
+            f"in a crash (sync_binlog=1 prevents that)? {remedy}",
         )
     ours = parse_gtids(facts.flavor, resume.gtids)
     if facts.flavor == "mysql":

@@ -203,9 +203,9 @@ collector:
 
         wait_until(have_begun, timeout_s, what="all sources begun")
 
-    def flood(self, number: int, *, rows: int) -> None:
-        """Many rows at once."""
-        table, step = f"{self.database(number)}.t", 5000
+    def flood(self, number: int, *, rows: int, step: int = 5000) -> None:
+        """Many rows at once, `step` in a transaction."""
+        table = f"{self.database(number)}.t"
         for _ in range(0, rows, step):
             ids = range(self.written[number] + 1, self.written[number] + 1 + step)
             values = ",".join(f"({value}, 'f{value}{'x' * 80}')" for value in ids)

@@ -12,7 +12,7 @@ from gravity_devstack import Stack
 from gravity_devstack.database import DatabaseServer
 
 from gravity.errors import EXIT_HALTED, EXIT_RESTART
-from gravity.header import IngestKind
+from gravity.header import IngestHeader, IngestKind
 from tests.integration.collector.conftest import Install
 from tests.integration.collector.installation import Installation, wait_until
 from tests.source_server import started
@@ -412,6 +412,26 @@ def test_an_idle_source_has_a_marker_every_five_seconds(install: Install) -> Non
     wait_until(markers, what="the first marker")
     count = len(markers())
     wait_until(lambda: len(markers()) > count, 7, what="the next marker")
+
+
+def test_a_source_whose_tables_are_idle_moves_on_with_the_others(install: Install) -> None:
+    made = install(source=NEVER, exclude="other")
+    made.sql("CREATE TABLE other (id INT PRIMARY KEY)")
+    made.start_and_wait()
+
+    def last_marker() -> IngestHeader | None:
+        markers = [header for header, _ in made.valid() if header.kind is IngestKind.MARKER]
+        return markers[-1] if markers else None
+
+    first = wait_until(last_marker, what="the first marker")
+    made.sql("INSERT INTO other VALUES (1)")
+
+    def has_moved() -> bool:
+        marker = last_marker()
+        return marker is not None and marker.to > first.to and marker.gtids != first.gtids
+
+    wait_until(has_moved, what="a marker behind what was written to the other table")
+    assert not list(made.batches())
 
 
 def test_rotated_binlogs_are_followed(install: Install, server: DatabaseServer) -> None:

@@ -22,21 +22,11 @@ from gravity.errors import (
     SourceSettingError,
     TransientError,
 )
+from tests.unit.collector.server_facts import facts
 
 A, B, C = (("a", 1), ("b", 1), ("c", 1))
 UUID = "11111111-1111-1111-1111-111111111111"
 OTHER = "22222222-2222-2222-2222-222222222222"
-
-
-def facts(server_id: int = 1, flavor: str = "mariadb", **changed: object) -> ServerFacts:
-    settings: dict[str, object] = {
-        "flavor": flavor, "version": "11.4.5-MariaDB", "server_uuid": "", "server_id": server_id,
-        "log_bin": True, "binlog_format": "ROW", "binlog_row_image": "FULL",
-        "binlog_row_metadata": "FULL", "binlog_row_value_options": "",
-        "gtid_mode": "ON", "file_name": "b.000001", "next_offset": 4, "gtid_set": "",
-        "gtid_purged": "", "collations": {}, **changed,
-    }  # fmt: skip
-    return ServerFacts(**settings)  # type: ignore[arg-type]
 
 
 def looker(

@@ -3,9 +3,11 @@
 import pytest
 from gravity_collector import place
 from gravity_collector.event import Begin, Commit, Event, FormatDescription, Heartbeat, Rotate
+from gravity_collector.owner import Ownership, Resume
 
-from gravity.errors import TransientError
+from gravity.errors import PositionLostError, TransientError
 from gravity.position import Position
+from tests.unit.collector.server_facts import facts
 
 MADE_UP = Rotate("binlog.000007", 7, 4, artificial=True)
 FORMAT = FormatDescription("8.0.15", has_checksums=True)
@@ -43,3 +45,43 @@ def test_a_server_that_says_nothing_is_tried_again(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(place, "_FIRST_EVENT_S", 0.01)
     with pytest.raises(TransientError, match="neither transactions nor heartbeats"):
         place.first_place(Reads(), "s")
+
+
+class Server:
+    """Answers what is asked about its binlogs."""
+
+    def __init__(self, sizes: dict[str, int], gtids: str = "0-1-5") -> None:
+        self._sizes, self._gtids = sizes, gtids
+
+    def query(self, sql: str) -> list[tuple[object, ...]]:
+        return list(self._sizes.items()) if "BINARY LOGS" in sql else [(self._gtids,)]
+
+    def literal(self, text: str) -> str:
+        return repr(text)
+
+
+@pytest.mark.parametrize(
+    ("server", "complaint", "advice"),
+    [
+        (Server({"b.000009": 500}), "no longer has b.000007: it has b.000009", "binlog_expire"),
+        (Server({}), "it has no binlog", "gravity reset --source"),
+        (Server({"b.000007": 300}), "ends at 300, before where we have read, 400", "backup"),
+        (Server({"b.000007": 900}, "0-2-9"), "history is another one", "reset or restored"),
+    ],
+)
+def test_a_place_that_the_server_does_not_have_is_told_with_its_cause(
+    server: Server, complaint: str, advice: str
+) -> None:
+    owned = Ownership(
+        "s", 1, 5, Resume(Position(1, 7, 400), "0-1-5", 0, "mariadb:1", 1), frozenset(), None
+    )
+    with pytest.raises(PositionLostError) as caught:
+        place.open_binlog(
+            server,  # type: ignore[arg-type]
+            facts(file_name="b.000009"),
+            owned,
+            lambda _: pytest.fail("opened"),
+            lambda: pytest.fail("begun"),
+        )
+    assert complaint in caught.value.what
+    assert advice in caught.value.remedy
