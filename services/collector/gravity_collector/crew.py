@@ -18,7 +18,7 @@ log = structlog.get_logger()
 
 FAILURES_MAX: Final = 20
 """Failures of one source in a row, other than halts, after which the process ends to begin anew."""
-FENCED_PAUSE_S: Final = 30.0
+FENCED_PAUSE_S: Final = 10.0
 """Before a source that we are told to hold is taken back from somebody who took it without being told."""
 
 Collect = Callable[[str, threading.Event], bool]

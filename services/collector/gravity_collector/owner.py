@@ -193,8 +193,9 @@ def take_over(
     _refuse_rivals(control, fences, source, owner, mine)
     checkpoint = newest_checkpoint(checkpoint_records(records, source), fences, before=mine)
     scanned = _scan(log, fences, checkpoint, source=source, owner=owner, mine=mine, asked=asked)
+    # By what control said before our fence: a lower owner that woke up may have fenced behind us since.
     was_begun = bool(checkpoint_records(records, source)) or any(
-        offset > mine for offset in fences.offsets
+        offset >= mine for offset in owners.values()
     )
     if scanned.resume is None and was_begun:
         raise _begun_and_lost(log, source)

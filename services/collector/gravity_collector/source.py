@@ -178,6 +178,9 @@ class _Session:
     def run(self, stop: threading.Event) -> bool:
         """Takes the source over and reads it until `stop`; true: it is copied, and that is all it is for."""
         sides = self._connect()
+        if stop.is_set():
+            # Given up meanwhile: a takeover now would fence whoever holds the source by now.
+            return False
         name, server, plan = self._source.name, identity(sides.facts), sides.flows.version
         owned = take_over(
             self._shared.control,

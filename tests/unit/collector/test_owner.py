@@ -1,5 +1,8 @@
 """Takeover, step by step: who wins, where it goes on, and what is never believed."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 from gravity_collector.owner import (
     Resume,
@@ -214,3 +217,19 @@ def test_a_checkpoint_survives_json() -> None:
         3, 2, Position(1, 7, 100), "0-1-5", 99, SERVER, ('["d","t",null,[1]]',), snapshot_done=True
     )
     assert checkpoint_of(checkpoint_record(checkpoint)) == checkpoint
+
+
+def test_a_lower_owner_that_fences_behind_us_does_not_make_a_new_source_look_lost() -> None:
+    class Waking(Control):
+        """Owner 1 had written its number only; it wakes up when we have fenced."""
+
+        def refresh(self) -> Mapping[str, Any]:
+            if len(log.messages) == 1:
+                offset = log.append(IngestHeader(IngestKind.FENCE, "s", 1, plan=1, chunk="late"))
+                self.records["owner/s/1"] = {"offset": offset}
+            return super().refresh()
+
+    control, log = Waking(), Log()
+    control.records["owner/s/1"] = {"offset": PENDING}
+    owned = take_over(control, log, source="s", process="me", server=SERVER, plan=1)
+    assert (owned.owner, owned.resume) == (2, None)
