@@ -34,6 +34,7 @@ SECONDS_MAX: Final = 2.0
 """Processor time for one damaged transaction; a whole one takes a thousandth of it."""
 MEGABYTES_MAX: Final = 256
 """Growth of the process over all of them."""
+_WRONG_MAX: Final = 1000
 _HEAD, _HEADER, _CHECKSUM = 24, 19, 4
 _FORMAT, _GTIDS, _PAYLOAD = 15, frozenset((33, 42, 162)), 40
 _COMPRESSED: Final = range(165, 172)
@@ -273,7 +274,9 @@ def fuzz(events: int, seed: int) -> Tally:
     known = contexts()
     decoders = TableDecoders(COLLATIONS)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for number in range(events):
+    number = -1
+    while tally.events < events and len(tally.wrong) < _WRONG_MAX:
+        number += 1
         if number % 500 == 0:  # As after a reconnection; and what damaged shapes left is gone.
             decoders = TableDecoders(COLLATIONS)
         context = chance.choice(known)
