@@ -128,6 +128,16 @@ class Server(ABC):
     def freeze(self) -> None:
         """Suspends the process: connections stay open, nothing answers. `thaw` undoes it."""
         self._signal(signal.SIGSTOP)
+        # A signal is on its way for a moment; on a busy machine an answer slips out in it.
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while not all(map(_is_stopped, Path(f"/proc/{self.pid}/task").iterdir())):
+            if time.monotonic() > deadline:
+                raise StartError(
+                    f"{self.kind} {self.name} does not stop at its signal",
+                    where=f"process {self.pid}",
+                    remedy="call kill(), and report this",
+                )
+            time.sleep(0.001)
 
     def thaw(self) -> None:
         """Lets a frozen process go on."""
@@ -204,3 +214,13 @@ class Server(ABC):
             where=f"{self.host}:{self.port} (log: {self.log})",
             remedy="read the server's last words above",
         )
+
+
+def _is_stopped(task: Path) -> bool:
+    """Whether a thread is stopped, or has ended."""
+    try:
+        stat = (task / "stat").read_text()
+    except FileNotFoundError:
+        return True
+    # Behind the command's name, which may hold anything, stands the state.
+    return stat.rpartition(")")[2].split()[0] in "TtZX"

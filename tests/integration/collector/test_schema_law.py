@@ -20,7 +20,8 @@ from gravity_collector.ddl.column_definition import Dialect
 from gravity_collector.ddl.effect import Effect, effects_of
 from gravity_collector.ddl.sql_token import SqlMode
 from gravity_collector.ddl.statement import parse_ddl
-from gravity_collector.snapshot import SourceConnection, TableReader
+from gravity_collector.snapshot import SourceConnection
+from gravity_collector.table_reader import TableReader
 from gravity_devstack.database import DatabaseServer
 
 from gravity.batch import TableSchema, Value

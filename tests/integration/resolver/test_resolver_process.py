@@ -263,6 +263,7 @@ def test_a_lost_changelog_halts_by_name(install: Installation) -> None:
     admin.delete([state])
     wait_until(lambda: state not in admin.partition_counts(), what="deletion")
     admin.ensure(install.topics.all_specs(["a", "b"], [TARGET], 1))
+    wait_until(lambda: state in admin.partition_counts(), what="a topic of that name")
     wait_until(lambda: admin.topic_id(state) != old, what="a new topic")
     process = install.start()
     assert process.wait() == EXIT_HALTED, process.output()

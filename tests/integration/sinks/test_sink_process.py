@@ -183,7 +183,7 @@ def test_a_message_of_a_newer_format_halts_it_by_name(
     installation.send(0, [good, (newer, value)])
     process = installation.start()
     assert process.wait() == EXIT_HALTED
-    assert "message format 2 is newer than this reader" in process.output()
+    assert "message format 99 is newer than this reader" in process.output()
     assert server.rows("orders") == expected(1)
 
 
