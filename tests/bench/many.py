@@ -22,9 +22,11 @@ _PATIENCE_S = 300.0
 def run() -> dict[str, Any]:
     """Rounds of the same rows, alternated: all in one source's log, then spread over fifty."""
     with Stack() as stack, tempfile.TemporaryDirectory() as folder:
-        servers = [stack.mariadb("bench")]
-        one = Fleet(stack.kafka(), servers, Path(folder), count=1, session_s=10)
-        many = Fleet(stack.kafka(), servers, Path(folder), count=SOURCES, session_s=10)
+        # Servers of their own: a replica id is made from a source's name, and both have a source s0.
+        one, many = (
+            Fleet(stack.kafka(), [stack.mariadb(f"bench-{n}")], Path(folder), count=n, session_s=10)
+            for n in (1, SOURCES)
+        )
         try:
             processes = [(fleet, fleet.start()) for fleet in (one, many)]
             for fleet in (one, many):
