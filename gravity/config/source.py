@@ -112,7 +112,7 @@ class Source(Model):
         None,
         ge=1,
         le=2**32 - 1,
-        description="Replica id shown to the server; unset = made from the source's name.",
+        description="Replica id shown to the server; unset = made from topic prefix and source name.",
     )
     snapshot: Literal["initial", "never", "only", "when-needed"] = Field(
         "initial",

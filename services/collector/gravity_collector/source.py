@@ -58,12 +58,13 @@ _PAUSE_S: Final = 1.0
 """Between the failure of a run that had worked and the next."""
 
 
-def replica_id(source: Source) -> int:
-    """The id that we show to the server: configured, else made from the source's name."""
-    return (
-        source.server_id
-        or uuid.uuid5(uuid.NAMESPACE_DNS, f"gravity.{source.name}").int % (2**31) + 2**30
-    )
+def replica_id(source: Source, topic_prefix: str) -> int:
+    """The id that we show to the server: configured, else made from installation and source.
+
+    Two readers of one id throw each other off; installations on one Kafka differ by `topic_prefix`.
+    """
+    name = f"gravity.{topic_prefix}{source.name}"
+    return source.server_id or uuid.uuid5(uuid.NAMESPACE_DNS, name).int % (2**31) + 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -421,7 +422,7 @@ class _Session:
                 start,
                 facts,
                 source=self._source.name,
-                server_id=replica_id(self._source),
+                server_id=replica_id(self._source, self._config.kafka.topic_prefix),
                 heartbeat_s=HEARTBEAT_S,
                 until_end=to_end,
                 settled=not to_end,

@@ -191,14 +191,15 @@ collector:
         self.read_on()
         return self.written[number] - self.logs[number].newest
 
-    def wait_begun(self, timeout_s: float = 60.0) -> None:
-        """Returns when every log says where its source was begun; what is written from then on must come."""
+    def wait_begun(self, timeout_s: float = 60.0, *, numbers: Sequence[int] | None = None) -> None:
+        """Returns when every log (of `numbers`) says where its source was begun: what follows must come."""
+        logs = self.logs if numbers is None else [self.logs[number] for number in numbers]
 
         def have_begun() -> bool:
             self.read_on()
             return all(
                 any(header.kind is IngestKind.MARKER for _, header, _ in log.messages())
-                for log in self.logs
+                for log in logs
             )
 
         wait_until(have_begun, timeout_s, what="all sources begun")
