@@ -205,7 +205,7 @@ def assert_readable(facts: ServerFacts, source: str) -> None:
     """Refuses a server whose settings would make gravity lose or invent row changes.
 
     Not binlog_row_image: a row that lacks what is needed halts when it comes, by its table's name
-    (docs/adr/0009). Compressed binlogs are read.
+    (docs/adr/0013). Compressed binlogs are read.
 
     Raises:
         SourceSettingError: names every wrong setting and what to set.

@@ -4,7 +4,7 @@ A server logs an XA transaction twice: its rows where it is prepared, and one st
 or rolled back, with anything in between. Here the first becomes a transaction without rows and the second one
 with them, so that whoever reads on sees ordinary transactions, each where it took effect. Nothing of this is
 remembered beyond the process: the place to go on from may lie after an XA PREPARE whose XA COMMIT is still to
-come. Then its rows are looked up in the binlog before (docs/adr/0008). Pure but for that look back.
+come. Then its rows are looked up in the binlog before (docs/adr/0012). Pure but for that look back.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ Every process is a generator; each `yield` is a place where it may be crashed, f
 rebalanced away. Encoding, fences, takeover scan, routing, the resolver's replica, the sink's admission
 and the row versions are the product's; the world around them, the oracle and the checks are not.
 
-Left out until the product has them: append-only balancing, TRUNCATE (sinks refuse it by name) and
-fan-out to two tables inside one target (a plan feeds each target once).
+Left out: append-only balancing and fan-out to two tables inside one target, which the product does not
+have; schema changes and TRUNCATE, which have worlds of their own (tests/unit/sink, tests/unit/resolver,
+tests/prove).
 """
