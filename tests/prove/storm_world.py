@@ -167,6 +167,14 @@ def _said(rows: dict[str, Row], shapes: list[Shape]) -> dict[str, Row]:
     """The rows with each cell in the one spelling of its type; columns that the source lacks as they are."""
     kinds = {shape.name: shape.data_type for shape in shapes}
     return {
-        key: {name: canonical(cell, kinds.get(name, "text")) for name, cell in row.items()}
+        key: {name: _in_one_spelling(cell, kinds.get(name, "text")) for name, cell in row.items()}
         for key, row in rows.items()
     }
+
+
+def _in_one_spelling(cell: Any, data_type: str) -> Any:
+    try:
+        return canonical(cell, data_type)
+    except (ValueError, ArithmeticError):
+        # A target that is still behind a change of type: a difference, as it stands.
+        return repr(cell)

@@ -127,7 +127,8 @@ class Table:
 
     def rows(self, schema: TableSchema) -> list[tuple[Value, ...]]:
         reader = TableReader(schema, self._reader.literal)
-        return reader.cells(self._reader.query(reader.rows(Chunk((DATABASE, "t"), None, None))))
+        found = self._reader.columns(reader.rows(Chunk((DATABASE, "t"), None, None)))
+        return list(zip(*reader.columns(found.columns), strict=True))
 
     def new_name(self) -> str:
         self._names += 1

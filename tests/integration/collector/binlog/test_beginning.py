@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import pymysql
 import pytest
 from gravity_collector.beginning import Beginning
 from gravity_collector.binlog import BinlogStream, Start, open_stream, read_server_facts
@@ -48,6 +49,24 @@ def connected(source: Source) -> Iterator[SourceConnection]:
         yield connection
 
 
+def purge(source: Source, up_to: str) -> None:
+    """Takes all binlog files before `up_to` away, and whoever may still be reading them."""
+    with source.connect() as client, client.cursor() as cursor:
+        while True:
+            cursor.execute(
+                "SELECT id FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'"
+            )
+            readers = [row[0] for row in cursor.fetchall()]
+            if not readers:
+                break
+            for reader in readers:
+                with suppress(pymysql.err.OperationalError):  # It has ended by itself.
+                    cursor.execute(f"KILL {reader}")
+        cursor.execute(f"PURGE BINARY LOGS TO '{up_to}'")
+        cursor.execute("SHOW BINARY LOGS")
+        assert cursor.fetchall()[0][0] == up_to
+
+
 def _place(source: Source, time: datetime) -> Place:
     facts = source.facts()
     return Place(facts.file_name, facts.next_offset, facts.gtid_set, time)
@@ -60,6 +79,8 @@ def history(source: Source, database: str) -> History:
         query = connection.query
         query(f"CREATE TABLE `{database}`.t (id INT PRIMARY KEY)")
         query("FLUSH BINARY LOGS")
+        # Other tests' history on the same server is no part of this one, and its clock runs on.
+        purge(source, source.facts().file_name)
         places = []
         for row in range(5):
             if row:
@@ -143,8 +164,7 @@ def test_a_place_that_does_not_exist_or_cuts_a_transaction_is_refused_by_name(
     )
     with pytest.raises(PositionLostError, match="it lacks"):
         begin(history, f"gtid:{lacking}")
-    with connected(history.source) as connection:
-        connection.query(f"PURGE BINARY LOGS TO '{history.places[4].file}'")
+    purge(history.source, history.places[4].file)
     with pytest.raises(PositionLostError, match="begins later"):
         begin(history, "timestamp:1999-01-01T00:00:00Z")
     with pytest.raises(PositionLostError):
