@@ -18,6 +18,7 @@ from gravity_collector.snapshot import SourceConnection
 from gravity.config.start import parse_start
 from gravity.errors import FatalError, PositionLostError
 from tests.integration.collector.binlog.source import Source
+from tests.integration.collector.installation import wait_until
 
 FIRST_LAST = 100
 """From here on: keys of rows that end a reading."""
@@ -50,21 +51,24 @@ def connected(source: Source) -> Iterator[SourceConnection]:
 
 
 def purge(source: Source, up_to: str) -> None:
-    """Takes all binlog files before `up_to` away, and whoever may still be reading them."""
+    """Takes all binlog files before `up_to` away, and whoever may still be reading them.
+
+    MariaDB keeps a file until its storage engine's checkpoint has passed it, too.
+    """
     with source.connect() as client, client.cursor() as cursor:
-        while True:
+
+        def is_gone() -> bool:
             cursor.execute(
                 "SELECT id FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'"
             )
-            readers = [row[0] for row in cursor.fetchall()]
-            if not readers:
-                break
-            for reader in readers:
+            for reader in cursor.fetchall():
                 with suppress(pymysql.err.OperationalError):  # It has ended by itself.
-                    cursor.execute(f"KILL {reader}")
-        cursor.execute(f"PURGE BINARY LOGS TO '{up_to}'")
-        cursor.execute("SHOW BINARY LOGS")
-        assert cursor.fetchall()[0][0] == up_to
+                    cursor.execute(f"KILL {reader[0]}")
+            cursor.execute(f"PURGE BINARY LOGS TO '{up_to}'")
+            cursor.execute("SHOW BINARY LOGS")
+            return bool(cursor.fetchall()[0][0] == up_to)
+
+        wait_until(is_gone, 60, what=f"the files before {up_to} are gone")
 
 
 def _place(source: Source, time: datetime) -> Place:
