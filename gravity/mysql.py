@@ -25,6 +25,14 @@ ANSWER_TIMEOUT_S: Final = 30
 _CONVERSIONS: Final[dict[Any, Any]] = {
     key: convert for key, convert in conversions.items() if not isinstance(key, int)
 }
+SESSION_SETTINGS: Final = (
+    "SET SESSION time_zone = '+00:00', SESSION sql_mode = ''"
+    "/*!80030 , SESSION show_gipk_in_create_table_and_information_schema = ON */"
+)
+"""How values and catalogs are to be printed, whatever the server's own settings are.
+
+The last is of MySQL 8.0.30 and later: a generated primary key is in the binlog, and must be in the catalog too.
+"""
 
 _AWAY: Final[Mapping[int, str]] = {
     1040: "all of the server's connections are taken: raise max_connections, or wait",
@@ -138,7 +146,7 @@ class MysqlSession:
             raise FatalError(str(error), where=self.where) from error
         except (pymysql.MySQLError, OSError) as error:
             raise mysql_error(error, self.where) from error
-        self.query("SET SESSION time_zone = '+00:00', SESSION sql_mode = ''")
+        self.query(SESSION_SETTINGS)
 
     def query(self, sql: str) -> Sequence[tuple[Any, ...]]:
         """The rows of one statement. Raises TransientError or FatalError by the server's code."""

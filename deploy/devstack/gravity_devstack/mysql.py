@@ -32,6 +32,8 @@ SID_PACKAGES = ("mysql-server-core", "mysql-client-core")
 SID_NEEDLESS = ("perl", "gdbm", "db5.3", "gconv", "-base", "legacy")
 SID_PREFIX = "usr/lib/x86_64-linux-gnu"
 
+PLAIN_FILES = "--innodb-use-native-aio=OFF"
+"""A machine grants so many asynchronous requests to all processes together; a server that gets none won't start."""
 SOURCE_OPTIONS = ("--mysqlx=OFF", "--gtid-mode=ON", "--enforce-gtid-consistency=ON")
 
 
@@ -82,7 +84,7 @@ class Mysql8(Release):
     """The 8.0.15 that a Maven artifact for tests carries."""
 
     version = "8.0.15"
-    storage_options = ("--innodb-log-file-size=16M",)
+    storage_options = ("--innodb-log-file-size=16M", PLAIN_FILES)
     extra_options = ("--binlog-format=ROW", "--default-authentication-plugin=caching_sha2_password")
 
     def program(self) -> Command:
@@ -156,7 +158,7 @@ class Mysql9(Release):
     """The current 9.x of Debian's development suite, run through that suite's own loader."""
 
     version = "9.7"
-    storage_options = ("--innodb-redo-log-capacity=16M",)
+    storage_options = ("--innodb-redo-log-capacity=16M", PLAIN_FILES)
 
     def program(self) -> Command:
         """The loader with mysqld, its compiled-in paths replaced by those of the unpacked tree."""

@@ -25,6 +25,7 @@ from pymysql.constants import COMMAND, CR
 from pymysql.converters import conversions
 
 from gravity.errors import FatalError, TransientError
+from gravity.mysql import SESSION_SETTINGS
 from gravity_collector.binlog import error_of
 from gravity_collector.chunk import GtidView, PositionView, View
 from gravity_collector.file_name import file_index_of
@@ -51,7 +52,7 @@ class SourceConnection:
             self._connection: Connection[Any] = pymysql.connect(
                 **{**arguments, "charset": "utf8mb4", "autocommit": True, "conv": _CONVERSIONS}
             )
-        self.query("SET SESSION time_zone = '+00:00', SESSION sql_mode = ''")
+        self.query(SESSION_SETTINGS)
         self.query("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         # Estimates of today, not of yesterday. Of no meaning to MariaDB.
         self.query("/*!80000 SET SESSION information_schema_stats_expiry = 0 */")
