@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from gravity.header import IngestHeader, IngestKind
@@ -105,6 +105,10 @@ class IngestScan:
             requests={request.request_id: request for request in checkpoint.requests},
             rows_read=Counter(checkpoint.rows_read),
         )
+
+    def keep_chunks(self, is_kept: Callable[[str], bool]) -> None:
+        """Forgets the finished chunks that are not kept; told by their ids."""
+        self.chunks_done = set(filter(is_kept, self.chunks_done))
 
     def read(self, header: IngestHeader) -> bool:
         """Takes one message in; returns whether it counts (neither void nor a repeat)."""

@@ -24,6 +24,12 @@ UniqueKey = Callable[[str, str], tuple[str, ...]]
 """(database, table) to the columns of a unique key that is never NULL; empty when there is none."""
 
 
+def no_keys(database: str, table: str) -> tuple[str, ...]:
+    """For flows that are asked which tables are read, and for nothing else."""
+    del database, table
+    return ()
+
+
 class Flows:
     """The flows of one source under one plan, made at the first sight of each table."""
 

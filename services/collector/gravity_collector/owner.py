@@ -6,7 +6,7 @@ The five steps are those of docs/delivery.md. They need no lock: the log's order
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -17,6 +17,10 @@ from gravity.ingest_log import PENDING, Checkpoint, Fences, IngestScan, fences_o
 from gravity.position import Position
 from gravity.snapshot_request import SnapshotRequest
 from gravity.topic import checkpoint_key, owner_key, resnapshot_key
+from gravity_collector.chunk import Chunk, TableName
+
+Reads = Callable[[int, TableName], bool]
+"""Whether a source's table is read under the plan of that number."""
 
 
 class Control(Protocol):
@@ -170,11 +174,19 @@ def asked_round(records: Mapping[str, Any], source: str) -> int:
 
 
 def take_over(
-    control: Control, log: IngestLog, *, source: str, process: str, server: str, plan: int
+    control: Control,
+    log: IngestLog,
+    *,
+    source: str,
+    process: str,
+    server: str,
+    plan: int,
+    reads: Reads,
 ) -> Ownership:
     """Makes this process the one writer of the source's ingest log.
 
-    `process` is a name that no other process ever has; `server` the identity of the server it reads.
+    `process` is a name that no other process ever has; `server` the identity of the server it reads;
+    `reads` knows every plan that the log names.
 
     Raises:
         FencedError: another process took over at the same time and won.
@@ -192,7 +204,9 @@ def take_over(
     fences = _all_fences(records, log, source, mine)
     _refuse_rivals(control, fences, source, owner, mine)
     checkpoint = newest_checkpoint(checkpoint_records(records, source), fences, before=mine)
-    scanned = _scan(log, fences, checkpoint, source=source, owner=owner, mine=mine, asked=asked)
+    scanned = _scan(
+        log, fences, checkpoint, source=source, owner=owner, mine=mine, asked=asked, reads=reads
+    )
     # By what control said before our fence: a lower owner that woke up may have fenced behind us since.
     was_begun = bool(checkpoint_records(records, source)) or any(
         offset >= mine for offset in owners.values()
@@ -244,6 +258,7 @@ def _scan(
     owner: int,
     mine: int,
     asked: int,
+    reads: Reads,
 ) -> Ownership:
     """What the log says of its writer, from the checkpoint up to our own fence."""
     start = _scan_start(log, checkpoint, source)
@@ -263,6 +278,7 @@ def _scan(
     ets, plan, was_read = scan.ets, 0, checkpoint is not None
     snapshot_round = checkpoint.snapshot_round if checkpoint is not None else 0
     spans = _Spans()
+    read_under = 0
     for offset, header in log.read(start, mine):
         if header.kind is IngestKind.FENCE:
             fenced_by[header.owner], said_round = _said_by(header)
@@ -275,6 +291,10 @@ def _scan(
             continue
         ets_before = scan.ets if scan.open_span is None else ets
         if scan.read(header):
+            if header.plan != read_under:
+                read_under = header.plan
+                # What was not read for a while has missed changes, whatever was copied of it before.
+                _keep_read_tables(scan, read_under, reads)
             was_read = True
             is_open = scan.open_span is not None
             spans.read(offset, header.kind, is_open=is_open)
@@ -302,6 +322,10 @@ def _scan(
         fences,
         scan.rows_read if snapshot_round >= asked else {},
     )
+
+
+def _keep_read_tables(scan: IngestScan, plan: int, reads: Reads) -> None:
+    scan.keep_chunks(lambda chunk: reads(plan, Chunk.parse(chunk).table))
 
 
 @dataclass(slots=True)

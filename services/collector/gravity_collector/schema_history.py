@@ -24,6 +24,8 @@ class Statement:
     """All that it touched, read or not."""
     changes: tuple[SchemaChange, ...]
     """What it did to tables that are read, in order."""
+    made: tuple[TableName, ...] = ()
+    """Tables that are read and have no rows but those that the stream brings from here on."""
 
 
 class SchemaHistory:
@@ -75,7 +77,8 @@ class SchemaHistory:
             self._change(effect, event, begin, at) for effect in effects if includes(*effect.table)
         )
         self._known_tables.update((change.database, change.table) for change in changes)
-        return Statement(tuple({effect.table: None for effect in effects}), changes)
+        made = (effect.table for effect in effects if effect.is_new and includes(*effect.table))
+        return Statement(tuple({effect.table: None for effect in effects}), changes, tuple(made))
 
     def _tables_in(self, database: str) -> set[TableName]:
         known = {table for table in self._known_tables if table[0] == database}

@@ -28,7 +28,7 @@ from gravity_collector.ddl.shape import Shapes
 from gravity_collector.desk import Desk
 from gravity_collector.event import Event
 from gravity_collector.failover import carried_rows, has_moved, next_epoch, open_elsewhere
-from gravity_collector.flow import Flows, keyless
+from gravity_collector.flow import Flows, keyless, no_keys
 from gravity_collector.gtid import parse_gtids
 from gravity_collector.host import Endpoint
 from gravity_collector.host import name as name_of
@@ -190,6 +190,7 @@ class _Session:
             process=uuid.uuid4().hex,
             server=server,
             plan=plan,
+            reads=self._reads,
         )
         try:
             loop, events = self._assemble(self._looked_at_again(sides), owned)
@@ -222,6 +223,10 @@ class _Session:
             loop.keeper.raise_if_fenced(error)
             self._refuse(sides, error)
             raise
+
+    def _reads(self, plan: int, table: TableName) -> bool:
+        """Whether the table is read under that plan."""
+        return Flows(self._shared.plans.get(plan), self._source.name, no_keys).includes(*table)
 
     def _refuse(self, sides: _Sides, error: GravityError) -> None:
         """Raises TransientError instead of `error` where another server may go on in this one's place."""

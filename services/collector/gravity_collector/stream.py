@@ -10,16 +10,16 @@ from gravity.batch import UPDATE
 from gravity.errors import FatalError, PositionLostError
 from gravity.header import IngestHeader
 from gravity.position import Position
-from gravity.schema_change import RowsAfter, SchemaChange
+from gravity.schema_change import RowsAfter
 from gravity_collector.carried import Carried
-from gravity_collector.chunk import Since, TableName, Touch, TouchLog, keys_of
+from gravity_collector.chunk import Chunk, Since, TableName, Touch, TouchLog, keys_of
 from gravity_collector.ddl.shape import Shapes
 from gravity_collector.decoder import Row, TableDecoder
 from gravity_collector.event import Begin, Commit, Event, Heartbeat, Query, Rollback, Rotate, Rows
 from gravity_collector.flow import PROGRESS_TABLE, Flows
 from gravity_collector.gtid import GtidSet
 from gravity_collector.publisher import Publisher
-from gravity_collector.schema_history import SchemaHistory
+from gravity_collector.schema_history import SchemaHistory, Statement
 from gravity_collector.span import Flow, Limits, SpanBuilder
 
 _CARRIED_SPANS_MAX: Final = 16
@@ -82,7 +82,7 @@ class Stream:
         """Rows of the first transaction that are in the log already."""
         self._resumed_inside = start if start.ordinal else None
         self._is_own = False
-        self._ddl: tuple[Sequence[SchemaChange], Position, str] | None = None
+        self._ddl: tuple[Statement, Position, str] | None = None
         """A statement to be published: what it did, its place, and the GTIDs executed before it."""
         self._until = unfinished.to if unfinished is not None else None
         self._parts_there = unfinished.part + 1 if unfinished is not None else 0
@@ -403,12 +403,13 @@ class Stream:
             raise self._foreign_order()
         if self._builder.rows:
             self._cut(at if ordinal else self.position)
-        self._ddl = statement.changes, at, str(self._gtids)
+        self._ddl = statement, at, str(self._gtids)
 
     def _publish_ddl(self, to: Position) -> None:
         """Publishes what the statement that was read last did, in spans of their own up to `to`."""
         assert self._ddl is not None
-        (changes, at, gtids_before), self._ddl = self._ddl, None
+        (statement, at, gtids_before), self._ddl = self._ddl, None
+        changes = statement.changes
         ets, plan = self._builder.ets, self._flows.version
         for change in changes[:-1]:
             # Whoever stops between two of them reads the statement again: they end where it begins.
@@ -422,3 +423,6 @@ class Stream:
         for change in changes:
             if change.rows is RowsAfter.REREAD:
                 self.read_again((change.database, change.table))
+        for table in statement.made if not to.ordinal else ():
+            # All of it comes by the stream: the next owner need not copy it.
+            self._publisher.publish_chunk(Chunk(table, None, None), [], plan=plan)

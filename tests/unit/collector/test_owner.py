@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from gravity_collector.chunk import Chunk
 from gravity_collector.owner import (
     Resume,
     assert_same_server,
@@ -17,11 +18,11 @@ from gravity.errors import FatalError, FencedError, OffsetLostError
 from gravity.header import IngestHeader, IngestKind
 from gravity.ingest_log import PENDING, Checkpoint
 from gravity.position import Position
-from tests.unit.collector.world import SERVER, Control, Died, Log
+from tests.unit.collector.world import SERVER, Control, Died, Log, reads_all
 
 
 def _take(control: Control, log: Log, name: str = "me") -> object:
-    return take_over(control, log, source="s", process=name, server=SERVER, plan=1)
+    return take_over(control, log, source="s", process=name, server=SERVER, plan=1, reads=reads_all)
 
 
 def _marker(log: Log, owner: int, seq: int, offset: int) -> int:
@@ -48,7 +49,9 @@ def _point(offset: int, seq: int, place: int) -> dict[str, object]:
 
 def test_the_first_owner_starts_from_nothing() -> None:
     control, log = Control(), Log()
-    owned = take_over(control, log, source="s", process="me", server=SERVER, plan=1)
+    owned = take_over(
+        control, log, source="s", process="me", server=SERVER, plan=1, reads=reads_all
+    )
     assert (owned.owner, owned.seq, owned.resume) == (1, 0, None)
     assert control.records == {"owner/s/1": {"offset": 0}}
 
@@ -58,7 +61,9 @@ def test_the_next_owner_goes_on_where_the_last_one_ended() -> None:
     _take(control, log, "first")
     _marker(log, 1, 1, 100)
     _marker(log, 1, 2, 200)
-    owned = take_over(control, log, source="s", process="me", server=SERVER, plan=1)
+    owned = take_over(
+        control, log, source="s", process="me", server=SERVER, plan=1, reads=reads_all
+    )
     assert (owned.owner, owned.seq) == (2, 2)
     assert owned.resume == Resume(Position(1, 1, 200), "0-1-200", 200, SERVER, 0)
 
@@ -66,7 +71,9 @@ def test_the_next_owner_goes_on_where_the_last_one_ended() -> None:
 def test_a_pending_number_is_never_used_again() -> None:
     control, log = Control(), Log()
     control.records["owner/s/7"] = {"offset": PENDING}
-    owned = take_over(control, log, source="s", process="me", server=SERVER, plan=1)
+    owned = take_over(
+        control, log, source="s", process="me", server=SERVER, plan=1, reads=reads_all
+    )
     assert owned.owner == 8
 
 
@@ -79,7 +86,9 @@ def test_an_owner_that_died_before_recording_its_fence_still_voids_what_lies_beh
         _take(control, log, "dies")
     assert control.records["owner/s/2"] == {"offset": PENDING}
     _marker(log, 1, 2, 900)
-    owned = take_over(control, log, source="s", process="me", server=SERVER, plan=1)
+    owned = take_over(
+        control, log, source="s", process="me", server=SERVER, plan=1, reads=reads_all
+    )
     assert owned.resume is not None
     assert owned.resume.next_position.offset == 100, (
         "the frozen owner's late message counts for nothing"
@@ -93,7 +102,9 @@ def test_the_newest_checkpoint_is_where_the_scan_begins() -> None:
     _marker(log, 1, 2, 200)
     control.records["point/s/1"] = _point(3, 2, 200)
     log.low = 3
-    owned = take_over(control, log, source="s", process="me", server=SERVER, plan=1)
+    owned = take_over(
+        control, log, source="s", process="me", server=SERVER, plan=1, reads=reads_all
+    )
     assert owned.resume is not None
     assert (owned.seq, owned.resume.next_position.offset) == (2, 200)
 
@@ -105,7 +116,9 @@ def test_a_zombies_checkpoint_is_void_like_its_messages() -> None:
     _take(control, log)
     zombie = _marker(log, 1, 2, 900)
     control.records["point/s/1"] = _point(zombie + 1, 2, 900)
-    owned = take_over(control, log, source="s", process="me", server=SERVER, plan=1)
+    owned = take_over(
+        control, log, source="s", process="me", server=SERVER, plan=1, reads=reads_all
+    )
     assert owned.resume is not None
     assert owned.resume.next_position.offset == 100
 
@@ -118,7 +131,9 @@ def test_messages_behind_a_fence_before_the_checkpoint_are_void_too() -> None:
     _marker(log, 2, 2, 200)
     control.records["point/s/2"] = _point(len(log.messages), 2, 200)
     _marker(log, 1, 3, 900)
-    owned = take_over(control, log, source="s", process="me", server=SERVER, plan=1)
+    owned = take_over(
+        control, log, source="s", process="me", server=SERVER, plan=1, reads=reads_all
+    )
     assert owned.resume is not None
     assert (owned.seq, owned.resume.next_position.offset) == (2, 200)
 
@@ -191,7 +206,13 @@ def test_who_only_fenced_does_not_make_its_server_the_right_one() -> None:
     _marker(log, 1, 1, 100)
     for number in range(3):
         owned = take_over(
-            control, log, source="s", process=f"p{number}", server="mariadb:other", plan=1
+            control,
+            log,
+            source="s",
+            process=f"p{number}",
+            server="mariadb:other",
+            plan=1,
+            reads=reads_all,
         )
         assert owned.resume is not None
         with pytest.raises(FatalError, match="another one"):
@@ -207,7 +228,9 @@ def test_a_zombies_checkpoint_behind_a_fence_not_yet_recorded_is_void() -> None:
         _take(control, log, "dies")
     zombie = _marker(log, 1, 2, 900)
     control.records["point/s/1"] = _point(zombie + 1, 2, 900)
-    owned = take_over(control, log, source="s", process="me", server=SERVER, plan=1)
+    owned = take_over(
+        control, log, source="s", process="me", server=SERVER, plan=1, reads=reads_all
+    )
     assert owned.resume is not None
     assert owned.resume.next_position.offset == 100
 
@@ -231,5 +254,64 @@ def test_a_lower_owner_that_fences_behind_us_does_not_make_a_new_source_look_los
 
     control, log = Waking(), Log()
     control.records["owner/s/1"] = {"offset": PENDING}
-    owned = take_over(control, log, source="s", process="me", server=SERVER, plan=1)
+    owned = take_over(
+        control, log, source="s", process="me", server=SERVER, plan=1, reads=reads_all
+    )
     assert (owned.owner, owned.resume) == (2, None)
+
+
+def _copied(log: Log, seq: int, table: str, plan: int) -> None:
+    """Says that all rows of shop.`table` are in the log."""
+    here = Position(1, 1, 100)
+    chunk = Chunk(("shop", table), None, None).chunk_id
+    log.append(
+        IngestHeader(
+            IngestKind.CHUNK_DONE, "s", 1, seq, from_=here, to=here, plan=plan, table=f"shop.{table}",
+            chunk=chunk,
+        )
+    )  # fmt: skip
+
+
+def _marker_under(log: Log, seq: int, plan: int) -> None:
+    here = Position(1, 1, 100 + seq)
+    log.append(IngestHeader(IngestKind.MARKER, "s", 1, seq, from_=here, to=here, plan=plan))
+
+
+def _tables_done(control: Control, log: Log, *, left_out: tuple[int, str]) -> set[str]:
+    """What counts as copied when one plan leaves one table out."""
+    owned = take_over(
+        control, log, source="s", process="me", server=SERVER, plan=3,
+        reads=lambda plan, table: (plan, table[1]) != left_out,
+    )  # fmt: skip
+    return {Chunk.parse(chunk).table[1] for chunk in owned.chunks_done}
+
+
+def test_a_table_that_a_plan_left_out_for_a_while_is_copied_again() -> None:
+    """Its changes of that time were not read; no checkpoint had to be written for that."""
+    control, log = Control(), Log()
+    _take(control, log)
+    _copied(log, 1, "t", 1)
+    _copied(log, 2, "u", 1)
+    assert _tables_done(control, log, left_out=(2, "t")) == {"t", "u"}, "no plan 2 was in force"
+    log.messages[:] = log.messages[:3]
+    _marker_under(log, 3, 2)
+    _marker_under(log, 4, 3)
+    assert _tables_done(control, log, left_out=(2, "t")) == {"u"}
+
+
+def test_a_table_that_is_copied_again_after_it_was_left_out_counts() -> None:
+    control, log = Control(), Log()
+    _take(control, log)
+    _copied(log, 1, "t", 1)
+    _marker_under(log, 2, 2)
+    _copied(log, 3, "t", 3)
+    assert _tables_done(control, log, left_out=(2, "t")) == {"t"}
+
+
+def test_a_plan_that_only_a_fence_names_leaves_nothing_out() -> None:
+    """Whoever has only fenced has read nothing past anything."""
+    control, log = Control(), Log()
+    _take(control, log)
+    _copied(log, 1, "t", 1)
+    take_over(control, log, source="s", process="b", server=SERVER, plan=2, reads=reads_all)
+    assert _tables_done(control, log, left_out=(2, "t")) == {"t"}

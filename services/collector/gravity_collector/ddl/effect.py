@@ -43,6 +43,8 @@ class Effect:
     key: tuple[str, ...] = ()
     shape: TableSchema | None = None
     """Afterwards, where it is known."""
+    is_new: bool = False
+    """Whether the table was certainly not there before, and has no rows but those that the stream brings."""
     index: int = 0
     """Its number among the statement's effects, those on tables that are not read included; while they are
     gathered: how many numbers are left out before it."""
@@ -191,7 +193,11 @@ def _created(ddl: CreateTable, shape_of: ShapeOf) -> list[Effect]:
     key = shape.key_names if shape is not None else ()
     # Whether it was there already is not known.
     kept = None if ddl.if_not_exists else shape
-    created = Effect(ddl.table, TableAction.CREATE, columns, rows, key=key, shape=kept)
+    # With replacement it may have been there, but is no more.
+    is_new = not ddl.has_rows and not (ddl.if_not_exists and not ddl.replaces)
+    created = Effect(
+        ddl.table, TableAction.CREATE, columns, rows, key=key, shape=kept, is_new=is_new
+    )
     return [Effect(ddl.table, TableAction.DROP), created] if ddl.replaces else [created]
 
 
