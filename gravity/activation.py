@@ -30,7 +30,7 @@ from gravity.errors import TransientError
 from gravity.kafka.admin import TopicAdmin
 from gravity.kafka.control import ControlTopic
 from gravity.kafka.reader import LogReader
-from gravity.mysql import MysqlSession
+from gravity.mysql import source_session
 from gravity.plan import RoutingPlan, SourceTable, compile_plan
 from gravity.topic import Topics, TopicSpec, plan_key
 
@@ -108,7 +108,7 @@ def source_tables(config: Config, timeout_s: float) -> list[SourceTable]:
 
 def _tables_of(source: Source, timeout_s: float) -> list[SourceTable]:
     def ask() -> list[SourceTable]:
-        with MysqlSession(source, kind="source") as session:
+        with source_session(source) as session:
             found = read_catalog(session.query, source.selects, session.literal)
         return [
             SourceTable(source.name, table.schema, table.unique_secondary)

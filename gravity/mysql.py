@@ -123,15 +123,21 @@ def connection_arguments(
 class MysqlSession:
     """One connection in autocommit and UTC. Answers are text as the server prints it, None for NULL."""
 
-    def __init__(self, server: Source | MysqlTarget, *, kind: str) -> None:
-        """Connects. `kind` is `source` or `target`, for messages.
+    def __init__(
+        self,
+        server: Source | MysqlTarget,
+        *,
+        kind: str,
+        endpoint: tuple[str, int] | None = None,
+    ) -> None:
+        """Connects. `kind` is `source` or `target`, for messages; `endpoint` one of a source's servers.
 
         Raises:
             TransientError: the server is away.
             FatalError: it refuses us.
             ConfigError: host or username are missing.
         """
-        arguments = connection_arguments(server)
+        arguments = connection_arguments(server, endpoint)
         self.where = f"{kind} {server.name}, {arguments['host']}:{arguments['port']}"
         try:
             self._connection: pymysql.Connection[Any] = pymysql.connect(
@@ -171,3 +177,14 @@ class MysqlSession:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def source_session(source: Source) -> MysqlSession:
+    """A session at the best of a source's servers that answers.
+
+    Raises what `MysqlSession` raises; TransientError only when every server is away.
+    """
+    for endpoint in source.endpoints[:-1]:
+        with suppress(TransientError):
+            return MysqlSession(source, kind="source", endpoint=endpoint)
+    return MysqlSession(source, kind="source", endpoint=next(iter(source.endpoints[-1:]), None))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from gravity.activation import installation_topics
@@ -25,13 +26,15 @@ if TYPE_CHECKING:
 
 KAFKA_ANSWER_S: Final = 8.0
 _REACHED: Final = "reached"
+_Check = tuple[str, "Callable[[], Iterable[Finding]]"]
+"""What its findings are called, and the check."""
 
 
 def check_installation(config: Config) -> list[Finding]:
     """All findings: Kafka, then sources and targets in the order of the file. Never raises for a server."""
-    checks: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
+    checks: list[_Check] = [
         ("kafka", lambda: _kafka(config)),
-        *((f"source {s.name}", lambda s=s: _source(s)) for s in config.sources),
+        *(check for source in config.sources for check in _servers_of(source)),
         *((f"target {t.name}", lambda t=t: _target(t)) for t in config.targets),
     ]
     with ThreadPoolExecutor(max_workers=16) as pool:
@@ -50,10 +53,19 @@ def _complete(part: str, check: Callable[[], Iterable[Finding]]) -> list[Finding
     return found
 
 
-def _source(source: Source) -> Iterator[Finding]:
-    with MysqlSession(source, kind="source") as session:
-        yield Findings(f"source {source.name}").good(_REACHED, "{}:{}".format(*source.endpoints[0]))
-        yield from check_source(source, session.query, session.literal, now_us)
+def _servers_of(source: Source) -> list[_Check]:
+    """One check for each server of a source: any of them may have to be read one day."""
+    name = f"source {source.name}"
+    if len(source.endpoints) <= 1:
+        return [(name, lambda: _source(name, source, None))]
+    parts = {f"{name} at {host}:{port}": (host, port) for host, port in source.endpoints}
+    return [(part, partial(_source, part, source, endpoint)) for part, endpoint in parts.items()]
+
+
+def _source(part: str, source: Source, endpoint: tuple[str, int] | None) -> Iterator[Finding]:
+    with MysqlSession(source, kind="source", endpoint=endpoint) as session:
+        yield Findings(part).good(_REACHED, "{}:{}".format(*(endpoint or source.endpoints[0])))
+        yield from check_source(part, source, session.query, session.literal, now_us)
 
 
 def _target(target: Target) -> Iterator[Finding]:

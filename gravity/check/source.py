@@ -50,10 +50,17 @@ _ALSO: Final = "; also in the server's configuration file, then reconnect the wr
 
 
 def check_source(
-    source: Source, query: Query, literal: Callable[[str], str], now_us: Callable[[], int]
+    part: str,
+    source: Source,
+    query: Query,
+    literal: Callable[[str], str],
+    now_us: Callable[[], int],
 ) -> Iterator[Finding]:
-    """The findings about a source that has let us in. Answers that are refused are findings too."""
-    find = Findings(f"source {source.name}")
+    """The findings about a server of a source that has let us in. Answers that are refused are findings too.
+
+    `part` is what the findings call the server.
+    """
+    find = Findings(part)
     names = ", ".join(f"'{name}'" for name in _VARIABLES)
     variables = {
         str(row[0]).lower(): str(row[1] or "")
@@ -62,13 +69,13 @@ def check_source(
     flavor = "mariadb" if "mariadb" in variables.get("version", "").lower() else "mysql"
     yield _version(find, source, flavor, variables.get("version", ""))
     yield from _settings(find, flavor, variables)
-    for part in (
+    for ask in (
         lambda: _grants(find, flavor, query),
         lambda: [_clock(find, query, now_us)],
         lambda: _tables(find, source, query, literal),
     ):
         try:
-            yield from part()
+            yield from ask()
         except GravityError as error:
             yield find.error("questions", error)
 

@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 from gravity_devstack import Stack
+from gravity_devstack.port import free_port
 
+from gravity.activation import source_tables
+from gravity.config import load_config
 from tests.integration.cli.conftest import Installation
 
 
@@ -45,6 +48,34 @@ def test_a_wrong_password_is_named_and_the_other_servers_are_checked_all_the_sam
     assert "wrong" not in str(found), "no secret is shown"
     assert found[f"target {made.target}", "reached"]["verdict"] == "pass"
     assert made.gravity("check", "CONFIG").returncode == 1
+
+
+def test_every_server_of_a_source_is_checked(made: Installation) -> None:
+    with_users(made)
+    away = free_port()
+    text = made.path.read_text().replace(
+        f"type: mariadb, host: 127.0.0.1, port: {made.server.port},",
+        f'type: mariadb, hosts: ["127.0.0.1:{made.server.port}", "127.0.0.1:{away}"],',
+    )
+    assert "hosts" in text
+    made.path.write_text(text)
+    ok, found = findings(made)
+    assert not ok
+    first, second = (f"source shop at 127.0.0.1:{port}" for port in (made.server.port, away))
+    assert found[first, "binlog_format"]["verdict"] == "pass"
+    assert found[second, "reached"]["verdict"] == "fail"
+    assert {what for part, what in found if part == second} == {"reached"}
+
+
+def test_a_plan_is_made_from_whichever_server_of_a_source_answers(made: Installation) -> None:
+    with_users(made)
+    text = made.path.read_text().replace(
+        f"type: mariadb, host: 127.0.0.1, port: {made.server.port},",
+        f'type: mariadb, hosts: ["127.0.0.1:{free_port()}", "127.0.0.1:{made.server.port}"],',
+    )
+    made.path.write_text(text)
+    tables = source_tables(load_config(made.path).config, timeout_s=20.0)
+    assert [table.schema.table for table in tables] == ["users"]
 
 
 def test_a_minimal_row_image_is_named_with_its_remedy(made: Installation) -> None:

@@ -59,7 +59,7 @@ class Server:
 
     def findings(self, **source: Any) -> dict[str, Finding]:
         made = Source(name="s", host="h", username="u", password=SecretStr("p"), **source)
-        found = check_source(made, self.query, repr, lambda: 1_700_000_000_000_000)
+        found = check_source("source s", made, self.query, repr, lambda: 1_700_000_000_000_000)
         return {finding.what: finding for finding in found}
 
 
