@@ -115,7 +115,7 @@ def storm_at_targets(
             halted = str(error)[-3000:]
             outcome = Outcome()
         if halted or world.halts():
-            outcome.differences.append(halted or world.halts()[0])
+            outcome.differences.insert(0, halted or world.halts()[0])
         outcome.note = f"changes={changes} {_counted(world.storm)}"
         return outcome
 

@@ -25,6 +25,7 @@ from gravity_sink_clickhouse.table import (
 
 _INTEGER = re.compile(r"(U?)Int(8|16|32|64)")
 _DECIMAL = re.compile(r"Decimal\((\d+), ?(\d+)\)")
+_DIGITS_MAX = 76
 _MOMENT = re.compile(r"DateTime64\((\d)")
 
 
@@ -46,9 +47,36 @@ def judge(real: RealColumn, column: Column) -> Fitness:
     """Whether the column at the target takes what `column` of the source has."""
     there, here = bare(real.type), bare(column_type(column, in_key=real.in_key))
     null_fits = real.nullable or real.in_key or not column.nullable
+    if null_fits and _holds(there, here):
+        return "fits"
+    return "convert" if common(there, here) is None else "widen"
+
+
+def common(there: str, here: str) -> str | None:
+    """The type that holds what a column has and what it is to have; None: no such type is known.
+
+    A column never becomes narrower: a partition that is behind the change has rows in it, and will write
+    more, whose values the source has got rid of before it made the change.
+    """
     if _holds(there, here):
-        return "fits" if null_fits else "widen"
-    return "widen" if _holds(here, there) or _grows(there, here) else "convert"
+        return there
+    if _holds(here, there) or _grows(there, here):
+        return here
+    one, other = _INTEGER.fullmatch(there), _INTEGER.fullmatch(here)
+    if one and other:
+        (low, high), (least, most) = _bounds(one), _bounds(other)
+        low, high = min(low, least), max(high, most)
+        return next(
+            f"Int{bits}"
+            for bits in (16, 32, 64, 128)
+            if -(1 << bits - 1) <= low and high < 1 << bits - 1
+        )
+    one, other = _DECIMAL.fullmatch(there), _DECIMAL.fullmatch(here)
+    if one and other:
+        scale = max(int(one[2]), int(other[2]))
+        digits = scale + max(int(one[1]) - int(one[2]), int(other[1]) - int(other[2]))
+        return f"Decimal({digits}, {scale})" if digits <= _DIGITS_MAX else None
+    return None
 
 
 def _holds(wide: str, narrow: str) -> bool:
@@ -130,8 +158,11 @@ def second_part(alteration: Alteration, shape: Shape) -> list[str]:
             if step.action is ColumnAction.ADD or step.anew:
                 statements.append(f"{head} ADD COLUMN IF NOT EXISTS {_added(step, name)}")
         elif step.action is ColumnAction.MODIFY and judge(real, step.column) != "fits":
-            column = replace(step.column, nullable=real.nullable or step.column.nullable)
-            kind = column_type(column, in_key=False)
+            nullable = real.nullable or step.column.nullable
+            kind = column_type(replace(step.column, nullable=nullable), in_key=False)
+            wide = common(bare(real.type), bare(kind))
+            if wide not in (None, bare(kind)):
+                kind = f"Nullable({wide})" if nullable else f"{wide}"
             statements.append(f"{head} MODIFY COLUMN {quote_name(real.name)} {kind}")
     return [*statements, create_view(database, table)] if alteration.steps else []
 

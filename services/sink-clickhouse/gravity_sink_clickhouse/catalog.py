@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -56,6 +56,10 @@ class Statements(Protocol):
         """Inserts lines of TabSeparated."""
 
 
+Make = Callable[[Sequence[str]], None]
+"""Runs statements that create a table or add columns to it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fit:
     """How batches of one shape are written to one table."""
@@ -82,8 +86,10 @@ class Catalog:
         """Reads everything again when it is next needed."""
         self._fits.clear()
 
-    def fit(self, server: Statements, name: tuple[str, str], schema: TableSchema) -> Fit:
-        """How batches of `schema` go into table `name`; makes what is missing, if that is allowed.
+    def fit(
+        self, server: Statements, name: tuple[str, str], schema: TableSchema, make: Make
+    ) -> Fit:
+        """How batches of `schema` go into table `name`; has `make` make what is missing, if that is allowed.
 
         Raises:
             FatalError: the table is missing, filled by others, or does not fit.
@@ -91,10 +97,12 @@ class Catalog:
         key = (*name, schema.schema_id)
         fit = self._fits.get(key)
         if fit is None:
-            fit = self._fits[key] = self._make_fit(server, name, schema)
+            fit = self._fits[key] = self._make_fit(server, name, schema, make)
         return fit
 
-    def _make_fit(self, server: Statements, name: tuple[str, str], schema: TableSchema) -> Fit:
+    def _make_fit(
+        self, server: Statements, name: tuple[str, str], schema: TableSchema, make: Make
+    ) -> Fit:
         where = f"target {self._target}, table {name[0]}.{name[1]}"
         if not schema.key:
             raise FatalError(
@@ -105,7 +113,7 @@ class Catalog:
         self._refuse_own_names(schema, where)
         types = self._columns(server, name)
         if not types:
-            self._create_table(server, name, schema, where)
+            make(self._creation(name, schema, where))
             types = self._columns(server, name)
             if not types:
                 raise TransientError("the table was created and is gone again", where=where)
@@ -113,7 +121,7 @@ class Catalog:
         self._claim(server, name, where)
         lacking = [column for column in schema.columns if column.name not in types]
         if lacking:
-            self._add(server, name, lacking, where)
+            make(self._addition(name, lacking, where))
             types = self._columns(server, name)
         return Fit(
             quote_table(*name),
@@ -139,30 +147,27 @@ class Catalog:
                 remedy="exclude the table, or rename the column",
             )
 
-    def _create_table(
-        self, server: Statements, name: tuple[str, str], schema: TableSchema, where: str
-    ) -> None:
+    def _creation(self, name: tuple[str, str], schema: TableSchema, where: str) -> list[str]:
         if not self._create:
             raise FatalError(
                 "the table does not exist",
                 where=where,
                 remedy="create it, or set create-tables: true",
             )
-        server.execute(f"CREATE DATABASE IF NOT EXISTS {quote_name(name[0])}")
-        server.execute(create_table(*name, schema))
-        server.execute(create_view(*name))
+        return [
+            f"CREATE DATABASE IF NOT EXISTS {quote_name(name[0])}",
+            create_table(*name, schema),
+            create_view(*name),
+        ]
 
-    def _add(
-        self, server: Statements, name: tuple[str, str], lacking: list[Column], where: str
-    ) -> None:
+    def _addition(self, name: tuple[str, str], lacking: list[Column], where: str) -> list[str]:
         if not self._create:
             raise FatalError(
                 f"the table lacks columns {', '.join(column.name for column in lacking)}",
                 where=where,
                 remedy="add them, or set create-tables: true",
             )
-        server.execute(add_columns(*name, lacking))
-        server.execute(create_view(*name))
+        return [add_columns(*name, lacking), create_view(*name)]
 
     def _columns(self, server: Statements, name: tuple[str, str]) -> dict[str, str]:
         rows = server.rows(

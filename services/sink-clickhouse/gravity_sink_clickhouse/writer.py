@@ -142,6 +142,10 @@ class _Block:
         return message, rows[line - start]
 
 
+class _ShapeMovedError(Exception):
+    """An alteration was recorded since the rows were fitted to their tables."""
+
+
 class ClickhouseLane:
     """One lane. The contract is `gravity.sink.LaneWriter`.
 
@@ -197,7 +201,17 @@ class ClickhouseLane:
         for _ in range(SHAPE_ATTEMPTS):
             if not self._ahead.known:
                 self._ahead.learn(self._log.all())
-            refusals = self._insert_rows(write.messages)
+            try:
+                refusals = self._insert_rows(write.messages)
+            except _ShapeMovedError:
+                self._forget()
+                continue
+            except FatalError:
+                # What the server refuses may be right for the table as it was a moment ago.
+                if self._ahead.is_all(self._log.number()):
+                    raise
+                self._forget()
+                continue
             # An alteration that was recorded meanwhile may have met our rows: they are written again as
             # it wants them. Of two rows of one key and version the one inserted last counts.
             if self._ahead.is_all(self._log.number()):
@@ -325,13 +339,24 @@ class ClickhouseLane:
 
     def _fit(self, name: tuple[str, str], written: ChangeBatch, batch: ChangeBatch) -> Fit:
         """How `batch` goes into the table; `written` is what it was before it was adapted."""
-        fit = self._catalog.fit(self._server, name, batch.schema)
+        fit = self._catalog.fit(self._server, name, batch.schema, self._make)
         full = ".".join(name)
         origin = (full, written.source, f"{written.schema.database}.{written.schema.table}")
         if origin not in self._noted:
             self._log.remember_origin(full, written.source, batch.schema)
             self._noted.add(origin)
         return fit
+
+    def _make(self, statements: Sequence[str]) -> None:
+        """Runs DDL that rows want, unless an alteration has been recorded that they do not know of.
+
+        Rows from before a DROP would bring back the table, or the column, as it was. Nothing here can
+        hold an alteration off meanwhile: one that is recorded after the look may still meet them.
+        """
+        if not self._ahead.is_all(self._log.number()):
+            raise _ShapeMovedError
+        for statement in statements:
+            self._server.execute(statement)
 
     def _insert(self, block: _Block, start: int, end: int, refusals: list[Refusal]) -> None:
         """Inserts these lines; halves them until those that the server refuses stand alone."""

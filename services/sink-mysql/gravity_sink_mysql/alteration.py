@@ -17,6 +17,8 @@ _BLOB_BYTES = {"tinyblob": 255, "blob": 65_535, "mediumblob": 1 << 24, "longblob
 _BYTES_PER_CHARACTER = 4
 _NO_LITERAL_DEFAULT = frozenset((*_TEXT_BYTES, *_BLOB_BYTES, "json", "geometry"))
 """MySQL gives these a default by an expression only, which can't be added where GTIDs are in force."""
+_DIGITS_MAX = 65
+_LABELS_MAX = {"enum": 65_535, "set": 64}
 FILL_ROWS = 10_000
 """Rows that one statement fills with a default."""
 _UNICODE = "utf8mb4"
@@ -26,14 +28,51 @@ _UNICODE = "utf8mb4"
 def judge(real: RealColumn, column: Column) -> Fitness:
     """Whether the column at the target takes what `column` of the source has."""
     there, here = ColumnType.parse(real.type), ColumnType.parse(column.type)
-    charset_fits = not here.has_charset or real.charset in (
-        None, column.charset, _UNICODE,
-    )  # fmt: skip
-    if (column.nullable and not real.nullable and not real.in_key) or not charset_fits:
-        return "widen" if holds(there, here) or grows(there, here) else "convert"
-    if holds(there, here):
+    charset_fits = not here.has_charset or real.charset in (None, column.charset, _UNICODE)
+    null_fits = real.nullable or real.in_key or not column.nullable
+    if charset_fits and null_fits and holds(there, here):
         return "fits"
-    return "widen" if grows(there, here) else "convert"
+    return "convert" if common(there, here) is None else "widen"
+
+
+def common(there: ColumnType, here: ColumnType) -> ColumnType | None:
+    """The type that holds what a column has and what it is to have; None: no such type is known.
+
+    A column never becomes narrower: a partition that is behind the change has rows in it, and will write
+    more, whose values the source has got rid of before it made the change.
+    """
+    if holds(there, here):
+        return there
+    if grows(there, here):
+        return here
+    if there.name in INTEGER_BYTES and here.name in INTEGER_BYTES:
+        signed = [ColumnType(name) for name in INTEGER_BYTES]
+        wide = [kind for kind in signed if _spans(kind, there) and _spans(kind, here)]
+        return wide[0] if wide else ColumnType("decimal", precision=20)
+    if there.name != here.name:
+        return None
+    match there.name:
+        case "enum" | "set":
+            new = tuple(label for label in here.labels if label not in there.labels)
+            labels = there.labels + new
+            return None if len(labels) > _LABELS_MAX[there.name] else replace(there, labels=labels)
+        case "decimal":
+            scale = max(there.scale, here.scale)
+            whole = max(kind.precision - kind.scale for kind in (there, here) if kind.precision)
+            unsigned = there.unsigned and here.unsigned
+            wider = ColumnType("decimal", unsigned, precision=whole + scale, scale=scale)
+            return wider if whole + scale <= _DIGITS_MAX else None
+        case "float" | "double":
+            return replace(there, unsigned=False)
+        case _:
+            return None
+
+
+def _charset(real: RealColumn, column: Column) -> tuple[str | None, str | None]:
+    """The character set that holds the texts of both, and its collation, if one of them names it."""
+    if real.charset in (None, column.charset) or column.charset == _UNICODE:
+        return column.charset, column.collation
+    return (real.charset, real.collation) if real.charset == _UNICODE else (_UNICODE, None)
 
 
 def holds(wide: ColumnType, narrow: ColumnType) -> bool:
@@ -134,7 +173,10 @@ def second_part(quoted: str, alteration: Alteration, shape: Shape, dialect: Dial
                 parts.append(f"ADD COLUMN {_added(step, name, dialect)}")
         elif step.action is ColumnAction.MODIFY and judge(real, step.column) != "fits":
             nullable = not real.in_key and (real.nullable or step.column.nullable)
-            column = replace(step.column, name=real.name, nullable=nullable)
+            charset, collation = _charset(real, step.column)
+            there_and_here = ColumnType.parse(real.type), ColumnType.parse(step.column.type)
+            kind = common(*there_and_here) or there_and_here[1]
+            column = Column(real.name, kind.text, nullable, charset, collation)
             definition = column_definition(column, dialect, in_key=real.in_key)
             parts.append(f"MODIFY COLUMN {definition}")
     return ([f"ALTER TABLE {quoted} {', '.join(parts)}"] if parts else []) + fills

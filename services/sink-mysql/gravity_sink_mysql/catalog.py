@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gravity.column import ColumnType
-from gravity.errors import FatalError, GravityError, TransientError
-from gravity_sink_mysql.connection import Session, code_of
+from gravity.errors import FatalError, TransientError
+from gravity_sink_mysql.connection import Session
 from gravity_sink_mysql.definition import Dialect, add_columns, create_table
 from gravity_sink_mysql.fence import TABLES
 from gravity_sink_mysql.spelling import has_no_label, special_of
@@ -17,7 +17,8 @@ from gravity_sink_mysql.statement import Layout, quote_name, quote_text
 if TYPE_CHECKING:
     from gravity.batch import Column, TableSchema
 
-_TABLE_EXISTS, _DUPLICATE_COLUMN, _DATABASE_EXISTS = 1050, 1060, 1007
+Make = Callable[[tuple[str, str], Sequence[str]], None]
+"""Runs statements that create a table or add columns to it, as the lane's owner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Fit:
 
 
 class Catalog:
-    """Fits of one lane, read once per shape. DDL is run only after `assert_owner` on its session."""
+    """Fits of one lane, read once per shape."""
 
     def __init__(self, target: str, *, create: bool, adopt: bool) -> None:
         self._target = target
@@ -66,9 +67,9 @@ class Catalog:
         session: Session,
         name: tuple[str, str],
         schema: TableSchema,
-        assert_owner: Callable[[], None],
+        make: Make,
     ) -> Fit:
-        """How batches of `schema` go into table `name`; makes what is missing, if that is allowed.
+        """How batches of `schema` go into table `name`; has `make` make what is missing, if that is allowed.
 
         Raises:
             FatalError: the table is missing, filled by others, or does not fit.
@@ -76,7 +77,7 @@ class Catalog:
         key = (*name, schema.schema_id)
         fit = self._fits.get(key)
         if fit is None:
-            fit = self._fits[key] = self._make_fit(session, name, schema, assert_owner)
+            fit = self._fits[key] = self._make_fit(session, name, schema, make)
         return fit
 
     def _make_fit(
@@ -84,7 +85,7 @@ class Catalog:
         session: Session,
         name: tuple[str, str],
         schema: TableSchema,
-        assert_owner: Callable[[], None],
+        make: Make,
     ) -> Fit:
         where = f"target {self._target}, table {name[0]}.{name[1]}"
         if not schema.key:
@@ -95,7 +96,7 @@ class Catalog:
             )
         table = self._read(session, name, where)
         if table is None:
-            self._ddl(session, assert_owner, self._creation(session, name, schema, where))
+            make(name, self._creation(session, name, schema, where))
             table = self._read(session, name, where)
             if table is None:
                 raise TransientError("the table was created and is gone again", where=where)
@@ -107,7 +108,7 @@ class Catalog:
             and column.name.lower() not in table.generated
         ]
         if lacking:
-            self._ddl(session, assert_owner, [self._addition(session, name, lacking, where)])
+            make(name, [self._addition(session, name, lacking, where)])
             table = self._read(session, name, where) or table
         return _fit_of(table, name, schema, is_mariadb=session.is_mariadb)
 
@@ -137,18 +138,6 @@ class Catalog:
                 remedy="add them, or set create-tables: true",
             )
         return add_columns(_quoted(name), lacking, self.dialect(session))
-
-    def _ddl(
-        self, session: Session, assert_owner: Callable[[], None], statements: list[str]
-    ) -> None:
-        for statement in statements:
-            assert_owner()
-            try:
-                session.execute(statement)
-            except GravityError as error:
-                # Another lane was faster.
-                if code_of(error) not in (_TABLE_EXISTS, _DUPLICATE_COLUMN, _DATABASE_EXISTS):
-                    raise
 
     def _claim(self, session: Session, name: tuple[str, str], where: str) -> None:
         """Refuses a table with rows that this target has not written, unless told to adopt it.

@@ -60,6 +60,9 @@ ORDER_DEPENDENT: Final = frozenset((1062, 1586, 1451, 1452, 1216, 1217, 1557, 17
 SHAPE_CHANGED: Final = frozenset((NO_SUCH_TABLE, 1054, 1136, 1412, 1906, 3105))
 """The table differs from what we read about it: read again before giving up."""
 
+ALREADY_MADE: Final = frozenset((1007, 1050, 1060))
+"""A database, table or column exists: another lane was faster."""
+
 REMEDY: Final[Mapping[int, str]] = MappingProxyType(
     {
         1044: "grant the target's account its database and `_gravity`: see services/sink-mysql/README.md",

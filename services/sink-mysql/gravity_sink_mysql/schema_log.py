@@ -106,8 +106,10 @@ class SchemaLog:
         return [_alteration(row) for row in rows]
 
     def claim(self, alteration: Alteration) -> Alteration:
-        """Records what is planned, if nobody has; returns what stands. The key makes it atomic."""
-        self._fence.assert_owner(self._here, self._epoch)
+        """Records what is planned, if nobody has; returns what stands. The key makes it atomic.
+
+        Under the table's lock, which lanes hold while they make what their rows lack.
+        """
         values = ", ".join(
             map(
                 quote_text,
@@ -115,10 +117,12 @@ class SchemaLog:
             )
         )
         effect = quote_text(json.dumps(alteration.to_json(), separators=(",", ":")))
-        self._here.execute(
-            f"INSERT IGNORE INTO {SCHEMA} VALUES ({quote_text(self._fence.target)}, "
-            f"{self._fence.resolver_epoch}, {values}, {alteration.seq}, {alteration.partition}, 0, {effect})"
-        )
+        with self.lock(alteration.table):
+            self._fence.assert_owner(self._here, self._epoch)
+            self._here.execute(
+                f"INSERT IGNORE INTO {SCHEMA} VALUES ({quote_text(self._fence.target)}, "
+                f"{self._fence.resolver_epoch}, {values}, {alteration.seq}, {alteration.partition}, 0, {effect})"
+            )
         standing = self.alterations(alteration.table)
         return next(item for item in standing if item.change_id == alteration.change_id)
 

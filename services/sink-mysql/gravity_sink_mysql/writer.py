@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gravity.batch import REMOVES_ROW, TRUNCATE, ChangeBatch
@@ -16,7 +17,7 @@ from gravity.schema_follower import Ahead, Follower, means_nothing, refuse_unfin
 from gravity.sink import Admitted, Pace, Refusal, SetAside, Stored, Write, split_table
 from gravity_sink_mysql.catalog import Catalog, Fit
 from gravity_sink_mysql.connection import Session, code_of
-from gravity_sink_mysql.error_code import ORDER_DEPENDENT, SHAPE_CHANGED
+from gravity_sink_mysql.error_code import ALREADY_MADE, ORDER_DEPENDENT, SHAPE_CHANGED
 from gravity_sink_mysql.fence import CREATE_CONTROL_TABLES, DATABASE, Fence
 from gravity_sink_mysql.schema_log import CREATE_SCHEMA_TABLES, SchemaLog
 from gravity_sink_mysql.statement import (
@@ -220,7 +221,13 @@ class MysqlLane:
     ) -> Stored:
         session.execute("BEGIN")
         self._fence.advance(session, self._epoch, write.before, write.after)
-        refusals = apply()
+        try:
+            refusals = apply()
+        except FatalError as error:
+            # What the server refuses may be right for the table as it was a moment ago.
+            if not self._ahead.is_all(self._log.number()):
+                raise _ShapeMovedError from error
+            raise
         # Our locks on the tables' definitions hold until COMMIT: whoever records an alteration after
         # this look alters the table after our rows.
         if not self._ahead.is_all(self._log.number()):
@@ -263,9 +270,7 @@ class MysqlLane:
         self, session: Session, name: tuple[str, str], written: ChangeBatch, batch: ChangeBatch
     ) -> Fit:
         """How `batch` goes into the table; `written` is what it was before it was adapted."""
-        fit = self._catalog.fit(
-            session, name, batch.schema, lambda: self._fence.assert_owner(session, self._epoch)
-        )
+        fit = self._catalog.fit(session, name, batch.schema, partial(self._make, session))
         origin = (
             ".".join(name),
             written.source,
@@ -275,6 +280,24 @@ class MysqlLane:
             self._log.remember_origin(origin[0], written.source, batch.schema)
             self._noted.add(origin)
         return fit
+
+    def _make(self, session: Session, name: tuple[str, str], statements: Sequence[str]) -> None:
+        """Runs DDL that rows want, unless an alteration has been recorded that they do not know of.
+
+        Rows from before a DROP would bring back the table, or the column, as it was. Alterations are
+        recorded under the same lock, so none comes between the look and the last statement.
+        """
+        with self._log.lock(".".join(name)):
+            knows_all = self._ahead.is_all(self._log.number())
+            for statement in statements if knows_all else ():
+                self._fence.assert_owner(session, self._epoch)
+                try:
+                    session.execute(statement)
+                except GravityError as error:
+                    if code_of(error) not in ALREADY_MADE:
+                        raise
+        if not knows_all:
+            raise _ShapeMovedError
 
     def _apply_runs(self, session: Session, runs: Sequence[_Run]) -> list[Refusal]:
         refusals: list[Refusal] = []

@@ -122,3 +122,33 @@ def test_an_added_column_has_its_default_in_rows_that_are_there(server: TargetSe
     drain(take_over(server), [log.rows(schema, [("I", (1,))]), log.schema_change(change)])
     row = server.named_rows("orders", "id")["1"]
     assert row == {column: default for column, _, default in added}
+
+
+def test_rows_from_before_a_drop_do_not_bring_the_table_back(server: TargetServer) -> None:
+    """A lane that read what is recorded just before the drop makes its rows no table of their own."""
+    if isinstance(server, KafkaServer):
+        pytest.skip("messages name their tables")
+    name, other = f"{server.database}.orders", f"{server.database}.others"
+    old = table_of(name, [("id", "int"), ("gone", "int")], ["id"])
+    new = table_of(name, [("id", "int"), ("fresh", "varchar(20)")], ["id"])
+    elsewhere = table_of(other, [("id", "int")], ["id"])
+    ahead, behind = TargetLog(seq=0), TargetLog(seq=0)
+    drop = change_of(name, TableAction.DROP)
+    ahead.seq = 5
+    first = [ahead.schema_change(drop, partitions=(0, 1))]
+    ahead.seq = 7
+    first += [ahead.rows(new, [("I", (1, "new"))])]
+    second = [behind.rows(elsewhere, [("I", (1,))])]
+    behind.seq = 3
+    second += [behind.rows(old, [("I", (2, 2))])]
+    behind.seq = 5
+    second += [behind.schema_change(drop, partitions=(0, 1))]
+    behind.seq = 8
+    second += [behind.rows(new, [("I", (4, "newer"))])]
+    lanes = [take_over(server, partition=q) for q in range(PARTITIONS)]
+    drain(lanes[1], second[:1])
+    drain(lanes[0], first[:1])
+    drain(lanes[1], second[:2])
+    drain(lanes[0], first)
+    drain(lanes[1], second)
+    assert server.named_rows("orders", "id") == {"1": {"fresh": "new"}, "4": {"fresh": "newer"}}
