@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import resources
 from io import BytesIO
@@ -109,19 +110,73 @@ def _decode_values(record: dict[str, Any], type_text: str) -> list[Value]:
     return values
 
 
-def encode_batch(batch: ChangeBatch) -> bytes:
-    """`batch` as Avro of schemas/change_batch.avsc."""
-    schema = batch.schema
-    types = [column.type for column in schema.columns]
-    return encode_record(
-        "change_batch",
-        {
-            "source": batch.source,
-            "epoch": batch.epoch,
+_HEAD_FIELDS = 7
+"""Fields of a batch in front of its transactions: they are the same in all batches of a shape."""
+_HEADS_MAX = 1024
+_HEAD_PREFIX = 32
+"""Bytes by which heads are looked up: the format, the source, and most of the table's name."""
+
+
+@cache
+def _part_of_batch(*, head: bool) -> Schema:
+    """The first or the last fields of schemas/change_batch.avsc, as a record of its own.
+
+    Avro writes a record as its fields one behind the other, so the bytes of both are the whole.
+    """
+    text = resources.files("gravity").joinpath("schemas", "change_batch.avsc")
+    whole = json.loads(text.read_text(encoding="utf-8"))
+    fields = whole["fields"]
+    whole["fields"] = fields[:_HEAD_FIELDS] if head else fields[_HEAD_FIELDS:]
+    return fastavro.parse_schema(whole)
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """The first bytes of a batch, and what they say."""
+
+    source: str
+    epoch: int
+    schema: TableSchema
+    data: bytes
+
+
+_heads_by_shape: dict[tuple[str, int, str], _Head] = {}
+_heads_by_prefix: dict[bytes, list[_Head]] = {}
+
+
+def _head_of(source: str, epoch: int, schema: TableSchema) -> _Head:
+    shape = (source, epoch, schema.schema_id)
+    head = _heads_by_shape.get(shape)
+    if head is None or (head.schema is not schema and head.schema != schema):
+        out = BytesIO()
+        record = {
+            "format": FORMAT_VERSION,
+            "source": source,
+            "epoch": epoch,
             "database": schema.database,
             "table": schema.table,
             "schema_columns": _schema_columns(schema),
             "key": schema.key,
+        }
+        fastavro.schemaless_writer(out, _part_of_batch(head=True), record)
+        head = _Head(source, epoch, schema, out.getvalue())
+        if len(_heads_by_shape) >= _HEADS_MAX:
+            _heads_by_shape.clear()
+            _heads_by_prefix.clear()
+        _heads_by_shape[shape] = head
+        _heads_by_prefix.setdefault(head.data[:_HEAD_PREFIX], []).append(head)
+    return head
+
+
+def encode_batch(batch: ChangeBatch) -> bytes:
+    """`batch` as Avro of schemas/change_batch.avsc."""
+    types = [column.type for column in batch.schema.columns]
+    out = BytesIO()
+    out.write(_head_of(batch.source, batch.epoch, batch.schema).data)
+    fastavro.schemaless_writer(
+        out,
+        _part_of_batch(head=False),
+        {
             "transactions": [
                 {
                     "gtid": t.gtid,
@@ -148,23 +203,41 @@ def encode_batch(batch: ChangeBatch) -> bytes:
             "row_source": batch.row_source,
         },
     )
+    return out.getvalue()
 
 
 def decode_batch(data: bytes) -> ChangeBatch:
     """The batch that `encode_batch` wrote. Raises FormatError for newer or damaged bytes."""
+    for head in _heads_by_prefix.get(data[:_HEAD_PREFIX], ()):
+        if data.startswith(head.data):
+            return _behind(head, data)
     record = decode_record("change_batch", data)
     try:
-        return _batch(record)
+        schema = _table_schema(record)
+        # From now on it is known by its bytes, if they are written as ours are.
+        return _batch(_head_of(record["source"], record["epoch"], schema), record)
     except (ValueError, IndexError) as error:
         raise FormatError(f"a damaged change_batch message: {error}") from error
 
 
-def _batch(record: dict[str, Any]) -> ChangeBatch:
-    schema = _table_schema(record)
+def _behind(head: _Head, data: bytes) -> ChangeBatch:
+    """The batch of a known head."""
+    body = BytesIO(data)
+    body.seek(len(head.data))
+    try:
+        record = fastavro.schemaless_reader(body, _part_of_batch(head=False), None)
+        assert isinstance(record, dict)
+        return _batch(head, record)
+    except (EOFError, IndexError, ValueError, KeyError, UnicodeDecodeError, MemoryError) as error:
+        raise FormatError(f"a damaged change_batch message: {error}") from error
+
+
+def _batch(head: _Head, record: dict[str, Any]) -> ChangeBatch:
+    schema = head.schema
     before_columns = tuple(record["before_columns"])
     return ChangeBatch(
-        source=record["source"],
-        epoch=record["epoch"],
+        source=head.source,
+        epoch=head.epoch,
         schema=schema,
         transactions=[Transaction(**t) for t in record["transactions"]],
         ops=record["ops"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import avro.io
@@ -88,6 +89,33 @@ def test_a_batch_comes_back_as_it_was() -> None:
     assert back.schema == batch().schema
     assert [list(column) for column in back.columns] == batch().columns
     assert (list(back.origin), back.ops, list(back.before[0])) == ([0, 2, 4], b"UUU", [1, 2, 3])
+
+
+def test_batches_of_one_shape_share_their_first_bytes_and_nothing_else() -> None:
+    """Written in one piece, met for the first time and again: all are read alike."""
+    data = encode_batch(batch())
+    schema = parsed((SCHEMAS / "change_batch.avsc").read_text())
+    record = avro.io.DatumReader(schema).read(avro.io.BinaryDecoder(io.BytesIO(data)))
+    record |= {"epoch": 7, "source": "elsewhere"}
+    whole = encode_record("change_batch", record)
+    for _ in range(3):
+        back = decode_batch(whole)
+        assert (back.source, back.epoch, back.schema) == ("elsewhere", 7, batch().schema)
+        assert [list(column) for column in back.columns] == batch().columns
+        assert encode_batch(back) == whole
+    assert decode_batch(data).source == "s"
+    reshaped = batch()
+    longer = replace(reshaped.schema.columns[1], type="varchar(99)")
+    columns = (reshaped.schema.columns[0], longer, *reshaped.schema.columns[2:])
+    reshaped.schema = replace(reshaped.schema, columns=columns)
+    for each in (reshaped, batch(), reshaped):
+        assert decode_batch(encode_batch(each)).schema == each.schema
+    for cut in range(len(data)):
+        with pytest.raises(FormatError):
+            decode_batch(data[:cut])
+    newer = data.replace(b"\x02", b"\x04", 1)
+    with pytest.raises(NewerFormatError):
+        decode_batch(newer)
 
 
 def test_a_newer_format_is_refused_by_name_and_a_damaged_one_too() -> None:
