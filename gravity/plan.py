@@ -28,9 +28,9 @@ Strategy = Literal["source-priority", "timestamp-latest", "merge", "error-stop"]
 OnDelete = Literal["incarnation", "absolute", "fallthrough"]
 Scope = Literal["key", "table", "job"]
 
-PLAN_FORMAT = 2
-_READABLE_FORMATS = (1, 2)
-"""Format 1 knew fewer strategies; what it lacks has a default."""
+PLAN_FORMAT = 3
+_READABLE_FORMATS = (1, 2, 3)
+"""Format 1 knew fewer strategies, format 2 no tables without a key; what they lack has a default."""
 
 _WHOLE = ("broadcast", "single", "conditional")
 """Routing strategies that don't divide a table's rows among their targets."""
@@ -54,6 +54,8 @@ class SourcePlan:
     databases: tuple[str, ...]
     tables: tuple[str, ...]
     exclude: tuple[str, ...]
+    whole_row: tuple[str, ...] = ()
+    """Tables that are read though they have no key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +223,20 @@ class RoutingPlan:
         return plan is not None and (
             any(parse_glob(text).matches(database) for text in plan.databases)
             and _selection(plan.tables, plan.exclude).matches(database, table)
+        )
+
+    def reads_whole_rows(self, source: str, database: str, table: str) -> bool:
+        """Whether the table is read although it has no key, if it has none."""
+        plan = self._sources.get(source)
+        return plan is not None and any(
+            parse_table_pattern(text).matches(database, table) for text in plan.whole_row
+        )
+
+    def may_count(self, source: str, name: str) -> bool:
+        """Whether the target table `name` may be fed with whole rows by that source: its database may have another name."""
+        plan, table = self._sources.get(source), name.partition(".")[2]
+        return plan is not None and any(
+            parse_table_pattern(text).table.matches(table) for text in plan.whole_row
         )
 
     def feeds(self, source: str, schema: TableSchema) -> tuple[Feed, ...]:
@@ -478,7 +494,10 @@ def compile_plan(
     bare = RoutingPlan(
         version=1 if previous is None else previous.version + 1,
         partitions=config.kafka.partitions,
-        sources=tuple(SourcePlan(s.name, s.databases, s.tables, s.exclude) for s in config.sources),
+        sources=tuple(
+            SourcePlan(s.name, s.databases, s.tables, s.exclude, s.whole_row)
+            for s in config.sources
+        ),
         targets=tuple(
             TargetPlan(
                 t.name,

@@ -12,6 +12,7 @@ from gravity.check.finding import Finding, Findings
 from gravity.check.grant import Grants
 from gravity.config.source import Source
 from gravity.errors import FatalError, GravityError
+from gravity.pattern import parse_table_pattern
 
 CLOCK_SKEW_MS_MAX: Final = 1000
 """Conflicts by time compare commit times of different servers."""
@@ -185,13 +186,21 @@ def _tables(
         )
         return
     yield find.good("tables", f"{len(tables)} included: {_shown(tables)}")
-    keyless = [name for name, table in tables.items() if not table.schema.key]
+    keyless = [
+        name
+        for name, table in tables.items()
+        if not (
+            table.schema.key
+            or any(parse_table_pattern(text).matches(*name) for text in source.whole_row)
+        )
+    ]
     if keyless:
         listed = ", ".join(f"{database}.{table}" for database, table in keyless)
         yield find.bad(
             "keys",
             f"neither primary key nor unique key of NOT NULL columns: {_shown(keyless)}",
-            f"add a primary key, or exclude: [{listed}]",
+            f"add a primary key (an invisible AUTO_INCREMENT column disturbs nobody), or whole-row: [{listed}], "
+            f"or exclude: [{listed}]",
         )
     yield from _readable(find, list(tables), query)
     yield from _cascades(find, set(tables), query)

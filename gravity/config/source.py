@@ -108,6 +108,14 @@ class Source(Model):
     )
     tables: Patterns = Field(("*",), description="Tables to read: `users`, `shop.users`, `temp_*`.")
     exclude: Patterns = Field((), description="Tables to leave out of `tables`.")
+    whole_row: Patterns = Field(
+        (),
+        description=(
+            "Tables that have neither a primary key nor a unique key of NOT NULL columns, and are read all the "
+            "same: `shop.log`. Their rows are told apart by all their values, and equal ones are counted. Costs "
+            "more than a key: see docs/guarantees.md. Tables among them that have a key are read by it."
+        ),
+    )
     server_id: int | None = Field(
         None,
         ge=1,

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import threading
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Self
 
 from gravity.batch import TableSchema, Value
-from gravity.errors import FormatError
+from gravity.errors import FatalError, FormatError
 from gravity_collector.gtid import GtidSet
 
 Key = tuple[Value, ...]
@@ -176,6 +176,11 @@ class PositionView:
         """Whether the read certainly saw this transaction's changes."""
         return (touch.file_index, touch.offset) < (self.file_index, self.offset)
 
+    def may_see(self, touch: Touch) -> bool:
+        """Whether a read that does not certainly see this transaction's changes may see them all the same."""
+        del touch
+        return False
+
     def is_older_than(self, other: PositionView | GtidView) -> bool:
         """Whether the other read saw more."""
         return (self.file_index, self.offset) < (other.file_index, other.offset)
@@ -195,6 +200,10 @@ class GtidView:
     def sees(self, touch: Touch) -> bool:
         """Whether the read certainly saw this transaction's changes."""
         return self.gtids.contains(touch.gtid)
+
+    def may_see(self, touch: Touch) -> bool:
+        """Whether a read that does not certainly see this transaction's changes may see them all the same."""
+        return (touch.file_index, touch.offset) < (self.file_index, self.offset)
 
     def is_older_than(self, other: PositionView | GtidView) -> bool:
         """Whether the other read certainly saw more."""
@@ -229,6 +238,9 @@ class Touch:
     file_index: int
     offset: int
     keys: tuple[Key, ...] | None
+    """Of a table without a key: the rows that came."""
+    gone: tuple[Key, ...] = ()
+    """Of a table without a key: the rows that went."""
 
 
 def keys_of(schema: TableSchema, rows: Iterable[Sequence[Value]]) -> list[Key]:
@@ -317,6 +329,22 @@ class TouchLog:
                 keys.update(touch.keys)
         return keys
 
+    def counted(self, work: Work, view: View) -> Counter[Key] | None:
+        """By how much the number of each row of a table without a key has changed behind the view's back.
+
+        None when the chunk is void, as for `touched`, or when the view may have seen a change or not.
+        """
+        if not self.covers(work, view):
+            return None
+        changed: Counter[Key] = Counter()
+        for touch in self._touches.get(work.table, ()):
+            if not view.sees(touch):
+                if touch.keys is None or view.may_see(touch):
+                    return None
+                changed.update(touch.keys)
+                changed.subtract(touch.gone)
+        return changed
+
     def complete(self, view: View) -> None:
         """The chunk of this view is published: every view opened from now on sees as much at least."""
         with self._lock:
@@ -342,3 +370,32 @@ def reconcile(
     keys = zip(*(columns[index] for index in key), strict=True)
     kept = [index for index, cells in enumerate(keys) if cells not in touched]
     return None if len(kept) == len(columns[0]) else kept
+
+
+def recount(
+    columns: Sequence[Sequence[Value]], sizes: Sequence[int], changed: Mapping[Key, int], where: str
+) -> tuple[list[Sequence[Value]], list[int]]:
+    """Rows of a table without a key as they were read, with what has `changed` since; and their sizes.
+
+    Raises FatalError when a row went that was not there: then the binlog does not tell what changed the table.
+    """
+    left = dict(changed)
+    rows, kept_sizes = [], []
+    for row, size in zip(zip(*columns, strict=True), sizes, strict=True):
+        if left.get(row, 0) < 0:
+            left[row] += 1
+        else:
+            rows.append(row)
+            kept_sizes.append(size)
+    if any(count < 0 for count in left.values()):
+        raise FatalError(
+            "a row was deleted that the table did not have",
+            where=where,
+            remedy="is the table changed past the binlog (sql_log_bin=0, foreign keys)? Add a primary key",
+        )
+    average = sum(sizes) // max(1, len(sizes))
+    for row, count in left.items():
+        rows += [row] * count
+        kept_sizes += [average] * count
+    width = len(columns)
+    return [*map(list, zip(*rows, strict=True))] if rows else [[] for _ in range(width)], kept_sizes

@@ -12,11 +12,12 @@ from typing import Any, Final
 
 import structlog
 
-from gravity.batch import READ, ChangeBatch, TableSchema, Transaction
+from gravity.batch import READ, ChangeBatch, Transaction
 from gravity.clock import monotonic_s
 from gravity.snapshot_request import SnapshotRequest
+from gravity.whole_row import with_identity
 from gravity_collector.bucket import Pace
-from gravity_collector.chunk import Key, TableName, TouchLog, Work, reconcile
+from gravity_collector.chunk import Key, TableName, TouchLog, Work, reconcile, recount
 from gravity_collector.desk import Desk
 from gravity_collector.flow import Flows
 from gravity_collector.publisher import Publisher
@@ -146,6 +147,9 @@ class Copier:
         if not self.flows.includes(*table):
             self._fail(request, "the table is not one that this source reads")
             return
+        if request.where and self.flows.is_whole_row(*table):
+            self._fail(request, "the table has no key, so it is only read whole: leave --where out")
+            return
         self.publisher.publish_request(request, plan=self.stream.plan_version)
         if request.where:
             self._read_some(request)
@@ -194,6 +198,10 @@ class Copier:
 
     def _publish_chunk(self, read: ChunkRead) -> None:
         work = read.chunk.work
+        flow = None if read.schema is None else self.flows.of_schema(read.schema)
+        if flow is not None and flow.is_whole_row:
+            self._publish_whole_rows(read, flow)
+            return
         touched = self.touches.touched(work, read.view)
         if touched is None:
             self.readers.give_back(read)
@@ -204,7 +212,30 @@ class Copier:
             if work.request:
                 self.readers.drop(read)
                 return
-        batches = self._batches(read.schema, read, touched) if read.schema is not None else []
+        batches = [] if flow is None else self._batches(flow, read, touched)
+        self._send(read, batches)
+
+    def _publish_whole_rows(self, read: ChunkRead, flow: Flow) -> None:
+        """Publishes all rows of a table without a key, in the place of all that was known of it.
+
+        Which of equal rows is which nobody can say, so it is begun anew: emptied, and filled again.
+        """
+        changed = self.touches.counted(read.chunk.work, read.view)
+        if changed is None:
+            self.readers.give_back(read)
+            return
+        rows = with_identity(zip(*read.columns, strict=True))
+        columns, sizes = recount(
+            [*zip(*rows, strict=True)] or [()] * len(flow.schema.columns),
+            read.sizes,
+            changed,
+            f"source {self.source}, table {'.'.join(read.chunk.table)}",
+        )
+        self.publisher.publish_emptied(read.chunk.table, plan=self.stream.plan_version)
+        self._send(read, self._cut(flow, columns, sizes))
+
+    def _send(self, read: ChunkRead, batches: Sequence[ChangeBatch]) -> None:
+        work = read.chunk.work
         self.publisher.publish_chunk(
             read.chunk,
             batches,
@@ -220,16 +251,19 @@ class Copier:
     def _asking_for(self, work: Work) -> list[SnapshotRequest]:
         return [request for request in self._requests.values() if _work_of(request) == work]
 
-    def _batches(
-        self, schema: TableSchema, read: ChunkRead, touched: set[Key]
-    ) -> list[ChangeBatch]:
+    def _batches(self, flow: Flow, read: ChunkRead, touched: set[Key]) -> list[ChangeBatch]:
         """The rows of a chunk that are still the newest, in messages."""
         columns, sizes = read.columns, read.sizes
-        kept = reconcile(columns, schema.key, touched)
+        kept = reconcile(columns, flow.schema.key, touched)
         if kept is not None:
             columns = [[column[index] for index in kept] for column in columns]
             sizes = [sizes[index] for index in kept]
-        flow = self.flows.of_schema(schema)
+        return self._cut(flow, columns, sizes)
+
+    def _cut(
+        self, flow: Flow, columns: Sequence[Column], sizes: Sequence[int]
+    ) -> list[ChangeBatch]:
+        """Rows in messages."""
         return [
             self._batch(flow, [column[start:end] for column in columns], start, end)
             for start, end in self.limits.cut(sizes)

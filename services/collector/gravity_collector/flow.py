@@ -9,9 +9,10 @@ from typing import Final
 from gravity.batch import TableSchema
 from gravity.config.source import SYSTEM_DATABASES
 from gravity.errors import FatalError
-from gravity.key import GROUP_PREFIX
+from gravity.key import GROUP_PREFIX, LANE_KEY
 from gravity.pattern import parse_table_pattern
 from gravity.plan import RoutingPlan
+from gravity.whole_row import ROWS_MAX, is_whole_row, whole_row_schema
 from gravity_collector.ddl.ghost import is_working_table
 from gravity_collector.decoder import TableDecoder
 from gravity_collector.span import Flow
@@ -92,18 +93,55 @@ class Flows:
     def _of_schema(self, schema: TableSchema) -> Flow:
         if not schema.key:
             names = self._unique_key(schema.database, schema.table)
-            if not names:
+            if names and not schema.column_index.keys() >= set(names):
+                raise FatalError(
+                    f"these rows are of a time before the table had its key ({', '.join(names)}), and had none",
+                    where=f"source {self._source}, table {schema.database}.{schema.table}",
+                    remedy=(
+                        f"exclude: [{schema.database}.{schema.table}], start the collector until it is past them, "
+                        "then take it in again: it is copied then"
+                    ),
+                )
+            if names:
+                schema = replace(schema, key=tuple(schema.column_index[name] for name in names))
+            elif self.plan.reads_whole_rows(self._source, schema.database, schema.table):
+                schema = whole_row_schema(schema)
+            else:
                 raise keyless(self._source, schema.database, schema.table)
-            schema = replace(schema, key=tuple(schema.column_index[name] for name in names))
         flow = self._by_schema.get(schema)
         if flow is None:
-            lanes = [feed.lane for feed in self.plan.feeds(self._source, schema)]
-            flow = self._by_schema[schema] = Flow(
-                schema,
-                self.plan.before_columns(self._source, schema),
-                in_runs=any(lane.startswith(GROUP_PREFIX) for lane in lanes),
-            )
+            flow = self._by_schema[schema] = self._made(schema)
         return flow
+
+    def _made(self, schema: TableSchema) -> Flow:
+        feeds = self.plan.feeds(self._source, schema)
+        whole_row = is_whole_row(schema)
+        for feed in feeds if whole_row else ():
+            where = f"source {self._source}, table {schema.database}.{schema.table}, target {feed.target}"
+            if feed.lane == LANE_KEY:
+                raise FatalError(
+                    "order-by is `key` for a table without a key: equal rows are counted in one order",
+                    where=where,
+                    remedy="say order-by: table for it, or add a primary key",
+                )
+            if self.plan.resolution(feed.target, feed.table) is not None:
+                raise FatalError(
+                    "several sources feed one table, and this one has no key: which rows are one is not known",
+                    where=where,
+                    remedy="add a primary key, or send it to a table of its own",
+                )
+        return Flow(
+            schema,
+            self.plan.before_columns(self._source, schema),
+            in_runs=any(feed.lane.startswith(GROUP_PREFIX) for feed in feeds),
+            wanted=range(len(schema.columns) - 1) if whole_row else None,
+        )
+
+    def is_whole_row(self, database: str, table: str) -> bool:
+        """Whether the table, as the source has it now, is read by all its values."""
+        return self.plan.reads_whole_rows(self._source, database, table) and not self._unique_key(
+            database, table
+        )
 
 
 def keyless(source: str, database: str, table: str) -> FatalError:
@@ -111,5 +149,17 @@ def keyless(source: str, database: str, table: str) -> FatalError:
     return FatalError(
         "the table has neither a primary key nor a unique key of NOT NULL columns",
         where=f"source {source}, table {database}.{table}",
-        remedy=f"add a primary key, or leave it out: exclude: [{database}.{table}]",
+        remedy=(
+            f"add a primary key (an invisible AUTO_INCREMENT column disturbs nobody); or read it by all its "
+            f"values: whole-row: [{database}.{table}]; or leave it out: exclude: [{database}.{table}]"
+        ),
+    )
+
+
+def too_many_rows(source: str, database: str, table: str) -> FatalError:
+    """The refusal of a table that can't be read in one piece."""
+    return FatalError(
+        f"the table has no key, and more than {ROWS_MAX} rows: without a key they are read in one piece",
+        where=f"source {source}, table {database}.{table}",
+        remedy=f"add a primary key (an invisible AUTO_INCREMENT column disturbs nobody), or exclude: [{database}.{table}]",
     )

@@ -19,12 +19,16 @@ from gravity.kafka.client import MESSAGE_BYTES_MAX
 from gravity.kafka.producer import LogProducer
 from gravity.kafka.reader import LogReader
 from gravity.position import Position
-from gravity.schema_change import RowsAfter, SchemaChange
+from gravity.schema_change import RowsAfter, SchemaChange, TableAction
 from gravity.snapshot_request import REREAD, SnapshotRequest
 from gravity_collector.chunk import Chunk, Coverage, TableName
 
 if TYPE_CHECKING:
     from gravity.kafka.client import Cluster
+
+
+_EMPTIED = 1 << 30
+"""From here on indexes of schema changes name no statement's effects."""
 
 
 class IngestTopic:
@@ -259,6 +263,19 @@ class Publisher:
         self.next_position = self._published_to = to
         if str(to) == change.position:
             self._reach(FaultPoint.COLLECTOR_SENT_PART_OF_STATEMENT)
+
+    def publish_emptied(self, table: TableName, *, plan: int) -> None:
+        """Says that a table is begun anew: that its rows so far are gone, and all that there are follow.
+
+        The message is numbered by what was sent before it: a statement may begin at the same place, and
+        whoever is cut off here says it again.
+        """
+        here = self.next_position
+        change = SchemaChange(
+            self._source, *table, TableAction.TRUNCATE, "a table without a key is copied",
+            table[0], "", str(here), self.ets, index=_EMPTIED + self.seq % _EMPTIED,
+        )  # fmt: skip
+        self.publish_schema(change, to=here, gtids=self.gtids, ets=self.ets, plan=plan)
 
     def publish_request(self, request: SnapshotRequest, *, plan: int) -> None:
         """Says that rows of a table are read again from here on, or that this is given up."""

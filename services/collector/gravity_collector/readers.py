@@ -5,17 +5,18 @@ from __future__ import annotations
 import queue
 import re
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from gravity.batch import TableSchema
 from gravity.catalog import read_catalog
 from gravity.errors import FatalError, GravityError, TransientError
+from gravity.whole_row import ROWS_MAX
 from gravity_collector.agenda import Agenda, Taken
 from gravity_collector.bucket import RowBucket
 from gravity_collector.chunk import Chunk, TableName, TouchLog, View, Work
-from gravity_collector.flow import keyless
+from gravity_collector.flow import keyless, too_many_rows
 from gravity_collector.server import Flavor
 from gravity_collector.snapshot import SourceConnection, TableChangedError, open_view
 from gravity_collector.table_reader import Column, TableReader, quoted
@@ -89,7 +90,10 @@ class SnapshotReaders:
         chunk_rows: int,
         workers: int,
         bucket: RowBucket,
+        reads_whole_rows: Callable[[str, str], bool] = lambda *_: False,
     ) -> None:
+        """`reads_whole_rows` says of which tables all is read at once if they have no key."""
+        self._reads_whole_rows = reads_whole_rows
         self._arguments = arguments
         self._source = source
         self._touches = touches
@@ -264,7 +268,9 @@ class SnapshotReaders:
         if not taken.is_tail:
             return taken
         through = None
-        while (shape := self._shape(connection, taken.chunk.table)) is not None:
+        while (
+            shape := self._shape(connection, taken.chunk.table)
+        ) is not None and shape.schema.key:
             reader = self._reader(shape, taken.chunk, connection)
             rows = max(1, min(self._chunk_rows, CHUNK_BYTES_MAX // max(1, shape.row_bytes)))
             try:
@@ -292,6 +298,8 @@ class SnapshotReaders:
                 if chunk.after is None:
                     self._refuse_ambiguous_keys(connection, reader)
                 found = connection.columns(reader.rows(chunk))
+                if not shape.schema.key and len(found.sizes) > ROWS_MAX:
+                    raise too_many_rows(self._source, *chunk.table)
                 # From the SELECT on, this transaction's metadata lock keeps the shape as it is.
                 definition = self._definition(connection, chunk.table)
         except TableChangedError as error:
@@ -345,7 +353,7 @@ class SnapshotReaders:
         catalog = read_catalog(connection.query, lambda *_: True, connection.literal, only=table)
         if definition and table in catalog:
             schema = catalog[table].schema
-            if not schema.key:
+            if not (schema.key or self._reads_whole_rows(*table)):
                 raise keyless(self._source, *table)
             database, name = map(connection.literal, table)
             sizes = connection.query(

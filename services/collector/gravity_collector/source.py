@@ -6,6 +6,7 @@ import threading
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import structlog
@@ -306,7 +307,7 @@ class _Session:
         wanted = self._wanted(sides.catalog, coverage, rereads)
         rate = self._source.rate_limit
         bucket = RowBucket(rate.rows_per_s_max if rate else None, monotonic_s)
-        readers = self._readers(facts, touches, bucket)
+        readers = self._readers(facts, touches, bucket, flows)
         for table in wanted:
             touches.watch(table, since)
             readers.add(Work(table), coverage.gaps(table))
@@ -449,7 +450,9 @@ class _Session:
             and (self._source.snapshot != "never" or table in rereads)
         ]
 
-    def _readers(self, facts: ServerFacts, touches: TouchLog, bucket: RowBucket) -> SnapshotReaders:
+    def _readers(
+        self, facts: ServerFacts, touches: TouchLog, bucket: RowBucket, flows: Flows
+    ) -> SnapshotReaders:
         return SnapshotReaders(
             self._arguments,
             self._source.name,
@@ -458,6 +461,7 @@ class _Session:
             chunk_rows=self._config.snapshot.chunk_rows,
             workers=self._source.max_workers,
             bucket=bucket,
+            reads_whole_rows=partial(flows.plan.reads_whole_rows, self._source.name),
         )
 
 
@@ -509,12 +513,16 @@ def _included_tables(
             tables=sorted(left_out),
             remedy="they look like tables of gh-ost or pt-online-schema-change: name them in `tables` to read them",
         )
-    problems = [keyless(source, *name) for name, table in catalog.items() if not table.schema.key]
+    problems = [
+        keyless(source, *name)
+        for name, table in catalog.items()
+        if not (table.schema.key or flows.plan.reads_whole_rows(source, *name))
+    ]
     if len(problems) > 1:
         raise FatalError(
             f"{len(problems)} tables have neither a primary key nor a unique key of NOT NULL columns",
             where="; ".join(problem.where for problem in problems),
-            remedy="add primary keys, or leave them out by `exclude`",
+            remedy="add primary keys, read them by all their values (`whole-row`), or leave them out by `exclude`",
         )
     if problems:
         raise problems[0]

@@ -28,6 +28,13 @@ class Flow:
     """Columns whose values before a change travel along."""
     in_runs: bool
     """Whether the table is in an `order-by` group, in which message order must be row order."""
+    wanted: Sequence[int] | None = None
+    """Of a table without a key: the source's own columns, all of which images must have."""
+
+    @property
+    def is_whole_row(self) -> bool:
+        """Whether rows are told apart by all their values: those of `schema` have one column more."""
+        return self.wanted is not None
 
 
 @dataclass(frozen=True, slots=True)

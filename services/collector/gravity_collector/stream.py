@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from gravity.batch import UPDATE
+from gravity.batch import DELETE, UPDATE
 from gravity.errors import FatalError, PositionLostError
 from gravity.header import IngestHeader
 from gravity.position import Position
-from gravity.schema_change import RowsAfter
+from gravity.schema_change import RowsAfter, SchemaChange, TableAction
+from gravity.whole_row import with_identity
 from gravity_collector.carried import Carried
 from gravity_collector.chunk import Chunk, Since, TableName, Touch, TouchLog, keys_of
 from gravity_collector.ddl.shape import Shapes
@@ -198,14 +199,17 @@ class Stream:
         before: Sequence[Row] = _NO_ROWS
         if event.op == UPDATE:
             # The image before may leave out columns that do not travel (binlog_row_image=NOBLOB).
-            pairs = event.table.updates(event.body, event.at, wanted=flow.before_columns)
+            wanted = flow.before_columns if flow.wanted is None else flow.wanted
+            pairs = event.table.updates(event.body, event.at, wanted=wanted)
             before = [pair[0] for pair in pairs]
             rows = [pair[1] for pair in pairs]
         else:
             rows = event.table.rows(event.body, event.at)
+        if flow.is_whole_row:
+            rows, before = with_identity(rows), with_identity(before)
         if self._touches.watches((flow.schema.database, flow.schema.table)):
             # Rows that are in the log already count too: a chunk must not take them back.
-            self._record(flow, rows, before)
+            self._record(flow, event.op, rows, before)
         ordinal = self._ordinal
         self._ordinal += len(rows)
         if ordinal < self._skip:
@@ -236,13 +240,17 @@ class Stream:
             )
         self._carried.reached(begin.gtid, ordinal + count)
 
-    def _record(self, flow: Flow, rows: Sequence[Row], before: Sequence[Row]) -> None:
+    def _record(self, flow: Flow, op: int, rows: Sequence[Row], before: Sequence[Row]) -> None:
         begin, schema = self._begin, flow.schema
         assert begin is not None
-        keys = (*keys_of(schema, rows), *keys_of(schema, before))
-        self._touches.record(
-            (schema.database, schema.table), Touch(begin.gtid, begin.file_index, begin.offset, keys)
-        )
+        place = begin.gtid, begin.file_index, begin.offset
+        if not flow.is_whole_row:
+            touch = Touch(*place, (*keys_of(schema, rows), *keys_of(schema, before)))
+        elif op == DELETE:
+            touch = Touch(*place, (), tuple(rows))
+        else:
+            touch = Touch(*place, tuple(rows), tuple(before))
+        self._touches.record((schema.database, schema.table), touch)
 
     def _place(
         self,
@@ -405,11 +413,18 @@ class Stream:
             self._cut(at if ordinal else self.position)
         self._ddl = statement, at, str(self._gtids)
 
+    def _told(self, change: SchemaChange) -> SchemaChange:
+        """Whatever changes the columns of a table without a key makes other rows of all its rows."""
+        alters = change.action is TableAction.ALTER and bool(change.columns)
+        if alters and self._flows.is_whole_row(change.database, change.table):
+            return replace(change, rows=RowsAfter.REREAD)
+        return change
+
     def _publish_ddl(self, to: Position) -> None:
         """Publishes what the statement that was read last did, in spans of their own up to `to`."""
         assert self._ddl is not None
         (statement, at, gtids_before), self._ddl = self._ddl, None
-        changes = statement.changes
+        changes = [self._told(change) for change in statement.changes]
         ets, plan = self._builder.ets, self._flows.version
         for change in changes[:-1]:
             # Whoever stops between two of them reads the statement again: they end where it begins.

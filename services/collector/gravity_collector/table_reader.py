@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from gravity.batch import TableSchema, Value
 from gravity.column import ColumnType
+from gravity.whole_row import ROWS_MAX
 from gravity_collector.charset import tells_keys_apart
 from gravity_collector.chunk import Chunk, Key
 from gravity_collector.text_rows import RawColumn, texts
@@ -72,9 +73,10 @@ class TableReader:
         )
 
     def rows(self, chunk: Chunk) -> str:
-        """The chunk's rows in key order."""
+        """The chunk's rows in key order; of a table without a key all of them, and one more than there may be."""
         where = self._where(chunk.after, chunk.through)
-        return f"SELECT {self._columns} FROM {self._from}{where} ORDER BY {self._order}"
+        end = f"ORDER BY {self._order}" if self._key else f"LIMIT {ROWS_MAX + 1}"
+        return f"SELECT {self._columns} FROM {self._from}{where} {end}"
 
     def key_of(self, found: Sequence[RawColumn]) -> Key | None:
         """The key that `bound` found; None when there was no such row."""

@@ -24,6 +24,8 @@ from gravity.resolution.conflict import conflict_kind, is_late
 from gravity.resolution.register import OPERATOR, Change, Register, Shape, changed_columns, register
 from gravity.resolution.strategy import Hold, Outcome, resolve
 from gravity.schema_change import SchemaChange
+from gravity.whole_row import is_whole_row
+from gravity_resolver.copies import count_rows, follow
 from gravity_resolver.emission import batches_of, conflict_record, operators_batch
 from gravity_resolver.graveyard import Graveyard
 from gravity_resolver.joined_change import JoinedChange, Step, told_by_rows
@@ -201,6 +203,8 @@ class PartitionState(RowMemory):
         """Of a table with one source it passes; among several, what it changes for the target is told."""
         rule = plan.resolution(self.target, header.table)
         if rule is None:
+            if plan.may_count(header.source, header.table):
+                follow(header.table, SchemaChange.decode(value), self._get, self.delta)
             return Effects([self._output(header, value)])
         change = SchemaChange.decode(value)
         if not change.table:
@@ -271,7 +275,8 @@ class PartitionState(RowMemory):
     ) -> ChangeBatch | None:
         """The rows not seen before; None where the value can be forwarded as it is."""
         fresh = (header.seq, header.part, header.first) > seen
-        if fresh and plan.resolution(self.target, header.table) is None:
+        counts = plan.may_count(header.source, header.table)
+        if fresh and not counts and plan.resolution(self.target, header.table) is None:
             return None
         batch = decode_batch(value)
         if len(batch) != header.rows:
@@ -297,6 +302,8 @@ class PartitionState(RowMemory):
         counted = len(batch) - batch.ops.count(MOVED)
         counters.duplicates += header.counted - counted
         header = replace(header, rows=len(batch), counted=counted)
+        if is_whole_row(batch.schema):
+            return self._count_rows(header, batch)
         rule = plan.resolution(self.target, header.table)
         if rule is None or not batch.schema.key:
             counters.applied += counted
@@ -316,6 +323,16 @@ class PartitionState(RowMemory):
         effects = self._resolve_rows(header, batch, rule, view)
         effects.outputs = said + effects.outputs
         return effects
+
+    def _count_rows(self, header: RoutedHeader, batch: ChangeBatch) -> Effects:
+        counters = self._counters(header.source)
+        counted = count_rows(header, batch, self._get, self.delta)
+        applied = 0 if counted is None else counted[0].counted
+        counters.applied += applied
+        counters.superseded += header.counted - applied
+        if counted is None:
+            return Effects()
+        return Effects([self._output(counted[0], encode_batch(counted[1]))])
 
     def _resolve_rows(
         self, header: RoutedHeader, batch: ChangeBatch, rule: Resolution, view: View

@@ -16,6 +16,7 @@ from gravity.errors import FormatError
 from gravity.header import IngestHeader, IngestKind, RoutedHeader, RoutedKind
 from gravity.key import key_partitions, lane_partition
 from gravity.plan import Feed, RoutingPlan
+from gravity.whole_row import is_whole_row
 from gravity_router.deciding import Deciding
 
 NOTE_PART = 1 << 16
@@ -275,6 +276,9 @@ def moved_rows(batch: ChangeBatch) -> frozenset[int]:
     """The updates that changed the row's key."""
     if UPDATE not in batch.ops:
         return frozenset()
+    if is_whole_row(batch.schema):
+        # One of equal rows goes and one comes, whatever their values: both are counted.
+        return frozenset(row for row, op in enumerate(batch.ops) if op == UPDATE)
     moved: set[int] = set()
     for index in batch.schema.key:
         if index not in batch.before_columns:

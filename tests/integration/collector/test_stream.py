@@ -221,6 +221,7 @@ def test_a_table_without_a_key_is_refused_by_name_and_a_unique_key_stands_in(
     assert process.wait() == EXIT_HALTED
     assert f"table {made.database}.keyless" in process.text
     assert f"exclude: [{made.database}.keyless]" in process.text
+    assert f"whole-row: [{made.database}.keyless]" in process.text
     made.sql("DROP TABLE keyless")
     made.start_and_wait()
     made.sql("INSERT INTO t VALUES (1, 'a')", "UPDATE t SET v = 'b'")

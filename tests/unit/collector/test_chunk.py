@@ -1,3 +1,7 @@
+import random
+from collections import Counter
+
+import pytest
 from gravity_collector.chunk import (
     Chunk,
     Coverage,
@@ -11,12 +15,14 @@ from gravity_collector.chunk import (
     covers,
     keys_of,
     reconcile,
+    recount,
 )
-from gravity_collector.gtid import MysqlGtids
+from gravity_collector.gtid import MariadbGtids, MysqlGtids
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gravity.batch import Column, TableSchema
+from gravity.errors import FatalError
 
 T = ("shop", "users")
 SCHEMA = TableSchema("shop", "users", (Column("id", "int"), Column("name", "varchar(9)")), (0,))
@@ -236,3 +242,43 @@ def test_composite_keys_are_compared_whole() -> None:
         "shop", "lines", (Column("n", "int"), Column("o", "int"), Column("v", "int")), (1, 0)
     )
     assert keys_of(schema, [(1, 2, 3)]) == [(2, 1)]
+
+
+def _row_touch(offset: int, came: str = "", gone: str = "") -> Touch:
+    return Touch(f"0-1-{offset}", 1, offset, tuple((c,) for c in came), tuple((c,) for c in gone))
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_rows_without_a_key_are_counted_as_of_the_place_where_they_are_sent(seed: int) -> None:
+    draw = random.Random(seed)
+    touches = TouchLog()
+    touches.watch(("d", "t"), Since(1, 0, MariadbGtids.parse("")))
+    table, view_at = Counter("aab"), draw.randrange(40)
+    seen: list[str] = []
+    for offset in range(40):
+        if offset == view_at:
+            seen = list(table.elements())
+        came, gone = draw.choice("abc"), draw.choice([*table.elements(), ""])
+        table.update([came])
+        table.subtract([gone] if gone else [])
+        touches.record(("d", "t"), _row_touch(offset, came, gone))
+    changed = touches.counted(Work(("d", "t")), PositionView(1, view_at))
+    assert changed is not None
+    columns, sizes = recount([seen], [10] * len(seen), changed, "t")
+    assert Counter(columns[0]) == +table
+    assert len(sizes) == len(columns[0])
+
+
+def test_a_view_that_may_have_seen_a_change_or_not_counts_nothing() -> None:
+    touches = TouchLog()
+    touches.watch(("d", "t"), Since(1, 0, MysqlGtids.parse("")))
+    touches.record(("d", "t"), Touch(f"{UUID}:2", 1, 200, (("a",),)))
+    work, before = Work(("d", "t")), MysqlGtids.parse(f"{UUID}:1")
+    assert touches.counted(work, GtidView(before, 1, 201)) is None
+    assert touches.counted(work, GtidView(before, 1, 200)) == Counter([("a",)])
+    assert touches.counted(work, GtidView(MysqlGtids.parse(f"{UUID}:1-2"), 1, 201)) == Counter()
+
+
+def test_a_row_that_went_without_having_been_there_halts() -> None:
+    with pytest.raises(FatalError, match="did not have"):
+        recount([["a"]], [1], {("b",): -1}, "t")
