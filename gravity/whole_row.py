@@ -20,8 +20,9 @@ ROW: Final = Column("_gravity_row", "binary(16)", nullable=False)
 """128 bits of the row's values by a cryptographic hash: two rows that differ never share them."""
 COPY: Final = Column("_gravity_copy", "int unsigned", nullable=False)
 """1 for the first of equal rows, 2 for the second, ..."""
-ROWS_MAX: Final = 1_000_000
-"""Existing rows of one such table: without a key they are read in one piece, and held in memory."""
+ROWS_MAX: Final = 500_000
+BYTES_MAX: Final = 512 << 20
+"""Existing rows of one such table, and what they take at the source: they are read in one piece, and held in memory."""
 
 Cells = tuple[Value, ...]
 

@@ -12,7 +12,7 @@ from gravity.errors import FatalError
 from gravity.key import GROUP_PREFIX, LANE_KEY
 from gravity.pattern import parse_table_pattern
 from gravity.plan import RoutingPlan
-from gravity.whole_row import ROWS_MAX, is_whole_row, whole_row_schema
+from gravity.whole_row import BYTES_MAX, ROWS_MAX, is_whole_row, whole_row_schema
 from gravity_collector.ddl.ghost import is_working_table
 from gravity_collector.decoder import TableDecoder
 from gravity_collector.span import Flow
@@ -159,7 +159,7 @@ def keyless(source: str, database: str, table: str) -> FatalError:
 def too_many_rows(source: str, database: str, table: str) -> FatalError:
     """The refusal of a table that can't be read in one piece."""
     return FatalError(
-        f"the table has no key, and more than {ROWS_MAX} rows: without a key they are read in one piece",
+        f"the table has no key, and more than {ROWS_MAX} rows or {BYTES_MAX} bytes: without a key they are read in one piece",
         where=f"source {source}, table {database}.{table}",
         remedy=f"add a primary key (an invisible AUTO_INCREMENT column disturbs nobody), or exclude: [{database}.{table}]",
     )

@@ -12,7 +12,7 @@ from typing import Any, Final
 from gravity.batch import TableSchema
 from gravity.catalog import read_catalog
 from gravity.errors import FatalError, GravityError, TransientError
-from gravity.whole_row import ROWS_MAX
+from gravity.whole_row import BYTES_MAX, ROWS_MAX
 from gravity_collector.agenda import Agenda, Taken
 from gravity_collector.bucket import RowBucket
 from gravity_collector.chunk import Chunk, TableName, TouchLog, View, Work
@@ -297,8 +297,11 @@ class SnapshotReaders:
                 reader = self._reader(shape, chunk, connection)
                 if chunk.after is None:
                     self._refuse_ambiguous_keys(connection, reader)
+                is_whole = not shape.schema.key
+                if is_whole and shape.rows * shape.row_bytes > BYTES_MAX:
+                    raise too_many_rows(self._source, *chunk.table)
                 found = connection.columns(reader.rows(chunk))
-                if not shape.schema.key and len(found.sizes) > ROWS_MAX:
+                if is_whole and len(found.sizes) > ROWS_MAX:
                     raise too_many_rows(self._source, *chunk.table)
                 # From the SELECT on, this transaction's metadata lock keeps the shape as it is.
                 definition = self._definition(connection, chunk.table)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from gravity_devstack import Stack
 
+from gravity.errors import EXIT_HALTED
 from tests.integration.collector.conftest import Install
 from tests.integration.collector.installation import Installation, wait_until
 from tests.source_server import started
@@ -65,3 +66,14 @@ def test_an_invisible_key_that_was_added_by_hand_is_used(
         "ALTER TABLE t ADD COLUMN id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT INVISIBLE PRIMARY KEY",
     )
     _copy_stream_and_alter(made, "v, id")
+
+
+def test_a_table_without_a_key_that_is_too_large_for_one_piece_halts_by_name(
+    install: Install,
+) -> None:
+    made = install(source="whole-row: [t]")
+    made.sql("CREATE TABLE t (v INT)", "INSERT INTO t SELECT seq FROM seq_1_to_500001")
+    process = made.start()
+    assert process.wait() == EXIT_HALTED
+    assert f"table {made.database}.t" in process.text
+    assert "more than 500000 rows" in process.text
