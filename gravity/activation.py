@@ -31,7 +31,8 @@ from gravity.kafka.admin import TopicAdmin
 from gravity.kafka.control import ControlTopic
 from gravity.kafka.reader import LogReader
 from gravity.mysql import source_session
-from gravity.plan import RoutingPlan, SourceTable, compile_plan
+from gravity.plan import RoutingPlan
+from gravity.plan_compiler import SourceTable, compile_plan
 from gravity.topic import Topics, TopicSpec, plan_key
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from gravity.kafka.admin import TopicAdmin
 from gravity.kafka.control import ControlTopic
 from gravity.kafka.producer import LogProducer
 from gravity.kafka.reader import LogReader, committed_offsets
-from gravity.plan import RoutingPlan, SourceTable, compile_plan
+from gravity.plan import RoutingPlan
+from gravity.plan_compiler import SourceTable, compile_plan
 from gravity.testing.routed_log import RoutedMessage
 from gravity.testing.sink_process import SinkProcess, wait_until
 from gravity.testing.target_log import table

@@ -27,7 +27,8 @@ from gravity.config.problem import nearest_name
 from gravity.errors import FatalError
 from gravity.explanation import Reason, batch_of, cells_of, reasons
 from gravity.header import IngestHeader, IngestKind, RoutedKind
-from gravity.plan import RoutingPlan, SourceTable, compile_plan
+from gravity.plan import RoutingPlan
+from gravity.plan_compiler import SourceTable, compile_plan
 from gravity.supervisor import UnknownNameError
 
 if TYPE_CHECKING:

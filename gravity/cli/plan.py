@@ -18,7 +18,8 @@ from gravity.cli.option import (
     read_config,
     screen,
 )
-from gravity.plan import Resolution, RoutePlan, RoutingPlan, SourceTable, compile_plan
+from gravity.plan import Resolution, RoutePlan, RoutingPlan
+from gravity.plan_compiler import SourceTable, compile_plan
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The text of a condition as a small tree. The only module that knows sqlglot.
+"""The text of a condition as a small tree. With `leaf` the only module that knows sqlglot.
 
 What the tree can't say, or what sqlglot reads otherwise than MySQL, is refused here by name.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from decimal import Decimal
 from typing import Any, ClassVar, cast
 from typing import Literal as OneOf
 
@@ -37,11 +36,21 @@ from gravity.condition.expression import (
     JsonPath,
     Like,
     Logic,
-    Negative,
     Not,
     Regexp,
-    Scalar,
     Shift,
+)
+from gravity.condition.leaf import (
+    IMPURE,
+    chain,
+    impure,
+    negative,
+    refusal,
+    refuse_mixture,
+    regexp_of,
+    short,
+    text_of,
+    value_of,
 )
 from gravity.condition.signature import ALIASES, SIGNATURES, UNITS
 
@@ -86,30 +95,6 @@ _NEEDS_PARENTHESES = (
     exp.RegexpLike,
     exp.Is,
 )
-_NAMES: dict[type, str] = {
-    exp.Subquery: "a subquery",
-    exp.Exists: "a subquery",
-    exp.Parameter: "a variable",
-    exp.SessionParameter: "a variable",
-    exp.Placeholder: "a placeholder",
-    exp.HexString: "a hexadecimal literal",
-    exp.BitString: "a bit literal",
-    exp.Introducer: "a character set before a text",
-    exp.Collate: "COLLATE",
-    exp.BitwiseXor: "^",
-    exp.BitwiseNot: "~",
-    exp.Star: "*",
-}
-"""What users call what the parser calls otherwise."""
-_IMPURE_NAMES = """
-    NOW CURDATE CURTIME CURRENT_DATE CURRENT_TIME CURRENT_TIMESTAMP LOCALTIME LOCALTIMESTAMP
-    SYSDATE UTC_DATE UTC_TIME UTC_TIMESTAMP UNIX_TIMESTAMP RAND UUID UUID_SHORT SLEEP USER
-    CURRENT_USER SESSION_USER SYSTEM_USER DATABASE SCHEMA VERSION CONNECTION_ID LAST_INSERT_ID
-    ROW_COUNT FOUND_ROWS BENCHMARK GET_LOCK RELEASE_LOCK IS_FREE_LOCK LOAD_FILE NEXTVAL
-    LASTVAL SETVAL
-"""
-_IMPURE = frozenset(_IMPURE_NAMES.split())
-"""Functions whose value is not the row's alone."""
 _READ_ARGUMENTS = frozenset(
     {"this", "expression", "expressions", "low", "high", "is_string", "to", "unit", "position"}
     | {"start", "length", "substr", "ifs", "default", "true", "false"}
@@ -118,8 +103,6 @@ _REFUSED_ARGUMENTS = frozenset({"table", "query", "unnest", "field", "flag"})
 _ADDED_ARGUMENTS = frozenset({"typed", "safe", "_type", "only_json_types", "scalar_only"})
 """What sqlglot adds of itself: about division and types, which are ours."""
 _KNOWN_ARGUMENTS = _READ_ARGUMENTS | _REFUSED_ARGUMENTS | _ADDED_ARGUMENTS
-# What Python's `re` reads otherwise than ICU (MySQL) and PCRE (MariaDB), or not at all.
-_FOREIGN_REGEXP = re.compile(r"\[\[|\\[pPzZNRXQEGhHKk]|\(\?P|\(\?\(|\(\?#|&&|--|~~|\|\|")
 _CASTS: dict[str, OneOf["SIGNED", "UNSIGNED", "DECIMAL", "CHAR", "DATE", "DATETIME"]] = {
     "BIGINT": "SIGNED",
     "UBIGINT": "UNSIGNED",
@@ -175,10 +158,10 @@ def parse_expression(text: str) -> Expression:
         return _expression(cast(exp.Expression, tree))
     except SqlglotError as error:
         raise ConditionError(
-            f"not an SQL expression{_spot(error)}", where=_short(text), remedy=SUPPORTED
+            f"not an SQL expression{_spot(error)}", where=short(text), remedy=SUPPORTED
         ) from error
     except RecursionError:
-        raise ConditionError("nested too deeply", where=_short(text)) from None
+        raise ConditionError("nested too deeply", where=short(text)) from None
 
 
 def _spot(error: SqlglotError) -> str:
@@ -188,27 +171,6 @@ def _spot(error: SqlglotError) -> str:
     return f" (near {highlight!r}, character {column})" if highlight and column else ""
 
 
-def _short(text: str) -> str:
-    limit = 120
-    return text if len(text) <= limit else f"{text[:limit]}..."
-
-
-def _refuse(node: exp.Expression, what: str = "", remedy: str = SUPPORTED) -> ConditionError:
-    name = next((name for kind, name in _NAMES.items() if isinstance(node, kind)), None)
-    if name is None and isinstance(node, exp.Func) and not isinstance(node, exp.Anonymous):
-        function = node.sql_name()
-        name = _impure(function) if function in _IMPURE else function
-    return ConditionError(
-        what or f"{name or type(node).__name__} is not supported in a condition",
-        where=_short(node.sql(dialect="mysql")),
-        remedy=remedy,
-    )
-
-
-def _impure(name: str) -> str:
-    return f"{name} (its value is not the row's alone, so a replay would decide otherwise)"
-
-
 def _operand(node: exp.Expression) -> Expression:
     """An operand of an operator that binds tighter than what may stand in it without parentheses.
 
@@ -216,7 +178,7 @@ def _operand(node: exp.Expression) -> Expression:
     `a = (b LIKE c)` to the other. So the reader must say.
     """
     if isinstance(node, _NEEDS_PARENTHESES):
-        raise _refuse(node, "ambiguous without parentheses", "put parentheses around it")
+        raise refusal(node, "ambiguous without parentheses", "put parentheses around it")
     return _expression(node)
 
 
@@ -226,17 +188,17 @@ def _expression(node: exp.Expression) -> Expression:
     # Guarded by test_not_turns_every_verdict_but_null.
     given = {key for key, value in node.args.items() if value}
     if given - _KNOWN_ARGUMENTS - ({"negate"} if kind is exp.Like else set()):
-        raise _refuse(node)
+        raise refusal(node)
     if isinstance(node, exp.Paren):
         return _expression(node.this)
     if isinstance(node, exp.Column):
         if node.args.get("table") is not None:
-            raise _refuse(node, "a column with a table's name", "write the column's name alone")
+            raise refusal(node, "a column with a table's name", "write the column's name alone")
         if not isinstance(node.this, exp.Identifier):
-            raise _refuse(node)
+            raise refusal(node)
         return ColumnName(node.name)
     if kind in _LOGIC:
-        return Logic(_LOGIC[kind], tuple(_expression(part) for part in _chain(node, kind)))
+        return Logic(_LOGIC[kind], tuple(_expression(part) for part in chain(node, kind)))
     if kind in _COMPARISONS:
         return _comparison(node, _COMPARISONS[kind])
     if isinstance(node, (exp.Add, exp.Sub)) and (shift := _shift(node)) is not None:
@@ -248,9 +210,9 @@ def _expression(node: exp.Expression) -> Expression:
     if isinstance(node, exp.Not):
         return Not(_expression(node.this))
     if isinstance(node, exp.Neg):
-        return _negative(_operand(node.this))
+        return negative(_operand(node.this))
     if isinstance(node, (exp.Literal, exp.Boolean, exp.Null)):
-        return Constant(_value(node))
+        return Constant(value_of(node))
     return _range_predicate(node)
 
 
@@ -259,9 +221,9 @@ def _comparison(node: exp.Expression, operator: CompareOperator) -> Expression:
     if left is None and right is None:
         return Compare(operator, _operand(node.this), _operand(node.expression))
     if left is None or right is None or len(left) != len(right):
-        raise _refuse(node, "a row compared with something of another width")
+        raise refusal(node, "a row compared with something of another width")
     if operator not in ("=", "<>", "<=>"):
-        raise _refuse(node, f"{operator} of rows", "compare the columns one by one")
+        raise refusal(node, f"{operator} of rows", "compare the columns one by one")
     pairs = tuple(
         Compare("<=>" if operator == "<=>" else "=", _operand(a), _operand(b))
         for a, b in zip(left, right, strict=True)
@@ -277,7 +239,7 @@ def _row(node: exp.Expression) -> Sequence[exp.Expression] | None:
 
 def _bits(node: exp.Expression) -> Expression:
     if type(node) in _BITWISE:
-        raise _refuse(node, "ambiguous without parentheses", "put parentheses around it")
+        raise refusal(node, "ambiguous without parentheses", "put parentheses around it")
     return _operand(node)
 
 
@@ -293,16 +255,16 @@ def _shift(node: exp.Add | exp.Sub) -> Shift | None:
 def _shifted(base: exp.Expression, interval: exp.Expression, *, back: bool) -> Shift:
     unit = str(getattr(interval.args.get("unit"), "name", "")).upper()
     if unit not in UNITS:
-        raise _refuse(
+        raise refusal(
             interval, f"an interval of {unit or 'no unit'}", f"units are {', '.join(UNITS)}"
         )
     amount = _operand(interval.this)
     if isinstance(amount, Constant) and isinstance(amount.value, str):
         # The parser puts plain numbers in quotes.
         if not re.fullmatch(r"\s*[+-]?\d+\s*", amount.value):
-            raise _refuse(interval, "an interval that is not a whole number of its unit")
+            raise refusal(interval, "an interval that is not a whole number of its unit")
         amount = Constant(int(amount.value))
-    return Shift(_operand(base), _negative(amount) if back else amount, unit)
+    return Shift(_operand(base), negative(amount) if back else amount, unit)
 
 
 def _range_predicate(node: exp.Expression) -> Expression:
@@ -312,31 +274,31 @@ def _range_predicate(node: exp.Expression) -> Expression:
         operand = _operand(node.this)
         low, high = _operand(node.args["low"]), _operand(node.args["high"])
         if isinstance(low, Constant) and isinstance(high, Constant):
-            _refuse_mixture(node, (low, high))
+            refuse_mixture(node, (low, high))
         return Logic("AND", (Compare(">=", operand, low), Compare("<=", operand, high)))
     if isinstance(node, exp.Escape):
         if not isinstance(node.this, exp.Like):
-            raise _refuse(node)
-        return _like(node.this, _text(node.expression))
+            raise refusal(node)
+        return _like(node.this, text_of(node.expression))
     if isinstance(node, exp.Like):
         return _like(node, "\\")
     if isinstance(node, exp.RegexpLike):
         if node.args.get("flag") is not None:
-            raise _refuse(node)
-        return Regexp(_operand(node.this), _regexp(node.expression))
+            raise refusal(node)
+        return Regexp(_operand(node.this), regexp_of(node.expression))
     if isinstance(node, exp.Is):
         if isinstance(node.expression, exp.Null):
             return IsNull(_operand(node.this))
         if isinstance(node.expression, exp.Boolean):
             return IsTruth(_operand(node.this), bool(node.expression.this))
-        raise _refuse(node, "IS takes NULL, TRUE, FALSE or UNKNOWN", "write = to compare values")
+        raise refusal(node, "IS takes NULL, TRUE, FALSE or UNKNOWN", "write = to compare values")
     return _function(node)
 
 
 def _among(node: exp.In) -> Expression:
     choices = node.expressions
     if not choices or any(node.args.get(key) for key in ("query", "unnest", "field")):
-        raise _refuse(node, "IN needs a list of values", "write IN (1, 2, 3)")
+        raise refusal(node, "IN needs a list of values", "write IN (1, 2, 3)")
     if _row(node.this) is not None:
         rows = tuple(
             _comparison(exp.EQ(this=node.this.copy(), expression=choice.copy()), "=")
@@ -344,7 +306,7 @@ def _among(node: exp.In) -> Expression:
         )
         return Logic("OR", rows) if len(rows) > 1 else rows[0]
     among = Among(_operand(node.this), tuple(_operand(choice) for choice in choices))
-    _refuse_mixture(node, tuple(c for c in among.choices if isinstance(c, Constant)))
+    refuse_mixture(node, tuple(c for c in among.choices if isinstance(c, Constant)))
     return among
 
 
@@ -354,7 +316,7 @@ def _function(node: exp.Expression) -> Expression:
     if isinstance(node, exp.If):
         default = node.args.get("false")
         if default is None:
-            raise _refuse(node, "IF takes three arguments")
+            raise refusal(node, "IF takes three arguments")
         return Case(
             ((_expression(node.this), _expression(node.args["true"])),), _expression(default)
         )
@@ -372,38 +334,38 @@ def _function(node: exp.Expression) -> Expression:
     if isinstance(node, exp.Extract):
         name = str(node.this.name).upper()
         if name not in SIGNATURES or name not in (*UNITS, "WEEK") or name == "WEEK":
-            raise _refuse(node, f"EXTRACT of {name} is not supported in a condition")
+            raise refusal(node, f"EXTRACT of {name} is not supported in a condition")
         return _call(node, name, [node.expression])
     if isinstance(node, (exp.JSONExtract, exp.JSONExtractScalar)):
         return JsonPath(
-            _operand(node.this), _text(node.expression), isinstance(node, exp.JSONExtractScalar)
+            _operand(node.this), text_of(node.expression), isinstance(node, exp.JSONExtractScalar)
         )
     if isinstance(node, exp.Anonymous):
         return _named(node)
-    raise _refuse(node)
+    raise refusal(node)
 
 
 def _named(node: exp.Anonymous) -> Expression:
     name = str(node.this).upper()
     name = ALIASES.get(name, name)
     parts: list[exp.Expression] = node.expressions
-    if name in _IMPURE:
-        raise _refuse(node, f"{_impure(name)} is not supported in a condition")
+    if name in IMPURE:
+        raise refusal(node, f"{impure(name)} is not supported in a condition")
     if name in ("DATE_ADD", "DATE_SUB") and len(parts) == 2:  # noqa: PLR2004
         if isinstance(parts[1], exp.Interval):
             return _shifted(parts[0], parts[1], back=name == "DATE_SUB")
-        raise _refuse(node, "", "write INTERVAL 1 DAY as the second argument")
+        raise refusal(node, "", "write INTERVAL 1 DAY as the second argument")
     if name == "ISNULL" and len(parts) == 1:
         return IsNull(_operand(parts[0]))
     if name == "JSON_EXTRACT" and len(parts) == 2:  # noqa: PLR2004
-        return JsonPath(_expression(parts[0]), _text(parts[1]), unquoted=False)
+        return JsonPath(_expression(parts[0]), text_of(parts[1]), unquoted=False)
     if name == "JSON_UNQUOTE" and len(parts) == 1:
         inner = _expression(parts[0])
         if isinstance(inner, JsonPath):
             return JsonPath(inner.operand, inner.path, unquoted=True)
-        raise _refuse(node, "JSON_UNQUOTE of anything but JSON_EXTRACT")
+        raise refusal(node, "JSON_UNQUOTE of anything but JSON_EXTRACT")
     if name not in SIGNATURES:
-        raise _refuse(node, f"{name} is not supported in a condition")
+        raise refusal(node, f"{name} is not supported in a condition")
     return _call(node, name, parts)
 
 
@@ -411,7 +373,7 @@ def _call(node: exp.Expression, name: str, parts: Sequence[exp.Expression]) -> C
     least, most = SIGNATURES[name]
     if not least <= len(parts) <= most:
         takes = f"{least}" if least == most else f"{least} to {most}"
-        raise _refuse(node, f"{name} takes {takes} arguments", "give as many")
+        raise refusal(node, f"{name} takes {takes} arguments", "give as many")
     return Call(name, tuple(_expression(part) for part in parts))
 
 
@@ -433,7 +395,7 @@ def _cast(node: exp.Cast) -> Expression:
     if isinstance(node.this, exp.Literal) and node.this.is_string and name == "TIMESTAMPTZ":
         return DateLiteral("TIMESTAMP", str(node.this.this))
     if name not in _CASTS:
-        raise _refuse(
+        raise refusal(
             node,
             "CAST to that type is not supported in a condition",
             f"known are {', '.join(_CASTS.values())}",
@@ -449,75 +411,9 @@ def _cast(node: exp.Cast) -> Expression:
     )
 
 
-def _chain(node: exp.Expression, kind: type[exp.Expression]) -> list[exp.Expression]:
-    """The operands of a row of equal operators; a loop, since a long row nests deeply."""
-    parts: list[exp.Expression] = []
-    while type(node) is kind:
-        parts.append(node.expression)
-        node = node.this
-    parts.append(node)
-    return parts[::-1]
-
-
-def _negative(operand: Expression) -> Expression:
-    if isinstance(operand, Constant) and type(operand.value) in (int, float, Decimal):
-        # `copy_negate` keeps the digits; minus would round to the context's precision.
-        value = operand.value
-        return Constant(value.copy_negate() if isinstance(value, Decimal) else -value)  # type: ignore[operator]
-    return Negative(operand)
-
-
-def _value(node: exp.Literal | exp.Boolean | exp.Null) -> Scalar:
-    if isinstance(node, exp.Null):
-        return None
-    if isinstance(node, exp.Boolean):
-        return bool(node.this)
-    text = str(node.this)
-    if node.is_string:
-        return text
-    if text.isdecimal():
-        return int(text)
-    if re.fullmatch(r"\d*\.\d*", text):
-        return Decimal(text)
-    if re.fullmatch(r"(\d+\.?\d*|\.\d+)[eE][+-]?\d+", text):
-        return float(text)
-    raise _refuse(node, "not a number that is understood here")
-
-
-def _text(node: exp.Expression) -> str:
-    if isinstance(node, exp.Paren):
-        return _text(node.this)
-    if isinstance(node, exp.Literal) and node.is_string:
-        return str(node.this)
-    raise _refuse(node, "a pattern must be written out as a text", "write it in quotes")
-
-
 def _like(node: exp.Like, escape: str) -> Like | Not:
     if len(escape) != 1:
         # Of ESCAPE '' the manual says that nothing escapes, and the server that a backslash does.
-        raise _refuse(node, "ESCAPE takes one character")
-    like = Like(_operand(node.this), _text(node.expression), escape)
+        raise refusal(node, "ESCAPE takes one character")
+    like = Like(_operand(node.this), text_of(node.expression), escape)
     return Not(like) if node.args.get("negate") else like
-
-
-def _regexp(node: exp.Expression) -> str:
-    pattern = _text(node)
-    foreign = _FOREIGN_REGEXP.search(pattern)
-    if foreign is not None:
-        raise _refuse(
-            node,
-            f"{foreign[0]} in a regular expression is not supported in a condition",
-            "use sets such as [a-z], classes such as \\d and \\w, groups and repetitions",
-        )
-    try:
-        re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise _refuse(node, f"not a regular expression: {error}", "mend the pattern") from None
-    return pattern
-
-
-def _refuse_mixture(node: exp.Expression, constants: tuple[Constant, ...]) -> None:
-    """Refuses texts beside numbers: MySQL picks one way to compare for all of them together."""
-    texts = {isinstance(c.value, str) for c in constants if c.value is not None}
-    if len(texts) > 1:
-        raise _refuse(node, "texts and numbers side by side", "write either only texts or numbers")

@@ -15,7 +15,7 @@ from gravity.config import load_config
 from gravity.kafka.admin import TopicAdmin
 from gravity.kafka.control import ControlTopic
 from gravity.kafka.producer import LogProducer
-from gravity.plan import compile_plan
+from gravity.plan_compiler import compile_plan
 from gravity.testing.target_log import Message
 from gravity.topic import Topics, plan_key
 

@@ -21,7 +21,8 @@ from gravity.batch import ChangeBatch
 from gravity.codec import decode_batch, encode_batch
 from gravity.config import parse_config
 from gravity.header import IngestHeader, IngestKind
-from gravity.plan import RoutingPlan, SourceTable, compile_plan
+from gravity.plan import RoutingPlan
+from gravity.plan_compiler import SourceTable, compile_plan
 from tests.bench.codec import MESSAGE_ROWS, SCHEMA, batch
 from tests.bench.decode import order
 

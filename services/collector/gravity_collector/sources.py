@@ -17,7 +17,8 @@ from gravity.kafka.plan_store import PlanStore
 from gravity.topic import Topics
 from gravity_collector.crew import FENCED_PAUSE_S, Crew
 from gravity_collector.keeper import Keeper
-from gravity_collector.source import Shared, collect
+from gravity_collector.session import Shared
+from gravity_collector.source import collect
 
 if TYPE_CHECKING:
     from gravity.config import Config

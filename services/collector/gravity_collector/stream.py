@@ -36,7 +36,7 @@ def _nobody(table: TableName) -> None:
 
 
 class Stream:
-    """Turns events into published spans. Knows no socket and no clock: the loop in source.py feeds it.
+    """Turns events into published spans. Knows no socket and no clock: the loop in loop.py feeds it.
 
     `carried` are rows that the log has already although the stream begins before them, at another server.
     `unfinished` is a span whose later parts are missing in the log: it is cut at the same place again,

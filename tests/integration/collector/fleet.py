@@ -17,7 +17,7 @@ from gravity.ingest_log import Fences
 from gravity.kafka.admin import TopicAdmin
 from gravity.kafka.control import ControlTopic
 from gravity.kafka.reader import LogMessage, LogReader
-from gravity.plan import compile_plan
+from gravity.plan_compiler import compile_plan
 from gravity.topic import Topics, plan_key
 from tests.integration.collector.ingest import IngestLog
 from tests.integration.collector.installation import Process, wait_until

@@ -21,7 +21,7 @@ from gravity.errors import TransientError
 from gravity.kafka.admin import TopicAdmin
 from gravity.kafka.control import ControlTopic
 from gravity.kafka.reader import LogReader
-from gravity.plan import compile_plan
+from gravity.plan_compiler import compile_plan
 from gravity.topic import Topics, plan_key
 from tests.integration.collector.ingest import IngestLog
 

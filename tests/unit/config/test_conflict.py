@@ -5,7 +5,8 @@ import json
 import pytest
 
 from gravity.config import Config, ConfigError, parse_config
-from gravity.plan import Resolution, RoutingPlan, compile_plan
+from gravity.plan import Resolution, RoutingPlan
+from gravity.plan_compiler import compile_plan
 
 
 def conflicts(

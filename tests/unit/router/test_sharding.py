@@ -29,7 +29,8 @@ from gravity.config import parse_config
 from gravity.errors import FatalError, FormatError
 from gravity.header import IngestHeader, IngestKind, RoutedKind
 from gravity.placement import buckets_of, rendezvous, residues_of, round_robin
-from gravity.plan import RoutingPlan, SourceTable, compile_plan
+from gravity.plan import RoutingPlan
+from gravity.plan_compiler import SourceTable, compile_plan
 
 SCHEMA = TableSchema(
     "app",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pymysql
+import pytest
 from gravity_collector.binlog import BinlogStream, StartAtFile, open_stream, read_server_facts
 from gravity_collector.event import Event, Heartbeat, Rotate, Rows
 from gravity_collector.server import ServerFacts
@@ -87,3 +89,20 @@ def rows_of(events: list[Event]) -> list[tuple[int, Any]]:
 
 def names(events: Sequence[Event]) -> list[str]:
     return [type(event).__name__ for event in events if not isinstance(event, Rotate | Heartbeat)]
+
+
+COMPRESSED = {"mariadb": "log_bin_compress", "mysql": "binlog_transaction_compression"}
+
+
+@contextmanager
+def compressed(source: Source) -> Iterator[None]:
+    """The server's binlog is compressed for new sessions."""
+    name = COMPRESSED[source.flavor]
+    if source.facts().version == "8.0.15":
+        pytest.skip("MySQL before 8.0.20 does not compress its binlog")
+    with source.connect() as client, client.cursor() as cursor:
+        cursor.execute(f"SET GLOBAL {name} = ON")
+        try:
+            yield
+        finally:
+            cursor.execute(f"SET GLOBAL {name} = OFF")

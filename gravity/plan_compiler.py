@@ -1,0 +1,210 @@
+"""A configuration, and the tables that its sources have, made into a plan. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from gravity.batch import TableSchema
+from gravity.condition import ConditionError, compile_condition
+from gravity.errors import FatalError
+from gravity.key import LANE_KEY, LANE_TABLE
+from gravity.placement import Share
+from gravity.plan import (
+    Resolution,
+    RoutePlan,
+    RoutingPlan,
+    RulePlan,
+    SourcePlan,
+    TargetPlan,
+    configured_lane,
+)
+from gravity.sharding import require_stable, shardings_of
+
+if TYPE_CHECKING:
+    from gravity.config import Config
+    from gravity.config.conflict import ConflictRule
+
+_WHOLE = ("broadcast", "single", "conditional")
+"""Routing strategies that don't divide a table's rows among their targets."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTable:
+    """A table as a source has it when the plan is made."""
+
+    source: str
+    schema: TableSchema
+    unique_secondary: bool = False
+    """Whether it has a unique key beside its primary key."""
+
+
+def default_lane(table: SourceTable) -> str:
+    """The narrowest lane that keeps this table's rows right.
+
+    A secondary unique key ties rows of different keys together, and under a non-binary collation
+    two spellings are one key: both need the table's rows in one order.
+    """
+    schema = table.schema
+    ambiguous = any(
+        (collation := schema.columns[index].collation) is not None and not collation.endswith("_bin")
+        and collation != "binary"
+        for index in schema.key
+    )  # fmt: skip
+    return LANE_TABLE if table.unique_secondary or ambiguous or not schema.key else LANE_KEY
+
+
+def compile_plan(
+    config: Config, tables: Sequence[SourceTable], previous: RoutingPlan | None = None
+) -> RoutingPlan:
+    """The plan of `config` for the tables that its sources have now.
+
+    `previous` is the newest plan in force: the result has its number if nothing differs, else the
+    next one, and a table's lane stays what it was.
+
+    Raises FatalError when the configuration asks for another lane than the table has.
+    """
+    placements = tuple(sharding.placement for sharding in shardings_of(config))
+    if previous is not None:
+        require_stable(placements, previous.placements)
+    bare = RoutingPlan(
+        version=1 if previous is None else previous.version + 1,
+        partitions=config.kafka.partitions,
+        sources=tuple(
+            SourcePlan(s.name, s.databases, s.tables, s.exclude, s.whole_row)
+            for s in config.sources
+        ),
+        targets=tuple(
+            TargetPlan(
+                t.name,
+                t.type or "",
+                getattr(t, "database", None),
+                t.tables,
+                t.exclude,
+                tuple(t.order_by.items()),
+            )
+            for t in config.targets
+        ),
+        routes=tuple(_routes_of(config)),
+        rules=tuple(_rules_of(config)),
+        default_resolution=_resolution_of(config, config.conflict_resolution.rule_for("", "", "")),
+        lanes={} if previous is None else previous.lanes,
+        placements=placements,
+    )
+    plan = _with_tables(bare, tables, previous)
+    return previous if previous is not None and plan.same_content(previous) else plan
+
+
+def _with_tables(
+    plan: RoutingPlan, tables: Sequence[SourceTable], previous: RoutingPlan | None
+) -> RoutingPlan:
+    lanes = {target: dict(by_table) for target, by_table in plan.lanes.items()}
+    feeding: dict[str, dict[str, list[str]]] = {target.name: {} for target in plan.targets}
+    wider: dict[tuple[str, str], str] = {}
+    for table in tables:
+        schema = table.schema
+        if not plan.includes(table.source, schema.database, schema.table):
+            continue
+        _check_fit(plan, table)
+        for feed in plan.feeds(table.source, schema):
+            names = feeding[feed.target].setdefault(feed.table, [])
+            if table.source not in names:
+                names.append(table.source)
+            asked = configured_lane(plan.target(feed.target), schema.database, schema.table)
+            fixed = plan.lanes.get(feed.target, {}).get(feed.table)
+            if fixed is not None:
+                if asked is not None and asked != fixed:
+                    raise FatalError(
+                        f"order-by asks for {asked}, but the table's rows already flow under {fixed}",
+                        where=f"target {feed.target}, table {feed.table}",
+                        remedy="take order-by back, or use `gravity repartition`",
+                    )
+                continue
+            # A table that appears in a later plan may have flowed already, under the safe lane.
+            lane = asked or (default_lane(table) if previous is None else LANE_TABLE)
+            known = wider.get((feed.target, feed.table))
+            wider[feed.target, feed.table] = lane if known in (None, LANE_KEY) else str(known)
+    for (target, name), lane in wider.items():
+        lanes.setdefault(target, {})[name] = lane
+    return replace(
+        plan,
+        lanes=lanes,
+        feeding={
+            target: {t: tuple(names) for t, names in found.items()}
+            for target, found in feeding.items()
+        },
+    )
+
+
+def _check_fit(plan: RoutingPlan, table: SourceTable) -> None:
+    """Raises FatalError when a condition or a placement can't be used on the table."""
+    schema = table.schema
+    plan.before_columns(table.source, schema)
+    for feed in plan.feeds(table.source, schema):
+        for condition in feed.conditions or ():
+            try:
+                compile_condition(condition).check(schema.columns)
+            except ConditionError as error:
+                raise FatalError(
+                    f"condition {error}",
+                    where=f"{table.source} {schema.database}.{schema.table}",
+                    remedy="mend the condition, or leave the table out of its rule",
+                ) from error
+
+
+def _routes_of(config: Config) -> Iterable[RoutePlan]:
+    for route in config.routing:
+        if route.strategy not in _WHOLE:
+            continue
+        if route.strategy == "conditional":
+            for case in route.conditions:
+                for name in case.targets:
+                    yield RoutePlan(
+                        name, route.source_tables, route.exclude, route.sources, case.condition
+                    )
+            for name in route.otherwise:
+                met = " OR ".join(f"({case.condition})" for case in route.conditions)
+                yield RoutePlan(
+                    name, route.source_tables, route.exclude, route.sources, f"({met}) IS NOT TRUE"
+                )
+        else:
+            for name in route.targets:
+                yield RoutePlan(name, route.source_tables, route.exclude, route.sources)
+    for part in shardings_of(config):
+        for place, name in enumerate(part.placement.targets):
+            share = Share(part.placement.name, place)
+            yield RoutePlan(name, part.tables, part.exclude, part.sources, share=share)
+    for rule in config.distribution_rules:
+        for name in rule.targets:
+            yield RoutePlan(
+                name, rule.tables, rule.exclude, rule.sources, rule.condition, optional=True
+            )
+
+
+def _rules_of(config: Config) -> Iterable[RulePlan]:
+    for rule in config.conflict_resolution.rules:
+        yield RulePlan(rule.tables, rule.target, _resolution_of(config, rule))
+
+
+def _resolution_of(config: Config, rule: Any) -> Resolution:
+    return resolution_of(rule, config.source_ranks(rule))
+
+
+def resolution_of(rule: ConflictRule, ranks: Mapping[str, int]) -> Resolution:
+    """The rule of a configuration, for sources that rank so."""
+    source, _, column = rule.timestamp_source.partition(":")
+    window = rule.conflict_window
+    return Resolution(
+        strategy=rule.strategy,
+        ranks=ranks,
+        on_delete=rule.on_delete,
+        timestamp_column=column if source == "column" else None,
+        columns=rule.columns,
+        groups=rule.groups,
+        null_is_unset=rule.null_is_unset,
+        scope=rule.scope,
+        auto_clear=rule.auto_clear,
+        conflict_window_us=None if window is None else round(window.total_seconds() * 1_000_000),
+        tombstone_retention_us=round(rule.tombstone_retention.total_seconds() * 1_000_000),
+    )
