@@ -19,6 +19,7 @@ from gravity.kafka.client import MESSAGE_BYTES_MAX
 from gravity.kafka.producer import LogProducer
 from gravity.kafka.reader import LogReader
 from gravity.position import Position
+from gravity.resolution.cell import key_json
 from gravity.schema_change import RowsAfter, SchemaChange, TableAction
 from gravity.snapshot_request import REREAD, SnapshotRequest
 from gravity_collector.chunk import Chunk, Coverage, TableName
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from gravity.kafka.client import Cluster
 
 
+_VALUE_BYTES_MAX = MESSAGE_BYTES_MAX - 65536
+"""What is left beside headers."""
+_KEY_CHARACTERS_MAX = 200
 _EMPTIED = 1 << 30
 """From here on indexes of schema changes name no statement's effects."""
 
@@ -183,18 +187,35 @@ class Publisher:
                     rows_read=dict(self.rows_read),
                 )
 
-        if len(value) >= MESSAGE_BYTES_MAX - 65536:
-            raise FatalError(
-                f"a message of {len(value)} bytes is larger than Kafka takes ({MESSAGE_BYTES_MAX})",
-                where=f"source {self._source}, table {header.table}, position {header.from_}",
-                remedy="exclude the table: one of its rows is too large to travel",
-            )
         try:
             self._log.producer.send(
                 self._log.topic, 0, value, header.to_kafka(), delivered=delivered
             )
         except PoisonError as error:
             raise FatalError(error.what, where=error.where, remedy=error.remedy) from error
+
+    def _encoded(self, batch: ChangeBatch) -> bytes:
+        """The batch as a value. Raises FatalError naming its largest row when Kafka does not take it."""
+        value = encode_batch(batch)
+        if len(value) <= _VALUE_BYTES_MAX:
+            return value
+        sizes = [len(encode_batch(batch.take([row]))) for row in range(len(batch))]
+        row = sizes.index(max(sizes))
+        schema = batch.schema
+        database, table = schema.database, schema.table
+        key = key_json([batch.columns[index][row] for index in schema.key])[:_KEY_CHARACTERS_MAX]
+        remedy = (
+            f"make the row smaller at the source and exclude: [{database}.{table}] until the collector is past "
+            "this place, then take the table in again: it is copied then"
+            if sizes[row] > _VALUE_BYTES_MAX
+            else f"lower batch.bytes-max: {len(batch)} rows are too many for one message"
+        )
+        raise FatalError(
+            f"the row with key {key} takes {sizes[row]} bytes in a message of {len(value)}; a message takes "
+            f"{_VALUE_BYTES_MAX} at most",
+            where=f"source {self._source}, table {database}.{table}, position {batch.position_of(row)}",
+            remedy=remedy,
+        )
 
     def publish_span(
         self,
@@ -218,7 +239,7 @@ class Publisher:
                 IngestKind.ROWS, self._source, self._owner, self.seq, part, parts, start, to, gtids, ets, plan,
                 f"{schema.database}.{schema.table}", schema.schema_id, len(batch),
             )  # fmt: skip
-            self._send(header, encode_batch(batch))
+            self._send(header, self._encoded(batch))
             self.rows += len(batch)
             self.stream_rows += len(batch)
             if part + 1 < parts:
@@ -329,7 +350,7 @@ class Publisher:
                 table, batch.schema.schema_id, len(batch), chunk.chunk_id,
             )  # fmt: skip
             count = 0 if chunk.request else len(batch)
-            self._send(header, encode_batch(batch), rows_read=count)
+            self._send(header, self._encoded(batch), rows_read=count)
             self.rows += len(batch)
         self._reach(FaultPoint.COLLECTOR_CHUNK_NOT_DONE)
         self.seq += 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -333,7 +335,7 @@ def test_a_compressed_binlog_is_read_on_after_a_kill(
     made.assert_lawful()
 
 
-def test_a_row_too_large_for_kafka_halts_by_its_table_and_place(
+def test_a_row_too_large_for_kafka_halts_by_its_key_and_place_with_the_way_out(
     install: Install, mariadb: DatabaseServer
 ) -> None:
     made = install(source=NEVER)
@@ -347,8 +349,28 @@ def test_a_row_too_large_for_kafka_halts_by_its_table_and_place(
     made.wait_equal("t")
     made.sql("INSERT INTO t VALUES (2, REPEAT('x', 30000000))")
     assert process.wait() == EXIT_HALTED
-    assert "larger than Kafka takes" in process.text
-    assert f"table {made.database}.t" in process.text
+    halted = next(line for line in process.text.splitlines() if '"event": "halted"' in line)
+    reason = json.loads(halted)["reason"]
+    file_name, offset = made.rows("SHOW MASTER STATUS")[0][:2]
+    place = re.search(r"position 1:(\d+):(\d+):0", reason)
+    assert place is not None
+    assert int(place[1]) == int(file_name.rpartition(".")[2])
+    # Its transaction begins before the binlog's end by about as much as the row takes.
+    assert 30_000_000 < offset - int(place[2]) < 30_010_000
+    assert "key [2] takes 300" in reason
+    assert f"table {made.database}.t" in reason
+    # The way out that it names: past the row without its table, then with it again.
+    made.configure(source="", exclude=f"{made.database}.t")
+    made.activate()
+    made.sql("CREATE TABLE other (id INT PRIMARY KEY, v VARCHAR(9))", "UPDATE t SET v = 'short'")
+    process = made.start_and_wait()
+    made.sql("INSERT INTO other VALUES (1, 'x')")
+    made.wait_equal("other")
+    assert process.stop() == 0
+    made.configure(source="")
+    made.activate()
+    made.start_and_wait()
+    made.wait_equal("t")
 
 
 def test_xa_transactions_arrive_at_their_commit_whatever_dies_in_between(
