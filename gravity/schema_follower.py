@@ -383,6 +383,11 @@ class Ahead:
         """Whether it has been read since it was last forgotten."""
         return self._number is not None
 
+    @property
+    def number(self) -> int:
+        """How many records it knows."""
+        return self._number or 0
+
     def learn(self, alterations: Sequence[Alteration]) -> None:
         """Takes in everything recorded for the target."""
         self._by_table = {}

@@ -378,9 +378,15 @@ class ClickhouseLane:
             self._insert(block, half, end, refusals)
 
     def _token(self, block: _Block, start: int, end: int) -> str:
-        """Names this content and no other: the topic by its identity, the messages by their numbers."""
+        """Names this content and no other: the topic by its identity, the messages by their numbers.
+
+        And what they were adapted to: the same columns may have other values after it.
+        """
         first, last = block.parts[0][1].header.out_seq, block.parts[-1][1].header.out_seq
-        token = f"{self._around.topic_id}:{self._partition}:{first}-{last}:{block.fit.table}:{block.fit.shape}"
+        shape = f"{block.fit.shape}:{self._ahead.number}"
+        token = (
+            f"{self._around.topic_id}:{self._partition}:{first}-{last}:{block.fit.table}:{shape}"
+        )
         return token if (start, end) == (0, len(block.lines)) else f"{token}:{start}-{end}"
 
     def _store(self, stored: Stored) -> None:
