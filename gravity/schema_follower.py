@@ -25,7 +25,7 @@ from gravity.evolution import (
     present,
 )
 from gravity.fault import FaultPoint, reach
-from gravity.header import TargetHeader
+from gravity.header import RoutedHeader, TargetHeader
 from gravity.schema_change import ColumnAction, ColumnChange, RowsAfter, SchemaChange, TableAction
 
 if TYPE_CHECKING:
@@ -369,6 +369,29 @@ def _refuse_new_key(
         key = {real.name.lower() for real in shape_after(shape, steps) if real.in_key}
         if key != {name.lower() for name in change.key}:
             raise key_changed(table, change.source)
+
+
+def has_rows_to_delete(port: SchemaTarget, routed: RoutedHeader, target: str) -> bool:
+    """Whether a TRUNCATE of the source's table finds rows at `target`: not where the table was dropped since.
+
+    Raises:
+        TransientError: the table is being altered; FatalError: rows of other tables are in it, too.
+    """
+    where = f"target {target}, table {routed.table}"
+    known = port.alterations(routed.table)
+    refuse_unfinished(known, where)
+    origins = port.origins(routed.table)
+    if len(origins) > 1:
+        raise FatalError(
+            f"TRUNCATE of one of several tables that share this one: {', '.join(origins)}",
+            where=f"{where}, source {routed.source}, position {routed.from_}",
+            remedy="give each table one of its own at the target: see docs/schema-changes.md",
+        )
+    dropped = any(
+        item.action is TableAction.DROP and item.source == routed.source and item.seq > routed.seq
+        for item in known
+    )
+    return not dropped and port.shape(routed.table) is not None
 
 
 class Ahead:

@@ -6,16 +6,13 @@ import os
 import signal
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from itertools import count
+from collections.abc import Sequence
 from pathlib import Path
 
 from gravity_devstack import Stack
 
-from tests.integration.collector.fleet import Fleet
+from tests.integration.collector.fleet import Fleet, written
 from tests.prove.report import Report
 
 SOURCES, COLLECTORS = 50, 3
@@ -48,7 +45,7 @@ def _prove(fleet: Fleet) -> int:
     fleet.wait_shared(COLLECTORS, _PATIENCE_S)
     fleet.wait_begun(_PATIENCE_S)
     sys.stdout.write(f"  idle: {cost(everyone, len(fleet.names))}\n")
-    with written(lambda number: fleet.write(number % len(fleet.names))):
+    with written(lambda number: fleet.write(number % len(fleet.names)), 0.005):
         fleet.wait_flowing(timeout_s=_PATIENCE_S)
         sys.stdout.write(f"  busy: {cost(everyone, len(fleet.names))}\n")
         doomed.kill()
@@ -65,26 +62,6 @@ def _prove(fleet: Fleet) -> int:
     assert frozen.exit_code is None, "the collector that was frozen ended"
     assert takeovers > len(fleet.names), "no source moved: this proves nothing"
     return takeovers
-
-
-@contextmanager
-def written(write: Callable[[int], None], pause_s: float = 0.005) -> Iterator[None]:
-    """Calls `write` with 0, 1, 2 ... in a thread, until the block ends."""
-    ended = threading.Event()
-
-    def work() -> None:
-        for number in count():
-            if ended.wait(pause_s):
-                return
-            write(number)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def cost(pids: Sequence[int], sources: int) -> str:

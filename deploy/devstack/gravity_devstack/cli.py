@@ -19,7 +19,7 @@ from rich.table import Table
 from gravity_devstack import artifact, kafka, mariadb, mysql
 from gravity_devstack.cache import cache_folder
 from gravity_devstack.clickhouse import ClickHouseServer
-from gravity_devstack.database import DatabaseServer
+from gravity_devstack.database import DatabaseServer, Release
 from gravity_devstack.errors import DevstackError, Unavailable
 from gravity_devstack.process import Guardian
 from gravity_devstack.progress import Reporter
@@ -104,18 +104,16 @@ def fetch(
     with tempfile.TemporaryDirectory() as scratch, Guardian(Path(scratch)) as guardian:
         kafka.make_template(guardian, reporter)
         for kind in (mariadb, mysql):
-            kind.release(kind.DEFAULT_VERSION, guardian, reporter).template()
+            kind.RELEASES[kind.DEFAULT_VERSION](guardian, reporter).template()
         if everything:
-            for name in mariadb.RELEASES:
-                _fetch_if_possible("mariadb", mariadb.release(name, guardian, reporter), reporter)
-            for name in mysql.RELEASES:
-                _fetch_if_possible("mysql", mysql.release(name, guardian, reporter), reporter)
+            for one in mariadb.RELEASES.values():
+                _fetch_if_possible("mariadb", one(guardian, reporter), reporter)
+            for other in mysql.RELEASES.values():
+                _fetch_if_possible("mysql", other(guardian, reporter), reporter)
     Console().print(f"Everything is in {cache_folder()}", highlight=False)
 
 
-def _fetch_if_possible(
-    kind: str, release: mariadb.Release | mysql.Release, reporter: Reporter
-) -> None:
+def _fetch_if_possible(kind: str, release: Release, reporter: Reporter) -> None:
     """Fetches one release, or says why this machine cannot have it."""
     try:
         release.template()

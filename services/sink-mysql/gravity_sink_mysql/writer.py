@@ -13,7 +13,7 @@ from gravity.errors import FatalError, GravityError, PoisonError, TransientError
 from gravity.fault import FaultPoint, reach
 from gravity.joined_follower import JoinedFollower
 from gravity.schema_change import SchemaChange, TableAction
-from gravity.schema_follower import Ahead, Follower, means_nothing, refuse_unfinished
+from gravity.schema_follower import Ahead, Follower, has_rows_to_delete, means_nothing
 from gravity.sink import Admitted, Pace, Refusal, SetAside, Stored, Write, split_table
 from gravity_sink_mysql.catalog import Catalog, Fit
 from gravity_sink_mysql.connection import Session, code_of
@@ -182,23 +182,7 @@ class MysqlLane:
     def _delete_rows(self, session: Session, message: Admitted) -> int:
         """Deletes the rows of this partition; of all partitions where the table lies in one."""
         routed = message.header.routed
-        where = f"target {self._target.name}, table {routed.table}"
-        known = self._log.alterations(routed.table)
-        refuse_unfinished(known, where)
-        dropped = any(
-            item.action is TableAction.DROP
-            and item.source == routed.source
-            and item.seq > routed.seq
-            for item in known
-        )
-        origins = self._log.origins(routed.table)
-        if len(origins) > 1:
-            raise FatalError(
-                f"TRUNCATE of one of several tables that share this one: {', '.join(origins)}",
-                where=f"{where}, source {routed.source}, position {routed.from_}",
-                remedy="give each table one of its own at the target: see docs/schema-changes.md",
-            )
-        if dropped or self._log.shape(routed.table) is None:
+        if not has_rows_to_delete(self._log, routed, self._target.name):
             return 0
         quoted = _quoted(split_table(message.header))
         if routed.first == routed.last:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -247,3 +250,23 @@ collector:
             client.close()
         self._control.close()
         self._reader.close()
+
+
+@contextmanager
+def written(write: Callable[[int], None], pause_s: float) -> Iterator[None]:
+    """Calls `write` with 0, 1, 2 ... in a thread, until the block ends."""
+    ended = threading.Event()
+
+    def run() -> None:
+        for number in count():
+            if ended.wait(pause_s):
+                return
+            write(number)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

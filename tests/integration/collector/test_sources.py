@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from itertools import count
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from gravity_devstack.stack import Stack
 
-from tests.integration.collector.fleet import Fleet
+from tests.integration.collector.fleet import Fleet, written
 
 SOURCES = 6
 
@@ -23,26 +20,6 @@ def fleet(stack: Stack, tmp_path: Path) -> Iterator[Fleet]:
     made = Fleet(stack.kafka(), servers, tmp_path, count=SOURCES)
     yield made
     made.close()
-
-
-@contextmanager
-def written(write: Callable[[int], None], pause_s: float) -> Iterator[None]:
-    """Calls `write` with 0, 1, 2 ... in a thread, until the block ends."""
-    ended = threading.Event()
-
-    def run() -> None:
-        for number in count():
-            if ended.wait(pause_s):
-                return
-            write(number)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def test_sources_move_from_a_dead_and_from_a_frozen_collector_and_no_change_counts_twice(
