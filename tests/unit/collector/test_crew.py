@@ -125,6 +125,42 @@ def test_a_pause_is_kept(work: Work) -> None:
     settle(crew, lambda: len(work.starts) == 2)
 
 
+def test_a_source_that_has_failed_is_not_started_again_at_once(work: Work) -> None:
+    work.fails("s", ZeroDivisionError("a defect"))
+    crew = crew_of(work)
+    crew.start(["s"])
+    for _ in range(5):
+        wait_for_thread("s")
+        crew.tend()
+    assert work.starts == ["s"], "no time has passed"
+    work.now_s += 31
+    settle(crew, lambda: len(work.starts) == 2)
+
+
+def test_whoever_waits_is_woken_by_a_thread_that_ends(work: Work) -> None:
+    crew = crew_of(work)
+    woken = threading.Event()
+    crew.start(["good"])
+    settle(crew, lambda: work.running == ["good"])
+    waiter = threading.Thread(target=lambda: (crew.wait(3600), woken.set()), daemon=True)
+    waiter.start()
+    assert not woken.is_set()
+    crew.stop(["good"], within_s=5)
+    assert woken.wait(10), "it waits for its timeout"
+
+
+def test_a_halted_source_is_not_done(work: Work) -> None:
+    work.fails("bad", FatalError("no password"))
+    work.done.add("copied")
+    crew = crew_of(work)
+    crew.start(["bad", "copied"])
+    for name in ("bad", "copied"):
+        wait_for_thread(name)
+    crew.tend()
+    assert crew.are_all_done(["copied"])
+    assert not crew.are_all_done(["bad", "copied"])
+
+
 def test_a_source_named_on_the_command_line_that_was_taken_over_ends_the_process(
     work: Work,
 ) -> None:

@@ -10,11 +10,12 @@ from gravity_collector.host import (
     assert_stands_in,
     assert_writes_what_it_replicates,
     choose_host,
+    name,
 )
 from gravity_collector.server import ServerFacts
 from gravity_collector.servers import PATIENCE_S, Servers
 
-from gravity.config.source import Source
+from gravity.config.source import Source, parse_address
 from gravity.errors import (
     FatalError,
     GravityError,
@@ -48,6 +49,24 @@ def test_the_server_of_the_log_is_read_as_long_as_it_can_be() -> None:
     look = looker({A: facts(1), B: facts(2)})
     assert choose_host([A, B], "mariadb:2", look).endpoint == B
     assert choose_host([A, B], "", look).endpoint == A
+
+
+def test_with_nothing_read_yet_nobody_behind_the_first_fit_one_is_asked() -> None:
+    asked: list[Endpoint] = []
+    look = looker({A: AWAY, B: facts(2), C: facts(3)})
+
+    def noted(endpoint: Endpoint) -> ServerFacts:
+        asked.append(endpoint)
+        return look(endpoint)
+
+    assert choose_host([A, B, C], "", noted).endpoint == B
+    assert asked == [A, B]
+
+
+def test_a_servers_name_can_be_written_back_into_the_configuration() -> None:
+    for endpoint, text in ((("db", 3307), "db:3307"), (("fe80::1", 3306), "[fe80::1]:3306")):
+        assert name(endpoint) == text
+        assert parse_address(text, 1) == endpoint
 
 
 def test_else_the_first_that_is_fit_in_the_order_given() -> None:
@@ -102,9 +121,12 @@ def test_mariadb_that_lacks_one_is_behind_as_long_as_it_may_come() -> None:
         stands_in(server, "0-1-100")
 
 
-def test_mariadb_with_other_transactions_under_the_same_numbers_has_another_history() -> None:
+@pytest.mark.parametrize("state", ["0-1-95,0-2-150", "0-1-95,0-2-100"])
+def test_mariadb_with_other_transactions_under_the_same_numbers_has_another_history(
+    state: str,
+) -> None:
     with pytest.raises(PositionLostError, match="another one: it lacks 0-1-100"):
-        stands_in(facts(gtid_binlog_state="0-1-95,0-2-150"), "0-1-100", replicating=True)
+        stands_in(facts(gtid_binlog_state=state), "0-1-100", replicating=True)
 
 
 def test_a_transaction_that_is_half_published_must_be_there_too() -> None:
