@@ -40,7 +40,7 @@ def snapshot(
     The stream is not stopped. The request is the record `snapshot/SOURCE/ID` in the control topic; the
     source's collector finds it within seconds, or whenever it runs again, and does it once. How it ended
     is the record `snapshot-result/SOURCE/ID`. Nothing is deleted: a row that a target has although the
-    source does not stays there. A request that is cut off goes on where it stopped.
+    source does not stays there; only a table without a key (`whole-row`) is emptied first. A request that is cut off goes on where it stopped.
     """
     loaded = read_config(config, quiet=True)
     database, name = _table_of(loaded.config, source, table)
