@@ -58,8 +58,8 @@ class StormWorld:
 sources:
   - {{name: s, type: {server.flavor}, databases: [{self._database}], {_place(server)}}}
 targets:
-  - {{name: m, type: mysql, {_place(target)}}}
-  - {{name: c, type: clickhouse, {_place(house)}}}
+  - {{name: m-{self._database}, type: mysql, {_place(target)}}}
+  - {{name: c-{self._database}, type: clickhouse, {_place(house)}}}
 kafka: {{brokers: ["{stack.kafka().brokers}"], topic-prefix: {self._database}.}}
 snapshot: {{chunk-rows: 25}}
 state: {{folder: {folder / "state"}}}
