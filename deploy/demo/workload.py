@@ -154,10 +154,16 @@ _FILL: dict[str, Callable[[Cursor, int, random.Random], None]] = {
 
 
 class LiveLoad:
-    """Applications writing to all sources at once, each in its own thread."""
+    """Applications writing to all sources at once, each in its own thread.
 
-    def __init__(self, servers: Servers, rows: int, *, seconds: float, seed: int = 2) -> None:
+    Each waits `pause_s` between its transactions.
+    """
+
+    def __init__(
+        self, servers: Servers, rows: int, *, seconds: float, seed: int = 2, pause_s: float = 0.005
+    ) -> None:
         self._rows = rows
+        self._pause_s = pause_s
         self._database = servers.database
         self._seconds = seconds
         self.transactions = 0
@@ -201,7 +207,7 @@ class LiveLoad:
                 else:
                     connection.commit()
                 self.transactions += 1
-                self._stop.wait(0.005)
+                self._stop.wait(self._pause_s)
             connection.close()
         except BaseException as error:  # noqa: BLE001 - shown by the demo, in its own thread
             self.failures.append(error)

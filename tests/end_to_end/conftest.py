@@ -53,8 +53,11 @@ class World:
         )
 
     def load(self, seconds: float, seed: int = 2) -> LiveLoad:
-        """Applications writing to all sources, not started."""
-        return LiveLoad(self.servers, self.rows, seconds=seconds, seed=seed)
+        """Applications writing to all sources, not started.
+
+        They leave a slow machine room to catch up: what is tested is dying, not the rate.
+        """
+        return LiveLoad(self.servers, self.rows, seconds=seconds, seed=seed, pause_s=0.03)
 
     def until_passed(self, pipeline: Pipeline) -> None:
         """Returns once every target has passed the last change of every quiet source."""
