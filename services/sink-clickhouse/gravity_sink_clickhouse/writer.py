@@ -199,15 +199,15 @@ class ClickhouseLane:
         if alone is not None:
             return self._apply_schema_change(write, alone)
         for _ in range(SHAPE_ATTEMPTS):
-            if not self._ahead.known:
-                self._ahead.learn(self._log.all())
+            self._look()
             try:
                 refusals = self._insert_rows(write.messages)
             except _ShapeMovedError:
                 self._forget()
                 continue
             except FatalError:
-                # What the server refuses may be right for the table as it was a moment ago.
+                # What does not fit, or the server refuses, may be right for the table as it was a
+                # moment ago.
                 if self._ahead.is_all(self._log.number()):
                     raise
                 self._forget()
@@ -223,6 +223,17 @@ class ClickhouseLane:
             return write.after
         set_aside(refusals)
         return write.dead_lettered(len(refusals))
+
+    def _look(self) -> None:
+        """Reads the recorded alterations if there are new ones.
+
+        A table that was dropped and made anew with another key takes rows of before the drop, if its
+        columns have defaults, and nothing tells them from its own afterwards.
+        """
+        if self._ahead.known and self._ahead.is_all(self._log.number()):
+            return
+        self._forget()
+        self._ahead.learn(self._log.all())
 
     def _forget(self) -> None:
         self._catalog.forget()

@@ -139,8 +139,14 @@ class MysqlLane:
             try:
                 return self._apply_rows(session, write, set_aside)
             except _ShapeMovedError:
-                session.execute("ROLLBACK")
-                self._forget()
+                pass
+            except FatalError:
+                # What does not fit, or the server refuses, may be right for the table as it was a
+                # moment ago.
+                if self._ahead.is_all(self._log.number()):
+                    raise
+            session.execute("ROLLBACK")
+            self._forget()
         raise TransientError("tables are being altered", where=f"target {self._target.name}")
 
     def _forget(self) -> None:
@@ -205,13 +211,7 @@ class MysqlLane:
     ) -> Stored:
         session.execute("BEGIN")
         self._fence.advance(session, self._epoch, write.before, write.after)
-        try:
-            refusals = apply()
-        except FatalError as error:
-            # What the server refuses may be right for the table as it was a moment ago.
-            if not self._ahead.is_all(self._log.number()):
-                raise _ShapeMovedError from error
-            raise
+        refusals = apply()
         # Our locks on the tables' definitions hold until COMMIT: whoever records an alteration after
         # this look alters the table after our rows.
         if not self._ahead.is_all(self._log.number()):
