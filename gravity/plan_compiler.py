@@ -12,6 +12,7 @@ from gravity.errors import FatalError
 from gravity.key import LANE_KEY, LANE_TABLE
 from gravity.placement import Share
 from gravity.plan import (
+    Feed,
     Resolution,
     RoutePlan,
     RoutingPlan,
@@ -102,12 +103,17 @@ def _with_tables(
     lanes = {target: dict(by_table) for target, by_table in plan.lanes.items()}
     feeding: dict[str, dict[str, list[str]]] = {target.name: {} for target in plan.targets}
     wider: dict[tuple[str, str], str] = {}
+    origins: dict[tuple[str, str, str], str] = {}
     for table in tables:
         schema = table.schema
         if not plan.includes(table.source, schema.database, schema.table):
             continue
         _check_fit(plan, table)
         for feed in plan.feeds(table.source, schema):
+            name = f"{schema.database}.{schema.table}"
+            origin = origins.setdefault((table.source, feed.target, feed.table), name)
+            if origin != name:
+                raise two_tables_in_one(table.source, feed, origin, name)
             names = feeding[feed.target].setdefault(feed.table, [])
             if table.source not in names:
                 names.append(table.source)
@@ -134,6 +140,18 @@ def _with_tables(
             target: {t: tuple(names) for t, names in found.items()}
             for target, found in feeding.items()
         },
+    )
+
+
+def two_tables_in_one(source: str, feed: Feed, first: str, second: str) -> FatalError:
+    """The refusal of two tables of one source that would become one table: equal keys would overwrite each other."""
+    return FatalError(
+        f"{first} and {second} of source {source} would both become {feed.table}",
+        where=f"target {feed.target}",
+        remedy=(
+            "leave `database` out of the target, so that each keeps its own, or exclude one of them; "
+            "if one was renamed to the other, start the collector again"
+        ),
     )
 
 

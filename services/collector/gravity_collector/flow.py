@@ -12,6 +12,7 @@ from gravity.errors import FatalError
 from gravity.key import GROUP_PREFIX, LANE_KEY
 from gravity.pattern import parse_table_pattern
 from gravity.plan import RoutingPlan
+from gravity.plan_compiler import two_tables_in_one
 from gravity.whole_row import BYTES_MAX, ROWS_MAX, is_whole_row, whole_row_schema
 from gravity_collector.ddl.ghost import is_working_table
 from gravity_collector.decoder import TableDecoder
@@ -40,6 +41,8 @@ class Flows:
         self._unique_key = unique_key
         self._by_decoder: dict[TableDecoder, Flow | None] = {}
         self._by_schema: dict[TableSchema, Flow] = {}
+        self._origins: dict[tuple[str, str], str] = {}
+        """(target, table there) to the source's table that was first seen to go there."""
 
     @property
     def version(self) -> int:
@@ -115,6 +118,11 @@ class Flows:
 
     def _made(self, schema: TableSchema) -> Flow:
         feeds = self.plan.feeds(self._source, schema)
+        name = f"{schema.database}.{schema.table}"
+        for feed in feeds:
+            origin = self._origins.setdefault((feed.target, feed.table), name)
+            if origin != name:
+                raise two_tables_in_one(self._source, feed, origin, name)
         whole_row = is_whole_row(schema)
         for feed in feeds if whole_row else ():
             where = f"source {self._source}, table {schema.database}.{schema.table}, target {feed.target}"

@@ -65,3 +65,14 @@ def test_equal_rows_need_one_order_and_one_source() -> None:
 def test_rows_of_before_the_key_that_the_table_has_now_halt_by_name() -> None:
     with pytest.raises(FatalError, match="before the table had its key"):
         flows(plan(), ("id",)).of_schema(KEYLESS)
+
+
+def test_a_table_that_appears_later_does_not_become_another_one_of_the_source() -> None:
+    made = plan()
+    made = replace(made, targets=(replace(made.targets[0], database="all"),))
+    keyed = replace(KEYLESS, key=(0,))
+    seen = flows(made)
+    seen.of_schema(keyed)
+    seen.of_schema(replace(keyed, columns=COLUMNS[:1]))  # The same one, after an ALTER.
+    with pytest.raises(FatalError, match=r"shop\.log and other\.log of source s .* all\.log"):
+        seen.of_schema(replace(keyed, database="other"))
