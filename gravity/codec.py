@@ -7,6 +7,7 @@ The schemas are data in `schemas/`; the same bytes are read by any Avro library 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -83,6 +84,14 @@ def decode_record(name: str, data: bytes) -> dict[str, Any]:
     return record
 
 
+def travels_as_digits(values: Sequence[Value], type_text: str) -> bool:
+    """Whether one of these whole numbers is too great for an Avro long, so that all go as text."""
+    if not type_text.startswith(("bigint", "bit")):
+        return False
+    present = values if None not in values else [value for value in values if value is not None]
+    return bool(present) and max(present) > _LONG_MAX  # type: ignore[type-var, operator]
+
+
 def _encode_values(values: Sequence[Value], type_text: str) -> dict[str, Any]:
     nulls = b""
     if None in values:
@@ -92,7 +101,7 @@ def _encode_values(values: Sequence[Value], type_text: str) -> dict[str, Any]:
         values = [placeholder if value is None else value for value in values]
     else:
         kind = type(values[0]) if values else str
-    if kind is int and type_text.startswith(("bigint", "bit")) and max(values) > _LONG_MAX:  # type: ignore[type-var, operator]
+    if kind is int and travels_as_digits(values, type_text):
         return {
             "nulls": nulls,
             "values": (_BRANCH[str], {"array": [str(value) for value in values]}),
@@ -204,6 +213,23 @@ def encode_batch(batch: ChangeBatch) -> bytes:
         },
     )
     return out.getvalue()
+
+
+def encode_head(batch: ChangeBatch) -> bytes:
+    """What the value of `batch` begins with, up to its transactions."""
+    return _head_of(batch.source, batch.epoch, batch.schema).data
+
+
+_LONGS = fastavro.parse_schema({"type": "array", "items": "long"})
+_EACH_LONG = re.compile(rb"[\x80-\xff]*[\x00-\x7f]")
+"""Of a number's bytes all but the last have the highest bit set."""
+
+
+def encode_longs(values: Sequence[int]) -> list[bytes]:
+    """Each of these whole numbers as Avro writes a long."""
+    out = BytesIO()
+    fastavro.schemaless_writer(out, _LONGS, values)
+    return _EACH_LONG.findall(out.getvalue())[1:-1]  # Between their count and the end.
 
 
 def decode_batch(data: bytes) -> ChangeBatch:

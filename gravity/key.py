@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from operator import add
+from typing import Final
 
 import xxhash
 
@@ -16,6 +18,7 @@ from gravity.batch import Value
 
 LANE_KEY, LANE_TABLE = "key", "table"
 GROUP_PREFIX = "group:"
+_LENGTHS: Final = [length.to_bytes(4) for length in range(256)]
 
 
 def encode_value(value: Value) -> bytes:
@@ -35,6 +38,29 @@ def encode_key(values: Sequence[Value]) -> bytes:
     """The canonical key: every cell behind its length (4 bytes, big-endian), in key order."""
     cells = [encode_value(value) for value in values]
     return b"".join(len(cell).to_bytes(4) + cell for cell in cells)
+
+
+def encode_keys(key_columns: Sequence[Sequence[Value]]) -> list[bytes]:
+    """The canonical key of each row; `key_columns` as in a batch."""
+    cells = [_framed(column) for column in key_columns]
+    keys = cells[0]
+    for column in cells[1:]:
+        keys = list(map(add, keys, column))
+    return keys
+
+
+def _framed(values: Sequence[Value]) -> list[bytes]:
+    kinds = set(map(type, values))
+    if kinds == {int}:
+        data = [b"i%d" % value for value in values]  # type: ignore[str-format]
+    elif kinds == {str}:
+        data = list(map(b"s".__add__, map(str.encode, values)))  # type: ignore[arg-type]
+    else:
+        data = list(map(encode_value, values))
+    try:
+        return list(map(add, map(_LENGTHS.__getitem__, map(len, data)), data))
+    except IndexError:
+        return [len(cell).to_bytes(4) + cell for cell in data]
 
 
 def decode_key(key: bytes) -> list[Value]:
@@ -72,8 +98,4 @@ def key_partitions(
     """The partition of each row of `table` under lane `key`; `key_columns` as in a batch."""
     prefix = table.encode() + b"\x00"
     digest = xxhash.xxh64_intdigest
-    if len(key_columns) == 1 and all(type(value) is int for value in key_columns[0]):
-        # By far the commonest key; equals encode_key of one int, written out.
-        cells = [b"i%d" % value for value in key_columns[0]]  # type: ignore[str-format]
-        return [digest(prefix + len(cell).to_bytes(4) + cell) % partitions for cell in cells]
-    return [digest(prefix + encode_key(key)) % partitions for key in zip(*key_columns, strict=True)]
+    return [digest(prefix + key) % partitions for key in encode_keys(key_columns)]

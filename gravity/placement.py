@@ -21,7 +21,7 @@ import xxhash
 from gravity.batch import Column, TableSchema, Value
 from gravity.column import INTEGER_BYTES, ColumnType
 from gravity.errors import FatalError
-from gravity.key import encode_key
+from gravity.key import encode_keys
 
 BUCKETS: Final = 1024
 """Into which keys are divided before a target is chosen."""
@@ -39,12 +39,7 @@ _HASH_SPAN = 2.0**64
 
 def key_hashes(key_columns: Sequence[Sequence[Value]]) -> list[int]:
     """64 bits a row, from its canonical key."""
-    digest = xxhash.xxh64_intdigest
-    if len(key_columns) == 1 and all(type(value) is int for value in key_columns[0]):
-        # By far the commonest key; equals encode_key of one int, written out.
-        cells = [b"i%d" % value for value in key_columns[0]]  # type: ignore[str-format]
-        return [digest(len(cell).to_bytes(4) + cell) for cell in cells]
-    return [digest(encode_key(key)) for key in zip(*key_columns, strict=True)]
+    return list(map(xxhash.xxh64_intdigest, encode_keys(key_columns)))
 
 
 def buckets_of(key_columns: Sequence[Sequence[Value]]) -> list[int]:

@@ -98,12 +98,14 @@ class Operand:
 
 
 def each(function: Callable[[Any], Any], values: Sequence[Value]) -> list[Any]:
-    """`function` of each value, called once for equal values; None stays None."""
-    known: dict[Any, Any] = {None: None}
-    return [
-        known[value] if value in known else known.setdefault(value, function(value))
-        for value in values
-    ]
+    """`function` of each value, called once for values that recur; None stays None."""
+    distinct = set(values)
+    if len(distinct) * 2 > len(values):
+        if None in distinct:
+            return [None if value is None else function(value) for value in values]
+        return list(map(function, values))
+    known = {value: None if value is None else function(value) for value in distinct}
+    return list(map(known.__getitem__, values))
 
 
 def refuse_pair(left: Operand, right: Operand) -> ConditionError:
@@ -253,12 +255,10 @@ class Frame:
             place = operands.index(varying[0])
             before = [operand.value for operand in operands[:place]]
             after = [operand.value for operand in operands[place + 1 :]]
-            made = self.converted(
-                varying[0],
-                kind,
-                lambda value: function(*before, value, *after),
-                f"{text} {kind}",
-            )
+            of_value: Callable[[Any], Any] = function
+            if before or after:
+                of_value = lambda value: function(*before, value, *after)  # noqa: E731
+            made = self.converted(varying[0], kind, of_value, f"{text} {kind}")
             return Operand(kind, made.code, text)
         name = self.name(function)
         present = " and ".join(operand.present for operand in varying)

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from itertools import compress
 
 from gravity.batch import DELETE, INSERT, MOVED, READ, UPDATE, ChangeBatch
-from gravity.codec import decode_batch, encode_batch
+from gravity.codec import decode_batch
 from gravity.errors import FormatError
 from gravity.header import IngestHeader, IngestKind, RoutedHeader, RoutedKind
 from gravity.key import key_partitions, lane_partition
+from gravity.part_encoder import PartEncoder
 from gravity.plan import Feed, RoutingPlan
 from gravity.whole_row import is_whole_row
 from gravity_router.deciding import Deciding
@@ -128,7 +129,7 @@ def _route_rows(header: IngestHeader, value: bytes, plan: RoutingPlan) -> Iterat
     if len(batch) != header.rows:
         raise FormatError(f"a batch of {len(batch)} rows whose header says {header.rows}")
     feeds = {feed.target: feed for feed in plan.feeds(batch.source, batch.schema)}
-    deciding = Deciding(batch, plan)
+    deciding, encoder = Deciding(batch, plan), PartEncoder(batch)
     cuts: dict[tuple[object, ...], _Cut] = {}
     base = _routed(header, RoutedKind.ROWS)
     for target in plan.targets:
@@ -137,7 +138,7 @@ def _route_rows(header: IngestHeader, value: bytes, plan: RoutingPlan) -> Iterat
         if feed is not None:
             way = (feed.table, feed.lane, feed.conditions, feed.shares)
             if way not in cuts:
-                cuts[way] = _cut(batch, value, feed, plan.partitions, deciding)
+                cuts[way] = _cut(batch, value, feed, deciding, encoder)
             cut = cuts[way]
             for part in cut.parts:
                 described = replace(
@@ -158,8 +159,10 @@ def _route_rows(header: IngestHeader, value: bytes, plan: RoutingPlan) -> Iterat
             yield RoutedMessage(target.name, header.seq % plan.partitions, note, b"")
 
 
-def _cut(batch: ChangeBatch, value: bytes, feed: Feed, partitions: int, deciding: Deciding) -> _Cut:
-    moved = moved_rows(batch)
+def _cut(
+    batch: ChangeBatch, value: bytes, feed: Feed, deciding: Deciding, encoder: PartEncoder
+) -> _Cut:
+    moved, partitions = moved_rows(batch), deciding.partition_count
     whole = lane_partition(feed.table, feed.lane, partitions)
     if not batch.schema.key and whole is None:
         whole = lane_partition(feed.table, "table", partitions)
@@ -167,7 +170,7 @@ def _cut(batch: ChangeBatch, value: bytes, feed: Feed, partitions: int, deciding
         whole = 0
     rows = _plain_rows(batch, moved, feed, deciding)
     if rows is None:
-        return _cut_pieces(batch, moved, feed, whole, deciding)
+        return _cut_pieces(batch, moved, feed, deciding, encoder, whole=whole)
     filtered = len(batch) - len(rows)
     if whole is not None:
         if not filtered:
@@ -178,15 +181,9 @@ def _cut(batch: ChangeBatch, value: bytes, feed: Feed, partitions: int, deciding
         groups = {}
         for row in rows:
             groups.setdefault(now[row], []).append(row)
+    encoder.expect(len(rows))
     parts = [
-        _Part(
-            partition,
-            group[0],
-            group[-1],
-            len(group),
-            len(group),
-            encode_batch(_trimmed(batch.take(group, before=False))),
-        )
+        _Part(partition, group[0], group[-1], len(group), len(group), encoder.encode(group))
         for partition, group in groups.items()
     ]
     return _Cut(tuple(parts), filtered)
@@ -215,8 +212,10 @@ def _cut_pieces(
     batch: ChangeBatch,
     moved: frozenset[int],
     feed: Feed,
-    whole: int | None,
     deciding: Deciding,
+    encoder: PartEncoder,
+    *,
+    whole: int | None,
 ) -> _Cut:
     """As `_cut`, where rows leave the target or change their key."""
     if feed.conditions is None:
@@ -233,6 +232,7 @@ def _cut_pieces(
         for piece in pieces:
             partition = was[piece.row] if piece.old_key else now[piece.row]
             by_partition.setdefault(partition, []).append(piece)
+    encoder.expect(len(pieces))
     parts = [
         _Part(
             partition,
@@ -240,36 +240,16 @@ def _cut_pieces(
             group[-1].row,
             len(group),
             sum(piece.op != MOVED for piece in group),
-            encode_batch(_trimmed(_take(batch, group))),
+            encoder.encode(
+                [piece.row for piece in group],
+                bytes([piece.op for piece in group]),
+                # Of a delete that a changed key caused only the key means anything: it is the old one.
+                [piece.old_key for piece in group],
+            ),
         )
         for partition, group in by_partition.items()
     ]
     return _Cut(tuple(parts), filtered)
-
-
-def _trimmed(part: ChangeBatch) -> ChangeBatch:
-    """`part` without the transactions that none of its rows is of."""
-    used = sorted(set(part.tx))
-    if len(used) < len(part.transactions):
-        place = {index: number for number, index in enumerate(used)}
-        part.transactions = [part.transactions[index] for index in used]
-        part.tx = [place[index] for index in part.tx]
-    return part
-
-
-def _take(batch: ChangeBatch, pieces: Sequence[_Piece]) -> ChangeBatch:
-    part = batch.take([p.row for p in pieces], ops=bytes([p.op for p in pieces]), before=False)
-    if any(piece.old_key for piece in pieces):
-        # Of a delete that a changed key caused only the key means anything: it is the old one.
-        columns = list(part.columns)
-        for index in batch.schema.key:
-            before = batch.before[batch.before_columns.index(index)]
-            columns[index] = [
-                before[piece.row] if piece.old_key else value
-                for piece, value in zip(pieces, columns[index], strict=True)
-            ]
-        part.columns = columns
-    return part
 
 
 def moved_rows(batch: ChangeBatch) -> frozenset[int]:
