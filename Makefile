@@ -78,7 +78,7 @@ docs: $(READY) ## Generate what is generated under docs/
 
 lock: ## Pin requirements.lock anew
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-		--extra kafka --group dev pyproject.toml deploy/devstack/pyproject.toml $(wildcard services/*/pyproject.toml) \
+		--extra kafka --extra http --group dev pyproject.toml deploy/devstack/pyproject.toml $(wildcard services/*/pyproject.toml) \
 		--no-emit-package gravity --no-emit-package gravity-devstack -o requirements.lock
 
 clean: ## Remove what make made

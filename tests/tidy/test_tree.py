@@ -30,6 +30,7 @@ DOORS = {
     "sqlglot": ("gravity/condition/", "services/collector/gravity_collector/ddl.py"),
     "fastavro": ("gravity/codec.py",),
     "ruamel": ("gravity/config/",),
+    "aiohttp": ("gravity/recency_server.py",),
 }
 """Foreign library → the only places of the product that may import it."""
 

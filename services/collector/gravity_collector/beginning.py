@@ -11,6 +11,7 @@ from typing import Final
 from gravity.clock import now_us
 from gravity.config.start import AfterGtids, AtFile, AtTime, Earliest, Latest, StartPoint
 from gravity.errors import FatalError, PositionLostError
+from gravity.gtid import parse_gtids
 from gravity.position import Position
 from gravity_collector.binlog import BinlogStream, StartAfterGtids, StartAtFile
 from gravity_collector.event import (
@@ -23,7 +24,6 @@ from gravity_collector.event import (
     XaRollback,
 )
 from gravity_collector.file_name import file_index_of
-from gravity_collector.gtid import parse_gtids
 from gravity_collector.host import assert_stands_in
 from gravity_collector.owner import Resume
 from gravity_collector.place import FIRST_EPOCH, Open, first_place, mariadb_gtids, open_latest

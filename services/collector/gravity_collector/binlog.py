@@ -24,12 +24,13 @@ from gravity.errors import (
     SourceSettingError,
     TransientError,
 )
+from gravity.gtid import Flavor, MysqlGtids
 from gravity_collector.decoder import TableDecoders
 from gravity_collector.event import Event, Rows
 from gravity_collector.event_parser import EventParser, ServerMessageError
-from gravity_collector.gtid import MysqlGtids
+from gravity_collector.gtid_event import encode_gtids
 from gravity_collector.lookback import BinlogLookBack
-from gravity_collector.server import Flavor, ServerFacts, server_facts
+from gravity_collector.server import ServerFacts, server_facts
 from gravity_collector.xa import HeldTransactions
 
 _RECEIVE_BYTES: Final = 256 * 1024
@@ -331,7 +332,7 @@ class _DumpConnection(pymysql.Connection):
     def _write_bytes(self, data: bytes) -> None:
         # The packet's header (4 bytes), the command, flags (2), server id, an empty file name, a position.
         if self.tagged is not None and data[4:5] == bytes((_COM_BINLOG_DUMP_GTID,)):
-            encoded = self.tagged.encoded()
+            encoded = encode_gtids(self.tagged)
             body = data[4:26] + len(encoded).to_bytes(4, "little") + encoded
             data = len(body).to_bytes(3, "little") + data[3:4] + body
         super()._write_bytes(data)  # type: ignore[misc]

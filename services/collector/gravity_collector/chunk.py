@@ -16,7 +16,7 @@ from typing import NamedTuple, Self
 
 from gravity.batch import TableSchema, Value
 from gravity.errors import FatalError, FormatError
-from gravity_collector.gtid import GtidSet
+from gravity.gtid import GtidSet
 
 Key = tuple[Value, ...]
 TableName = tuple[str, str]

@@ -10,6 +10,8 @@ import struct
 import uuid
 from typing import Final, NamedTuple
 
+from gravity.gtid import MysqlGtids
+
 _SERVER_NAMES_MAX: Final = 10_000
 _TIMES_END: Final = 49
 """A GTID event that is at least so long has a logical clock (17 bytes) and a commit time (7)."""
@@ -125,6 +127,23 @@ def read_number(body: bytes, at: int) -> tuple[int, int]:
         message = "a number is cut short"
         raise ValueError(message)
     return int.from_bytes(raw, "little") >> min(more + 1, 8), at + more + 1
+
+
+def encode_gtids(gtids: MysqlGtids) -> bytes:
+    """The set as COM_BINLOG_DUMP_GTID carries it to servers that know tags (8.3 and later).
+
+    Raises:
+        ValueError: a UUID is none.
+    """
+    # The number of makers stands between two bytes that say that tags follow.
+    encoded = bytearray(b"\x01" + len(gtids.intervals).to_bytes(6, "little") + b"\x01")
+    for maker, intervals in sorted(gtids.intervals.items()):
+        server, _, tag = maker.partition(":")
+        encoded += uuid.UUID(server).bytes + write_number(len(tag)) + tag.encode()
+        encoded += len(intervals).to_bytes(8, "little")
+        for first, last in intervals:
+            encoded += first.to_bytes(8, "little") + (last + 1).to_bytes(8, "little")
+    return bytes(encoded)
 
 
 def write_number(value: int) -> bytes:

@@ -18,7 +18,7 @@ from gravity.errors import (
     SourceSettingError,
     TransientError,
 )
-from gravity_collector.gtid import MariadbGtids, MysqlGtids
+from gravity.gtid import MariadbGtids, MysqlGtids
 from gravity_collector.server import ServerFacts, identity
 
 Endpoint = tuple[str, int]

@@ -7,11 +7,11 @@ from typing import Final, Protocol
 
 from gravity.clock import monotonic_s
 from gravity.errors import PositionLostError, TransientError
+from gravity.gtid import parse_gtids
 from gravity.position import Position
 from gravity_collector.binlog import BinlogStream, Start, StartAfterGtids, StartAtFile
 from gravity_collector.chunk import PositionView
 from gravity_collector.event import Begin, Event, Heartbeat, Rotate
-from gravity_collector.gtid import parse_gtids
 from gravity_collector.owner import Ownership, Resume, assert_same_server
 from gravity_collector.server import ServerFacts, identity
 from gravity_collector.snapshot import SourceConnection, open_view

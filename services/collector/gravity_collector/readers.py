@@ -12,12 +12,12 @@ from typing import Any, Final
 from gravity.batch import TableSchema
 from gravity.catalog import read_catalog
 from gravity.errors import FatalError, GravityError, TransientError
+from gravity.gtid import Flavor
 from gravity.whole_row import BYTES_MAX, ROWS_MAX
 from gravity_collector.agenda import Agenda, Taken
 from gravity_collector.bucket import RowBucket
 from gravity_collector.chunk import Chunk, TableName, TouchLog, View, Work
 from gravity_collector.flow import keyless, too_many_rows
-from gravity_collector.server import Flavor
 from gravity_collector.snapshot import SourceConnection, TableChangedError, open_view
 from gravity_collector.table_reader import Column, TableReader, quoted
 

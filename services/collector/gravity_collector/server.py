@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from gravity.errors import SourceSettingError
+from gravity.gtid import Flavor
 from gravity_collector.file_name import file_index_of
 from gravity_collector.table_map import Collation
 
 Query = Callable[[str], Sequence[Sequence[object]]]
 """Runs one SQL statement; gives its rows. Refusals come as GravityError."""
-Flavor = Literal["mysql", "mariadb"]
 
 _VARIABLES: Final = (
     "version",

@@ -14,6 +14,7 @@ import structlog
 from gravity.catalog import CatalogTable, read_catalog
 from gravity.clock import monotonic_s
 from gravity.errors import FatalError, GravityError, PositionLostError, TransientError
+from gravity.gtid import parse_gtids
 from gravity.kafka.control import ControlTopic
 from gravity.kafka.plan_store import PlanStore
 from gravity.topic import Topics
@@ -29,7 +30,6 @@ from gravity_collector.desk import Desk
 from gravity_collector.event import Event
 from gravity_collector.failover import carried_rows, has_moved, next_epoch, open_elsewhere
 from gravity_collector.flow import Flows, keyless, no_keys
-from gravity_collector.gtid import parse_gtids
 from gravity_collector.host import Endpoint
 from gravity_collector.host import name as name_of
 from gravity_collector.keeper import Keeper

@@ -25,12 +25,11 @@ from pymysql.constants import COMMAND, CR
 from pymysql.converters import conversions
 
 from gravity.errors import FatalError, TransientError
+from gravity.gtid import Flavor, parse_gtids
 from gravity.mysql import SESSION_SETTINGS
 from gravity_collector.binlog import error_of
 from gravity_collector.chunk import GtidView, PositionView, View
 from gravity_collector.file_name import file_index_of
-from gravity_collector.gtid import parse_gtids
-from gravity_collector.server import Flavor
 from gravity_collector.text_rows import TextRows
 
 # Encoders only: cells arrive as text, and gravity.column says what they become.

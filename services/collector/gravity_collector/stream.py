@@ -8,6 +8,7 @@ from typing import Final
 
 from gravity.batch import DELETE, UPDATE
 from gravity.errors import FatalError, PositionLostError
+from gravity.gtid import GtidSet
 from gravity.header import IngestHeader
 from gravity.position import Position
 from gravity.schema_change import RowsAfter, SchemaChange, TableAction
@@ -18,7 +19,6 @@ from gravity_collector.ddl.shape import Shapes
 from gravity_collector.decoder import Row, TableDecoder
 from gravity_collector.event import Begin, Commit, Event, Heartbeat, Query, Rollback, Rotate, Rows
 from gravity_collector.flow import PROGRESS_TABLE, Flows
-from gravity_collector.gtid import GtidSet
 from gravity_collector.publisher import Publisher
 from gravity_collector.schema_history import SchemaHistory, Statement
 from gravity_collector.span import Flow, Limits, SpanBuilder

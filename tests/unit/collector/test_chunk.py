@@ -17,12 +17,12 @@ from gravity_collector.chunk import (
     reconcile,
     recount,
 )
-from gravity_collector.gtid import MariadbGtids, MysqlGtids
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gravity.batch import Column, TableSchema
 from gravity.errors import FatalError
+from gravity.gtid import MariadbGtids, MysqlGtids
 
 T = ("shop", "users")
 SCHEMA = TableSchema("shop", "users", (Column("id", "int"), Column("name", "varchar(9)")), (0,))

@@ -9,12 +9,12 @@ from typing import Any
 from gravity_collector.agenda import Taken
 from gravity_collector.chunk import Chunk, Coverage, PositionView, Since, Touch, TouchLog
 from gravity_collector.copier import Copier
-from gravity_collector.gtid import MariadbGtids
 from gravity_collector.publisher import Publisher
 from gravity_collector.readers import ChunkRead
 from gravity_collector.span import Limits
 
 from gravity.codec import decode_batch
+from gravity.gtid import MariadbGtids
 from gravity.header import IngestKind
 from gravity.position import Position
 from gravity.schema_change import SchemaChange, TableAction

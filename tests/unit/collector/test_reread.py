@@ -12,7 +12,6 @@ import pytest
 from gravity_collector.chunk import Chunk, Coverage, PositionView, TableName, TouchLog, Work
 from gravity_collector.event import Begin, Commit, Query
 from gravity_collector.flow import Flows
-from gravity_collector.gtid import MariadbGtids
 from gravity_collector.owner import Ownership, checkpoint_record, take_over
 from gravity_collector.publisher import Publisher
 from gravity_collector.span import Limits
@@ -20,6 +19,7 @@ from gravity_collector.stream import Stream
 
 from gravity.batch import INSERT
 from gravity.errors import FormatError
+from gravity.gtid import MariadbGtids
 from gravity.header import IngestHeader, IngestKind
 from gravity.position import Position
 from gravity.schema_change import RowsAfter, SchemaChange, TableAction

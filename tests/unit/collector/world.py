@@ -13,7 +13,6 @@ from gravity_collector.ddl.shape import Shapes
 from gravity_collector.event import Begin, Commit, Event, Query, Rows
 from gravity_collector.failover import carried_rows, has_moved, next_epoch, resume_elsewhere
 from gravity_collector.flow import Flows
-from gravity_collector.gtid import parse_gtids
 from gravity_collector.owner import Ownership, Resume, checkpoint_record, take_over
 from gravity_collector.publisher import Publisher
 from gravity_collector.schema_history import SchemaHistory
@@ -23,6 +22,7 @@ from gravity_collector.stream import Stream
 from gravity.batch import DELETE, INSERT, UPDATE, ChangeBatch, Column, TableSchema
 from gravity.codec import decode_batch
 from gravity.errors import OffsetLostError
+from gravity.gtid import parse_gtids
 from gravity.header import IngestHeader, IngestKind, KafkaHeaders
 from gravity.plan import Resolution, RoutePlan, RoutingPlan, SourcePlan, TargetPlan
 from gravity.position import Position

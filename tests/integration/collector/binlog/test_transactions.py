@@ -9,10 +9,10 @@ import pytest
 from gravity_collector.binlog import StartAfterGtids, StartAtFile, open_stream
 from gravity_collector.event import Begin, Commit, Event, Query, Rows, Statement
 from gravity_collector.event_parser import UnreadableEventError
-from gravity_collector.gtid import parse_gtids
 from gravity_collector.server import ServerFacts, assert_readable
 
 from gravity.batch import DELETE, INSERT, UPDATE
+from gravity.gtid import parse_gtids
 from tests.integration.collector.binlog.source import Source, compressed, names, rows_of, run
 
 pytestmark = pytest.mark.stack

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from gravity_collector.event import Begin, Commit
-from gravity_collector.gtid import parse_gtids
 
 from gravity.batch import INSERT, UPDATE
 from gravity.errors import PositionLostError
+from gravity.gtid import parse_gtids
 from tests.integration.collector.binlog.source import Source, compressed, names, rows_of, run
 from tests.integration.collector.installation import wait_until
 

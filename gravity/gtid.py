@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import uuid
 from bisect import bisect_right
-from typing import Final, Protocol, Self
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal, Protocol, Self
 
 from gravity.errors import FormatError
-from gravity_collector.gtid_event import write_number
-from gravity_collector.server import Flavor
 
+Flavor = Literal["mysql", "mariadb"]
 _TAG: Final = re.compile(r"[a-z_][a-z0-9_]{0,31}")
 
 
@@ -118,25 +117,14 @@ class MysqlGtids:
         return gtids
 
     @property
+    def intervals(self) -> Mapping[str, Sequence[tuple[int, int]]]:
+        """(first, last) of each run of numbers, ascending, by who made them."""
+        return self._intervals
+
+    @property
     def has_tags(self) -> bool:
         """Whether any transaction has one."""
         return any(":" in maker for maker in self._intervals)
-
-    def encoded(self) -> bytes:
-        """The set as COM_BINLOG_DUMP_GTID carries it to servers that know tags (8.3 and later).
-
-        Raises:
-            ValueError: a UUID is none.
-        """
-        # The number of makers stands between two bytes that say that tags follow.
-        encoded = bytearray(b"\x01" + len(self._intervals).to_bytes(6, "little") + b"\x01")
-        for maker, intervals in sorted(self._intervals.items()):
-            server, _, tag = maker.partition(":")
-            encoded += uuid.UUID(server).bytes + write_number(len(tag)) + tag.encode()
-            encoded += len(intervals).to_bytes(8, "little")
-            for first, last in intervals:
-                encoded += first.to_bytes(8, "little") + (last + 1).to_bytes(8, "little")
-        return bytes(encoded)
 
     def _add(self, server: str, first: int, last: int) -> None:
         intervals = self._intervals.setdefault(server, [])

@@ -1,9 +1,9 @@
 import pytest
-from gravity_collector.gtid import MariadbGtids, MysqlGtids, parse_gtids
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gravity.errors import FormatError
+from gravity.gtid import MariadbGtids, MysqlGtids, parse_gtids
 
 A, B = "3e11fa47-71ca-11e1-9e33-c80aa9429562", "0b1f1d5a-71ca-11e1-9e33-c80aa9429562"
 
