@@ -24,8 +24,10 @@ from gravity.cli.run import run
 from gravity.cli.snapshot import snapshot
 from gravity.cli.status import status
 from gravity.cli.topic import tail, topics
+from gravity.cli.wait import serve, wait
 from gravity.config import ConfigError
 from gravity.errors import EXIT_HALTED, EXIT_RESTART, FatalError, GravityError
+from gravity.recency import QuestionError
 from gravity.supervisor import UnknownNameError
 from gravity.trial import HistoryError
 
@@ -95,6 +97,8 @@ for _command in (
     filtered,
     run,
     status,
+    wait,
+    serve,
     topics,
     tail,
     reset,
@@ -117,7 +121,7 @@ _add_group(
 
 def exit_code_of(error: GravityError) -> int:
     """The exit code of a command that ended with `error`."""
-    if isinstance(error, (ConfigError, UnknownNameError, HistoryError)):
+    if isinstance(error, (ConfigError, UnknownNameError, HistoryError, QuestionError)):
         return EXIT_BAD_CONFIG
     return EXIT_HALTED if isinstance(error, FatalError) else EXIT_FAILED
 

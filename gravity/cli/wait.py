@@ -1,0 +1,129 @@
+"""`gravity wait` and `gravity serve`: whether a target has what was written to a source."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import sys
+from typing import Annotated
+
+import typer
+
+from gravity.cli.option import (
+    EXIT_FAILED,
+    AsJson,
+    ConfigFile,
+    plural,
+    print_json,
+    read_config,
+    remarks,
+    screen,
+)
+from gravity.config.model import parse_duration
+from gravity.config.source import parse_address
+from gravity.errors import FatalError
+from gravity.telemetry.log import configure_logging
+
+_PORT = 8430
+
+
+def _timeout(text: str) -> float:
+    try:
+        return parse_duration(text).total_seconds()
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def wait(
+    config: ConfigFile,
+    *,
+    source: Annotated[str, typer.Option(help="The source that was written to.", metavar="NAME")],
+    target: Annotated[str, typer.Option(help="The target to be read.", metavar="NAME")],
+    gtid: Annotated[
+        str | None,
+        typer.Option(
+            help="GTID or GTID set of the writes, as the source's server prints it; left out: everything that "
+            "the source has committed by now.",
+            metavar="GTID",
+        ),
+    ] = None,
+    timeout: Annotated[
+        str, typer.Option(help="Longest wait: 500ms, 30s, 10m.", metavar="TIME")
+    ] = "30s",
+    processed: Annotated[
+        bool, typer.Option("--processed", help="Also while rows of the target are on hold.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Wait until a target has what was written to a source, so that it can be read there.
+
+    Exit code 0: every row of these transactions that goes to the target has been applied there. 1: not
+    within the time; nothing is known then. docs/consistency.md says what this promises and what not.
+
+    Without --gtid the source's servers are asked what they have committed; that fails while one is away.
+    """
+    from gravity.recency_reader import ask
+    from gravity.recency_reader import wait as wait_for
+
+    timeout_s = _timeout(timeout)
+    loaded = read_config(config, quiet=True).config
+    found = wait_for(loaded, ask(loaded, source, target, gtid, processed=processed), timeout_s)
+    if as_json:
+        print_json(found.to_json())
+    elif found.status == "applied":
+        assert found.frontier is not None
+        screen.print(
+            f"applied: {target} has {source} up to {found.frontier.gtids}, after {found.seconds:.1f} s"
+        )
+    if found.status == "timeout":
+        sys.stderr.write(f"error: not within {timeout}: {found.lacks}\n")
+        raise typer.Exit(EXIT_FAILED)
+
+
+def serve(
+    config: ConfigFile,
+    *,
+    listen: Annotated[
+        str, typer.Option(help="Address to listen at.", metavar="HOST:PORT")
+    ] = f"127.0.0.1:{_PORT}",
+    waits_max: Annotated[
+        int, typer.Option("--waits-max", min=1, help="Questions that may wait at one time.")
+    ] = 200,
+) -> None:
+    """Answer programs over HTTP what `gravity wait` answers: POST /wait, until Ctrl-C.
+
+    Body and answer are JSON; docs/consistency.md describes them. Whoever can reach the address may ask, so
+    it is this machine alone unless --listen says otherwise.
+    """
+    try:
+        host, port = parse_address(listen, _PORT)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    loaded = read_config(config).config
+    try:
+        from gravity.recency_server import serve as serve_waits
+    except ModuleNotFoundError as error:
+        raise FatalError(
+            f"Python package {error.name} is missing", remedy="pip install 'gravity[http]'"
+        ) from None
+    configure_logging("serve")
+    if not _is_loopback(host):
+        remarks.print(f"[yellow]notice[/] {host} can be reached by others: they may ask as well")
+    remarks.print(
+        f"POST http://{host}:{port}/wait, {plural(waits_max, 'wait')} at a time. Ctrl-C stops."
+    )
+    try:
+        asyncio.run(serve_waits(loaded, host, port, waits_max=waits_max))
+    except OSError as error:
+        raise FatalError(
+            f"can't listen: {error.strerror or error}",
+            where=listen,
+            remedy="is another program there? `--listen 127.0.0.1:PORT` takes another port",
+        ) from None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
