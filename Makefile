@@ -67,7 +67,7 @@ simulation: $(READY) ## The seeded simulation on the product's own cores, then e
 bench: $(READY) ## Benchmarks as JSON lines (ONLY=decode|codec|…)
 	$(BIN)/python -m tests.bench $(ONLY)
 
-prove: $(READY) ## The long proofs of one subject (WHAT=source|routing|resolving SCALE=… SEEDS=… ONLY=…)
+prove: $(READY) ## The long proofs of one subject (WHAT=source|routing|resolving|consistency SCALE=… SEEDS=… ONLY=…)
 	$(BIN)/python -m tests.prove $(WHAT) --scale $(SCALE) --seeds $(SEEDS) --only "$(ONLY)"
 
 docs: $(READY) ## Generate what is generated under docs/

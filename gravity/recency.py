@@ -162,7 +162,7 @@ class Frontiers:
         """Raises QuestionError when the source's server writes GTIDs of the other kind."""
         known = [self._gtids.get(source, "")]
         known += [p[source].gtids for p in self._points.values() if source in p]
-        for flavor in filter(None, map(flavor_of, known)):
+        for flavor in (flavor for text in known if (flavor := flavor_of(text)) is not None):
             if wanted.flavor is not None and wanted.flavor != flavor:
                 raise QuestionError(
                     f"{wanted.text[:_TOLD_MAX]} is a GTID of {_SERVER[wanted.flavor]}, "

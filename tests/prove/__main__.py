@@ -11,7 +11,7 @@ import typer
 
 from tests.prove.report import Report
 
-SUBJECTS = ("source", "routing", "resolving")
+SUBJECTS = ("source", "routing", "resolving", "consistency")
 
 
 def prove(
