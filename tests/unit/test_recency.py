@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import socket
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gravity.config import parse_config
+from gravity.errors import TransientError
 from gravity.gtid import MysqlGtids
 from gravity.recency import Frontiers, QuestionError, Transactions
+from gravity.recency_reader import ask
 
 A, B = "3e11fa47-71ca-11e1-9e33-c80aa9429562", "0b1f1d5a-71ca-11e1-9e33-c80aa9429562"
 PARTITIONS = 3
@@ -103,9 +107,9 @@ def test_a_partition_that_has_told_nothing_is_waited_for() -> None:
     look = known.look("s", "t", Transactions.parse("0-1-1"))
     assert look.frontier is None
     assert "2 of 3 partitions" in look.lacks
-    known.add("sink/t/2", applied("0-1-9", source="another"))
-    assert not is_there(known, "0-1-1")
     known.add("sink/u/2", applied("0-1-9"))
+    assert not is_there(known, "0-1-1")
+    known.add("sink/t/2", applied("0-1-9", source="another"))
     assert not is_there(known, "0-1-1")
 
 
@@ -124,6 +128,14 @@ def test_the_copys_last_rows_are_there_with_a_marker_behind_its_end() -> None:
         assert not is_there(known, "0-1-1")
         known.add(f"sink/t/{q}", applied("0-1-9", time_us=20))
     assert is_there(known, "0-1-1")
+
+
+def test_a_copy_that_begins_again_counts_from_its_new_end() -> None:
+    known = frontiers(("collector/s", collected(at_us=5)), *lanes(*["0-1-9"] * PARTITIONS))
+    assert is_there(known, "0-1-1")
+    known.add("collector/s", collected(done=1, at_us=15))
+    known.add("collector/s", collected(done=2, at_us=20))
+    assert not is_there(known, "0-1-1")
 
 
 def test_rows_on_hold_keep_everything_back_unless_they_count_as_there() -> None:
@@ -170,3 +182,28 @@ def test_a_gtid_of_the_other_kind_of_server_is_refused(known: str, asked: str) -
     assert not is_there(
         frontiers(("collector/s", collected()), *lanes(*[known] * PARTITIONS)), asked
     )
+
+
+def test_the_barrier_refuses_while_a_server_of_the_source_is_away() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        port = nobody.getsockname()[1]
+        config = parse_config(
+            f"sources: [{{name: s, host: 127.0.0.1, port: {port}, username: u}}]\n"
+            "targets: [{name: t, type: kafka, brokers: 'k:9092'}]"
+        ).config
+        with pytest.raises(TransientError, match="refused"):
+            ask(config, "s", "t", None)
+    assert ask(config, "s", "t", "0-1-7").wanted.text == "0-1-7"
+
+
+def test_what_the_configuration_does_not_name_is_refused() -> None:
+    config = parse_config(
+        "sources: [{name: s, host: h, username: u}]\n"
+        "targets: [{name: t, type: kafka, brokers: 'k:9092'}]"
+    ).config
+    for names, told in ((("x", "t"), "no source"), (("s", "x"), "no target")):
+        with pytest.raises(QuestionError, match=told):
+            ask(config, *names, None)
+    with pytest.raises(QuestionError, match="empty"):
+        ask(config, "s", "t", " ")
