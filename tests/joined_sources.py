@@ -52,10 +52,16 @@ class Source:
             self.rows[key] = row
         self.log.rows(self.schema(), [change])
 
-    def say(self, action: TableAction, *items: ColumnChange, filled: bool = False) -> None:
+    def say(
+        self,
+        action: TableAction,
+        *items: ColumnChange,
+        filled: bool = False,
+        key: tuple[str, ...] = (),
+    ) -> None:
         self.ets += self.draw.randint(0, 3)
         rows = RowsAfter.FILLED if filled else RowsAfter.KEPT
-        self.log.schema_change(NAME, action, *items, ets=self.ets, rows=rows)
+        self.log.schema_change(NAME, action, *items, ets=self.ets, rows=rows, key=key)
 
     def add(self) -> None:
         free = [name for name in "xyz" if name not in self.columns]
@@ -101,7 +107,8 @@ class Source:
         self.rows.clear()
         self.say(TableAction.DROP)
         self.columns = ["x"]
-        self.say(TableAction.CREATE)
+        items = [ColumnChange(ColumnAction.ADD, c.name, column=c) for c in self.schema().columns]
+        self.say(TableAction.CREATE, *items, key=("id",))
 
     def live(self, steps: int) -> None:
         self.change_row(insert=True)

@@ -94,7 +94,7 @@ class RoutedLog:
 
     def schema_change(
         self, name: str, action: TableAction, *columns: ColumnChange, ets: int = 0,
-        rows: RowsAfter = RowsAfter.KEPT,
+        rows: RowsAfter = RowsAfter.KEPT, key: tuple[str, ...] = (),
     ) -> RoutedMessage:  # fmt: skip
         """A schema change of table `name` at its place in the binlog; `ets` in seconds."""
         self.offset += 100
@@ -102,7 +102,7 @@ class RoutedLog:
         database, _, short = name.partition(".")
         change = SchemaChange(
             self.source, database, short, action, f"{action} {short}", database, f"0-1-{self.offset}",
-            str(at), EPOCH_US + ets * 1_000_000, columns=columns, rows=rows,
+            str(at), EPOCH_US + ets * 1_000_000, columns=columns, rows=rows, key=key,
         )  # fmt: skip
         header = RoutedHeader(
             RoutedKind.SCHEMA, self.source, self._next_seq(), from_=at,

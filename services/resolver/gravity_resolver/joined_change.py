@@ -92,7 +92,10 @@ class JoinedChange:
         """What must be so before rows are written in the new shape."""
         action = self.change.action
         if action is TableAction.CREATE:
-            return [self._joined(TableAction.CREATE, ())]
+            columns = [item.column for item in self.change.columns if item.column is not None]
+            items = _wanted_by(columns, self.change.key, self.before, self.sources)
+            made = [self._joined(TableAction.CREATE, ())]
+            return [*made, self._joined(TableAction.ALTER, items)] if items else made
         if action is not TableAction.ALTER:
             return []
         wanted: list[ColumnChange] = []
@@ -123,27 +126,22 @@ class JoinedChange:
     def _last(self) -> list[SchemaChange]:
         """What may go once no row needs it."""
         action = self.change.action
-        if action is TableAction.DROP:
-            tables = [self.after.tables.get(source) for source in self.sources]
-            if all(table is not None and table.gone for table in tables):
-                return [self._joined(TableAction.DROP, ())]
-            left = [
-                name
-                for name in sorted(self.after.dropped_names())
-                if not self.before.lacks_everywhere(name, self.sources)
-            ]
+        if action in (TableAction.DROP, TableAction.CREATE):
+            # A new table shows what the source lacks, which after the old one's end was not known.
+            drops = _gone(self.before, self.after, self.sources)
         else:
-            left = [
-                item.name
+            drops = [
+                ColumnChange(ColumnAction.DROP, item.name)
                 for item in self.change.columns
-                if item.action is ColumnAction.DROP or item.new_name
+                if (item.action is ColumnAction.DROP or item.new_name)
+                and self.after.lacks_everywhere(item.name, self.sources)
             ]
-        drops = [
-            ColumnChange(ColumnAction.DROP, name)
-            for name in left
-            if self.after.lacks_everywhere(name, self.sources)
-        ]
-        return [self._joined(TableAction.ALTER, drops)] if drops else []
+        made = [self._joined(TableAction.ALTER, drops)] if drops else []
+        tables = [self.after.tables.get(source) for source in self.sources]
+        if action is TableAction.DROP and all(t is not None and t.gone for t in tables):
+            # Its columns are told as well: in another partition the table may not be gone at any time.
+            made.append(self._joined(TableAction.DROP, ()))
+        return made
 
     # ------------------------------------------------------------------ rows
 
@@ -205,21 +203,8 @@ def told_by_rows(
     They may bring columns that no source had, and show that a source lacks some that nobody has. Every
     column but the key's must take NULL: another source may lack it.
     """
-    items = [
-        ColumnChange(ColumnAction.ADD, column.name, column=replace(column, nullable=True))
-        for index, column in enumerate(batch.schema.columns)
-        if index not in batch.schema.key and before.lacks_everywhere(column.name, sources)
-    ]
-    items += [
-        _modify(replace(column, nullable=True))
-        for index, column in enumerate(batch.schema.columns)
-        if index not in batch.schema.key and not column.nullable
-    ]
-    items += [
-        ColumnChange(ColumnAction.DROP, name)
-        for name in sorted(after.dropped_names())
-        if after.lacks_everywhere(name, sources) and not before.lacks_everywhere(name, sources)
-    ]
+    items = _wanted_by(batch.schema.columns, batch.schema.key_names, before, sources)
+    items += _gone(before, after, sources)
     if not items:
         return None
     database, _, table = header.table.partition(".")
@@ -227,6 +212,30 @@ def told_by_rows(
         "", database, table, TableAction.ALTER, "rows of another shape", database, header.gtids,
         str(header.from_), header.ets, columns=tuple(items),
     )  # fmt: skip
+
+
+def _wanted_by(
+    columns: Sequence[Column], key: Sequence[str], before: View, sources: Sequence[str]
+) -> list[ColumnChange]:
+    """What a source's table wants of the joined shape: columns that nobody had, and NULL in its others."""
+    others = [column for column in columns if column.name not in key]
+    return [
+        *(
+            ColumnChange(ColumnAction.ADD, column.name, column=replace(column, nullable=True))
+            for column in others
+            if before.lacks_everywhere(column.name, sources)
+        ),
+        *(_modify(replace(column, nullable=True)) for column in others if not column.nullable),
+    ]
+
+
+def _gone(before: View, after: View, sources: Sequence[str]) -> list[ColumnChange]:
+    """The columns that nobody has any more, of which that was not known."""
+    return [
+        ColumnChange(ColumnAction.DROP, name)
+        for name in sorted(after.dropped_names())
+        if after.lacks_everywhere(name, sources) and not before.lacks_everywhere(name, sources)
+    ]
 
 
 def _modify(column: Column) -> ColumnChange:

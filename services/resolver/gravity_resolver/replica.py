@@ -34,7 +34,7 @@ from gravity_resolver.row_memory import RowMemory, slot_of
 from gravity_resolver.row_state import RowState
 from gravity_resolver.table_history import SourceTable, View
 
-FUNCTION_VERSION = 5
+FUNCTION_VERSION = 6
 """Grows whenever the same input would cause other outputs; see `gravity_resolver.term`."""
 
 META_KEY = b"\x00meta"

@@ -89,7 +89,9 @@ class SourceTable:
                     lacking=self.lacking.union(names, self.named), named=frozenset(),
                 )  # fmt: skip
             case TableAction.CREATE:
-                return replace(self, gone=False, columns=())
+                columns = tuple(item.column for item in change.columns if item.column is not None)
+                there = {column.name.lower() for column in columns}
+                return replace(self, gone=False, columns=columns, lacking=self.lacking - there)
             case TableAction.ALTER:
                 pass
         if not change.columns:
