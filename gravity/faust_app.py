@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import faust
 from aiokafka.helpers import create_ssl_context
+from faust.transport.drivers import aiokafka as kafka_driver
+from faust.types import TP
 from faust.types.auth import SASLMechanism
 
 from gravity.errors import EXIT_RESTART
@@ -34,6 +36,41 @@ STOP_S_MAX = 30.0
 
 UNACKED_MESSAGES_MAX = 1000
 """Inputs whose outputs are on their way; more wait. Bounds memory and the replay after a crash."""
+
+_FETCH_WAIT_S = 0.1
+"""Longest wait of a fetch. While it waits it does not learn that a partition may be fetched again."""
+_FETCH_WAIT_HELD_S = 0.02
+"""The same while one is held back."""
+
+
+class _Consumer(kafka_driver.Consumer):
+    """Faust's consumer, awake soon when a partition that was held back may be fetched again.
+
+    Faust waits a second for messages of the others, and sleeps a second when all are held back: a
+    partition that is held back because its queue is full would run dry meanwhile.
+    """
+
+    async def _wait_next_records(self, timeout: float) -> Any:  # noqa: ASYNC109 - Faust's signature
+        active = self._get_active_partitions()
+        if self.flow_active and not active:
+            await self.sleep(_FETCH_WAIT_HELD_S)
+            return {}, active
+        wait_s = _FETCH_WAIT_HELD_S if self._buffered_partitions else _FETCH_WAIT_S
+        return await super()._wait_next_records(min(timeout, wait_s))
+
+
+def hold_back(app: faust.App, partition: TP) -> None:
+    """Fetches nothing more of a partition; what has been fetched still comes. Harmless when repeated.
+
+    Not Faust's `pause_partitions`: what has been fetched of a paused partition and not been handed out
+    is dropped and counts as acknowledged.
+    """
+    app.consumer.on_buffer_full(partition)
+
+
+def let_go(app: faust.App, partition: TP) -> None:
+    """Fetches a partition again. Harmless when it was not held back."""
+    app.consumer.on_buffer_drop(partition)
 
 
 def _broker_credentials(cluster: Cluster) -> Any:
@@ -65,7 +102,7 @@ def build_faust_app(
     After `session_timeout_s` of silence its partitions go to another process.
     """
     data_folder.mkdir(parents=True, exist_ok=True)  # Faust makes only the last folder.
-    return faust.App(
+    app = faust.App(
         group,
         broker=[f"kafka://{address}" for address in cluster.brokers],
         broker_credentials=_broker_credentials(cluster),
@@ -94,6 +131,8 @@ def build_faust_app(
         consumer_metadata_max_age_ms=30000,
         web_enabled=False,
     )
+    app.transport.Consumer = _Consumer  # type: ignore[misc]  # Faust's own place for another class.
+    return app
 
 
 class _Worker(faust.Worker):
@@ -115,6 +154,12 @@ def run_faust(app: faust.App) -> None:
     worker = _Worker(app, loglevel=logging.WARNING, quiet=True, redirect_stdouts=False)
     worker.spinner = None
     worker.execute_from_commandline()
+
+
+def end_with(task: asyncio.Task[None]) -> None:
+    """A callback for tasks that never end: the process ends with them, unless they were cancelled."""
+    if not task.cancelled():
+        die(task.exception() or RuntimeError("a task that never ends has ended"))
 
 
 class AssignmentGate:

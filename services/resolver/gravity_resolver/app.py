@@ -14,7 +14,7 @@ import structlog
 
 from gravity.config import Config
 from gravity.errors import FatalError
-from gravity.faust_app import AssignmentGate, build_faust_app
+from gravity.faust_app import AssignmentGate, build_faust_app, end_with
 from gravity.kafka.admin import TopicAdmin
 from gravity.kafka.control import ControlTopic
 from gravity.kafka.plan_store import PlanStore
@@ -143,7 +143,7 @@ class Work:
         if self._saves is None:
             threading.Thread(target=self._serve_deliveries, daemon=True).start()
             self._saves = asyncio.get_running_loop().create_task(self._save_when_due())
-            self._saves.add_done_callback(_end_with)
+            self._saves.add_done_callback(end_with)
 
     async def revoked(self, *_: Any, **__: Any) -> None:
         """Saves what was taken in: it would only be done again by the next owner."""
@@ -195,11 +195,6 @@ class Work:
 
 async def _in_thread(work: Callable[..., object], *arguments: object) -> None:
     await asyncio.get_running_loop().run_in_executor(None, work, *arguments)
-
-
-def _end_with(task: asyncio.Task[None]) -> None:
-    if not task.cancelled():
-        die(task.exception() or RuntimeError("a task that never ends has ended"))
 
 
 def build_app(config: Config, *, session_timeout_s: float = 10.0) -> faust.App:

@@ -1,4 +1,7 @@
-"""The router on Kafka: reads every ingest topic, drops what is void, sends what `route` decides."""
+"""The router on Kafka: reads every ingest topic, drops what is void, sends what `route` decides.
+
+Two tasks: one takes messages in as Faust fetches them, the other routes the one whose turn it is.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import structlog
 from gravity.config import Config
 from gravity.errors import FormatError, OffsetLostError
 from gravity.fault import FaultPoint, reach
-from gravity.faust_app import AssignmentGate, OrderedAcks, build_faust_app
+from gravity.faust_app import AssignmentGate, OrderedAcks, build_faust_app, end_with
 from gravity.header import IngestHeader, IngestKind
 from gravity.ingest_log import Fences
 from gravity.kafka.control import ControlTopic
@@ -23,6 +26,7 @@ from gravity.kafka.producer import LogProducer
 from gravity.kafka.reader import LogReader, committed_offsets
 from gravity.stage import die
 from gravity.topic import Topics
+from gravity_router.intake import Intake
 from gravity_router.routing import RoutedMessage, route
 
 log = structlog.get_logger()
@@ -40,9 +44,7 @@ class Router:
         self._plans = PlanStore(self._control)
         self._reader = LogReader(config.kafka, f"{group}.fences")
         self._fences: dict[str, Fences] = {}
-        self._source_of = {
-            self.topics.ingest(source.name): source.name for source in config.sources
-        }
+        self.source_of = {self.topics.ingest(source.name): source.name for source in config.sources}
 
     def learn_fences(self, ingest_topics: set[str]) -> None:
         """Reads the fences of logs that became ours.
@@ -62,7 +64,7 @@ class Router:
                     remedy="raise the topic's retention; `gravity reset --source` copies the source anew",
                 )
             self._fences[topic] = known_fences(
-                self._control, self._reader, topic, self._source_of[topic]
+                self._control, self._reader, topic, self.source_of[topic]
             )
 
     def decide(
@@ -113,10 +115,14 @@ def build_app(config: Config) -> faust.App:
     )
 
     gate = AssignmentGate(app)
+    intake = Intake(
+        app, router.source_of, {source.name: source.priority for source in config.sources}
+    )
 
     @app.on_partitions_revoked.connect
     async def revoked(*_: Any, **__: Any) -> None:
         gate.close()
+        intake.clear()
 
     @app.on_partitions_assigned.connect  # type: ignore[arg-type]  # Faust types a keyword it never passes
     async def assigned(_app: Any, *arguments: Any, **_: Any) -> None:
@@ -128,26 +134,37 @@ def build_app(config: Config) -> faust.App:
         gate.open()
         log.info("partitions_assigned", topics=sorted(names))
 
+    async def route_in_turn(acks: OrderedAcks) -> None:
+        while True:
+            event = await intake.next()
+            message = event.message
+            if not await gate.lets_through(message):
+                continue
+            outputs = router.decide(
+                message.topic, message.offset, message.headers, message.value or b""
+            )
+            delivered = await acks.expect(event, len(outputs))
+            for output in outputs:
+                router.send(output, delivered)
+            reach(FaultPoint.ROUTER_SENT_NOT_ACKED)
+            # What has arrived meanwhile is let in, since its turn may be earlier.
+            await asyncio.sleep(0)
+
     @app.agent(sources)
-    async def route_changes(stream: Any) -> AsyncIterator[None]:
+    async def take_changes_in(stream: Any) -> AsyncIterator[None]:
         acks = OrderedAcks(router.producer, stream.ack)
         acks.start()
+        routing = asyncio.get_running_loop().create_task(route_in_turn(acks))
+        routing.add_done_callback(end_with)
         try:
             async for event in stream.noack().events():
-                message = event.message
-                if not await gate.lets_through(message):
-                    continue
-                outputs = router.decide(
-                    message.topic, message.offset, message.headers, message.value or b""
-                )
-                delivered = await acks.expect(event, len(outputs))
-                for output in outputs:
-                    router.send(output, delivered)
-                reach(FaultPoint.ROUTER_SENT_NOT_ACKED)
+                intake.put(event)
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - nothing may be acknowledged after a failure
             die(error)
+        finally:
+            routing.cancel()
         yield
 
     return app

@@ -1,0 +1,69 @@
+"""Between Faust and routing: messages wait here by source, so that the next one can be chosen.
+
+Faust gives one stream in which the messages of all partitions stand one behind the other. They are taken
+out of it at once; a source whose queue is full is not fetched until half of it has been routed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+import faust
+from faust.types import TP
+
+from gravity.faust_app import hold_back, let_go
+from gravity_router.fair_queue import FairQueue
+
+MESSAGES_MAX: Final = 250
+"""Of one source; a fetch of at most a hundred may come on top."""
+_ALL_BYTES_MAX: Final = 128 * 1024 * 1024
+_BYTES_MIN: Final = 1024 * 1024
+
+
+class Intake:
+    """The messages that were fetched and not yet routed."""
+
+    def __init__(
+        self, app: faust.App, source_of: Mapping[str, str], priorities: Mapping[str, int]
+    ) -> None:
+        """`source_of`: topic to its source; `priorities`: source to its priority, 1 is best."""
+        self._app = app
+        self._source_of = source_of
+        self._bytes_max = max(_BYTES_MIN, _ALL_BYTES_MAX // max(1, len(priorities)))
+        self._queue: FairQueue[Any] = FairQueue(priorities)
+        self._arrived = asyncio.Event()
+        self._held: dict[str, TP] = {}
+        """Sources that are not fetched now."""
+
+    def put(self, event: Any) -> None:
+        """Takes in a message that Faust has fetched."""
+        message = event.message
+        source = self._source_of[message.topic]
+        self._queue.add(source, event, len(message.value or b""))
+        if self._share_used(source) >= 1:
+            self._held[source] = TP(message.topic, message.partition)
+            hold_back(self._app, self._held[source])
+        self._arrived.set()
+
+    async def next(self) -> Any:
+        """The message to be routed now; waits until there is one."""
+        while not self._queue:
+            self._arrived.clear()
+            await self._arrived.wait()
+        source, event = self._queue.pop()
+        if source in self._held and self._share_used(source) <= 1 / 2:
+            let_go(self._app, self._held.pop(source))
+        return event
+
+    def _share_used(self, source: str) -> float:
+        messages, size_bytes = self._queue.waiting(source)
+        return max(messages / MESSAGES_MAX, size_bytes / self._bytes_max)
+
+    def clear(self) -> None:
+        """Drops everything: at a rebalance, after which Faust reads from the last commit."""
+        self._queue.clear()
+        for partition in self._held.values():
+            let_go(self._app, partition)
+        self._held.clear()
