@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 STOP_S_MAX = 30.0
 """Seconds that a Faust stage may take to drain and leave its group."""
 
-UNACKED_MESSAGES_MAX = 1000
-"""Inputs whose outputs are on their way; more wait. Bounds memory and the replay after a crash."""
+UNACKED_MESSAGES_MAX = 60
+"""Inputs whose outputs are on their way; more wait. Bounds memory, the replay after a crash, and what an
+urgent message must wait for: what has been sent leaves in order."""
 
 _FETCH_WAIT_S = 0.1
 """Longest wait of a fetch. While it waits it does not learn that a partition may be fetched again."""
@@ -95,11 +96,17 @@ def _broker_credentials(cluster: Cluster) -> Any:
 
 
 def build_faust_app(
-    cluster: Cluster, group: str, *, data_folder: Path, session_timeout_s: float = 10.0
+    cluster: Cluster,
+    group: str,
+    *,
+    data_folder: Path,
+    session_timeout_s: float = 10.0,
+    fetch_bytes_max: int = 4 * 1024 * 1024,
 ) -> faust.App:
     """An app whose id, and so consumer group, is `group`. Reads raw bytes, has no tables, makes no topics.
 
-    After `session_timeout_s` of silence its partitions go to another process.
+    After `session_timeout_s` of silence its partitions go to another process. While a fetch of up to
+    `fetch_bytes_max` of one partition is on its way, aiokafka fetches no other of the same broker.
     """
     data_folder.mkdir(parents=True, exist_ok=True)  # Faust makes only the last folder.
     app = faust.App(
@@ -126,7 +133,7 @@ def build_faust_app(
         # The buffer must hold five polls, or one full topic blocks the fetching of all others.
         broker_max_poll_records=100,
         stream_buffer_maxsize=600,
-        consumer_max_fetch_size=4 * 1024 * 1024,
+        consumer_max_fetch_size=fetch_bytes_max,
         stream_wait_empty=False,
         consumer_metadata_max_age_ms=30000,
         web_enabled=False,

@@ -49,11 +49,6 @@ INACTIVE: tuple[InactivePart, ...] = (
     InactivePart(("merge", "strategy"), "sources are read in parallel", _other_than("parallel")),
     InactivePart((*_RULE, "scope"), "only the key is held", _other_than("key")),
     InactivePart((*_RULE, "constraint"), "a row the target refuses is dead-lettered"),
-    InactivePart(
-        ("sources", "*", "priority"),
-        "it ranks the source in conflicts; under backlog all sources are served alike",
-        _other_than(1),
-    ),
 )
 
 

@@ -31,6 +31,9 @@ from gravity_router.routing import RoutedMessage, route
 
 log = structlog.get_logger()
 
+FETCH_BYTES_MAX = 512 * 1024
+"""Small, so that a source that trickles is not kept waiting by a fetch of one that floods."""
+
 
 class Router:
     """What the agent needs between two messages. Nothing of it decides what a message becomes."""
@@ -107,6 +110,7 @@ def build_app(config: Config) -> faust.App:
         config.kafka,
         router.topics.group("router"),
         data_folder=Path(config.state.folder) / "router",
+        fetch_bytes_max=FETCH_BYTES_MAX,
     )
     sources = app.topic(
         *(router.topics.ingest(source.name) for source in config.sources),
@@ -147,8 +151,7 @@ def build_app(config: Config) -> faust.App:
             for output in outputs:
                 router.send(output, delivered)
             reach(FaultPoint.ROUTER_SENT_NOT_ACKED)
-            # What has arrived meanwhile is let in, since its turn may be earlier.
-            await asyncio.sleep(0)
+            await intake.let_in()
 
     @app.agent(sources)
     async def take_changes_in(stream: Any) -> AsyncIterator[None]:

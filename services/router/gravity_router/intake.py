@@ -20,6 +20,11 @@ MESSAGES_MAX: Final = 250
 """Of one source; a fetch of at most a hundred may come on top."""
 _ALL_BYTES_MAX: Final = 128 * 1024 * 1024
 _BYTES_MIN: Final = 1024 * 1024
+_LET_IN_EVERY_S: Final = 0.005
+"""How long messages are routed before others may arrive."""
+_IDLE_TURNS: Final = 6
+"""Turns of the event loop without an arrival that end the letting in. Faust needs about three to hand over a
+message: if each turn routed one, none would ever wait here, and all order would be that of its fetches."""
 
 
 class Intake:
@@ -32,6 +37,9 @@ class Intake:
         self._app = app
         self._source_of = source_of
         self._bytes_max = max(_BYTES_MIN, _ALL_BYTES_MAX // max(1, len(priorities)))
+        self._count = 0
+        """Messages that have been put in."""
+        self._let_in_at_s = 0.0
         self._queue: FairQueue[Any] = FairQueue(priorities)
         self._arrived = asyncio.Event()
         self._held: dict[str, TP] = {}
@@ -42,6 +50,7 @@ class Intake:
         message = event.message
         source = self._source_of[message.topic]
         self._queue.add(source, event, len(message.value or b""))
+        self._count += 1
         if self._share_used(source) >= 1:
             self._held[source] = TP(message.topic, message.partition)
             hold_back(self._app, self._held[source])
@@ -56,6 +65,18 @@ class Intake:
         if source in self._held and self._share_used(source) <= 1 / 2:
             let_go(self._app, self._held.pop(source))
         return event
+
+    async def let_in(self) -> None:
+        """Lets messages in that have arrived meanwhile, since their turn may be earlier."""
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._let_in_at_s:
+            return
+        idle_turns = 0
+        while idle_turns < _IDLE_TURNS:
+            count = self._count
+            await asyncio.sleep(0)
+            idle_turns = idle_turns + 1 if self._count == count else 0
+        self._let_in_at_s = loop.time() + _LET_IN_EVERY_S
 
     def _share_used(self, source: str) -> float:
         messages, size_bytes = self._queue.waiting(source)
