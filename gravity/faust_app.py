@@ -60,18 +60,18 @@ class _Consumer(kafka_driver.Consumer):
         return await super()._wait_next_records(min(timeout, wait_s))
 
 
-def hold_back(app: faust.App, partition: TP) -> None:
+def hold_back(app: faust.App, topic: str, partition: int) -> None:
     """Fetches nothing more of a partition; what has been fetched still comes. Harmless when repeated.
 
     Not Faust's `pause_partitions`: what has been fetched of a paused partition and not been handed out
     is dropped and counts as acknowledged.
     """
-    app.consumer.on_buffer_full(partition)
+    app.consumer.on_buffer_full(TP(topic, partition))
 
 
-def let_go(app: faust.App, partition: TP) -> None:
+def let_go(app: faust.App, topic: str, partition: int) -> None:
     """Fetches a partition again. Harmless when it was not held back."""
-    app.consumer.on_buffer_drop(partition)
+    app.consumer.on_buffer_drop(TP(topic, partition))
 
 
 def _broker_credentials(cluster: Cluster) -> Any:

@@ -16,7 +16,14 @@ import structlog
 from gravity.config import Config
 from gravity.errors import FormatError, OffsetLostError
 from gravity.fault import FaultPoint, reach
-from gravity.faust_app import AssignmentGate, OrderedAcks, build_faust_app, end_with
+from gravity.faust_app import (
+    AssignmentGate,
+    OrderedAcks,
+    build_faust_app,
+    end_with,
+    hold_back,
+    let_go,
+)
 from gravity.header import IngestHeader, IngestKind
 from gravity.ingest_log import Fences
 from gravity.kafka.control import ControlTopic
@@ -120,7 +127,10 @@ def build_app(config: Config) -> faust.App:
 
     gate = AssignmentGate(app)
     intake = Intake(
-        app, router.source_of, {source.name: source.priority for source in config.sources}
+        router.source_of,
+        {source.name: source.priority for source in config.sources},
+        hold_back=lambda topic: hold_back(app, topic, 0),
+        let_go=lambda topic: let_go(app, topic, 0),
     )
 
     @app.on_partitions_revoked.connect

@@ -7,13 +7,9 @@ out of it at once; a source whose queue is full is not fetched until half of it 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-import faust
-from faust.types import TP
-
-from gravity.faust_app import hold_back, let_go
 from gravity_router.fair_queue import FairQueue
 
 MESSAGES_MAX: Final = 250
@@ -31,19 +27,26 @@ class Intake:
     """The messages that were fetched and not yet routed."""
 
     def __init__(
-        self, app: faust.App, source_of: Mapping[str, str], priorities: Mapping[str, int]
+        self,
+        source_of: Mapping[str, str],
+        priorities: Mapping[str, int],
+        hold_back: Callable[[str], None],
+        let_go: Callable[[str], None],
     ) -> None:
-        """`source_of`: topic to its source; `priorities`: source to its priority, 1 is best."""
-        self._app = app
+        """`source_of`: topic to its source; `priorities`: source to its priority, 1 is best.
+
+        `hold_back` ends the fetching of a topic, `let_go` begins it again.
+        """
         self._source_of = source_of
+        self._hold_back, self._let_go = hold_back, let_go
         self._bytes_max = max(_BYTES_MIN, _ALL_BYTES_MAX // max(1, len(priorities)))
         self._count = 0
         """Messages that have been put in."""
         self._let_in_at_s = 0.0
         self._queue: FairQueue[Any] = FairQueue(priorities)
         self._arrived = asyncio.Event()
-        self._held: dict[str, TP] = {}
-        """Sources that are not fetched now."""
+        self._held: dict[str, str] = {}
+        """Sources that are not fetched now, and their topics."""
 
     def put(self, event: Any) -> None:
         """Takes in a message that Faust has fetched."""
@@ -52,8 +55,8 @@ class Intake:
         self._queue.add(source, event, len(message.value or b""))
         self._count += 1
         if self._share_used(source) >= 1:
-            self._held[source] = TP(message.topic, message.partition)
-            hold_back(self._app, self._held[source])
+            self._held[source] = message.topic
+            self._hold_back(message.topic)
         self._arrived.set()
 
     async def next(self) -> Any:
@@ -63,7 +66,7 @@ class Intake:
             await self._arrived.wait()
         source, event = self._queue.pop()
         if source in self._held and self._share_used(source) <= 1 / 2:
-            let_go(self._app, self._held.pop(source))
+            self._let_go(self._held.pop(source))
         return event
 
     async def let_in(self) -> None:
@@ -85,6 +88,6 @@ class Intake:
     def clear(self) -> None:
         """Drops everything: at a rebalance, after which Faust reads from the last commit."""
         self._queue.clear()
-        for partition in self._held.values():
-            let_go(self._app, partition)
+        for topic in self._held.values():
+            self._let_go(topic)
         self._held.clear()
