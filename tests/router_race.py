@@ -28,7 +28,7 @@ from gravity.kafka.admin import TopicAdmin
 from gravity.kafka.control import ControlTopic
 from gravity.kafka.producer import LogProducer
 from gravity.kafka.reader import LogReader
-from gravity.plan import compile_plan
+from gravity.plan_compiler import compile_plan
 from gravity.topic import Topics, owner_key, plan_key
 
 SCHEMA = TableSchema("app", "t", (Column("id", "bigint"), Column("v", "text")), (0,))
