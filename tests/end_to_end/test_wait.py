@@ -27,7 +27,7 @@ from tests.prove.consistency_wait import (
     write_and_read,
 )
 
-WRITES = 200
+WRITES = 64
 
 
 def gravity(world: World, *words: str) -> subprocess.CompletedProcess[str]:
