@@ -18,6 +18,8 @@ from gravity.batch import Value
 
 LANE_KEY, LANE_TABLE = "key", "table"
 GROUP_PREFIX = "group:"
+LANE_JOB = "group:@job"
+"""All tables of a target, where a conflict rule may stop them all (`scope: job`)."""
 _LENGTHS: Final = [length.to_bytes(4) for length in range(256)]
 
 

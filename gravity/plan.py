@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from gravity.batch import TableSchema
 from gravity.condition import compile_condition
 from gravity.errors import FatalError, FormatError
-from gravity.key import LANE_TABLE
+from gravity.key import LANE_JOB, LANE_TABLE
 from gravity.pattern import TableSelection, parse_glob, parse_table_pattern, select_tables
 from gravity.placement import Placement, Share
 
@@ -107,6 +107,11 @@ class Resolution:
     """For error-stop: opinions further apart in commit time don't disagree, the later one stands."""
     tombstone_retention_us: int = 7 * 24 * 3600 * 1_000_000
     """How long a row that every source has deleted is remembered, by the sources' commit times."""
+
+    @property
+    def stops(self) -> Scope:
+        """What stands still while a row is on hold; `key` under strategies that hold nothing."""
+        return self.scope if self.strategy == "error-stop" else "key"
 
     @property
     def forgets_deletes(self) -> bool:
@@ -285,11 +290,25 @@ class RoutingPlan:
         return tuple(found)
 
     def lane(self, target: str, name: str, database: str, table: str) -> str:
-        """The lane of a target table: as fixed, else as configured, else the safe one (`table`)."""
+        """The lane of a target table: as fixed, else as configured, else the safe one.
+
+        That is `table`, or that of the whole target where a conflict rule may stop all of it.
+        """
         fixed = self.lanes.get(target, {}).get(name)
         if fixed is not None:
             return fixed
-        return configured_lane(self.target(target), database, table) or LANE_TABLE
+        configured = configured_lane(self.target(target), database, table)
+        return configured or self.lane_of_scopes(target, name) or LANE_TABLE
+
+    def lane_of_scopes(self, target: str, name: str) -> str | None:
+        """The lane that conflict rules need for what they stop to stop everywhere; None: none of their own."""
+        if len(self.sources) < 2:  # noqa: PLR2004 - a conflict needs two
+            return None
+        if any(
+            rule.target in (None, target) and rule.resolution.stops == "job" for rule in self.rules
+        ):
+            return LANE_JOB
+        return LANE_TABLE if self._rule_of(target, name).stops == "table" else None
 
     def before_columns(self, source: str, schema: TableSchema) -> tuple[int, ...]:
         """Columns whose values before a change must travel: the key's, and those that decide its way."""
@@ -315,6 +334,9 @@ class RoutingPlan:
     def _find_resolution(self, target: str, name: str) -> Resolution | None:
         if len(self.sources_of(target, name)) < 2:  # noqa: PLR2004 - a conflict needs two
             return None
+        return self._rule_of(target, name)
+
+    def _rule_of(self, target: str, name: str) -> Resolution:
         database, _, table = name.partition(".")
         matching = [rule for rule in self.rules if rule.matches(target, database, table)]
         named = [rule for rule in matching if rule.names(database, table)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gravity.batch import TableSchema
 from gravity.condition import ConditionError, compile_condition
 from gravity.errors import FatalError
-from gravity.key import LANE_KEY, LANE_TABLE
+from gravity.key import GROUP_PREFIX, LANE_KEY, LANE_TABLE
 from gravity.placement import Share
 from gravity.plan import (
     Feed,
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from gravity.config import Config
     from gravity.config.conflict import ConflictRule
 
+_NAMED_TABLES = 5
+"""Tables that a refusal names at most."""
 _WHOLE = ("broadcast", "single", "conditional")
 """Routing strategies that don't divide a table's rows among their targets."""
 
@@ -127,13 +129,12 @@ def _with_tables(
                         remedy="take order-by back, or use `gravity repartition`",
                     )
                 continue
-            # A table that appears in a later plan may have flowed already, under the safe lane.
-            lane = asked or (default_lane(table) if previous is None else LANE_TABLE)
+            lane = asked or _lane_of(plan, feed, table, previous)
             known = wider.get((feed.target, feed.table))
             wider[feed.target, feed.table] = lane if known in (None, LANE_KEY) else str(known)
     for (target, name), lane in wider.items():
         lanes.setdefault(target, {})[name] = lane
-    return replace(
+    made = replace(
         plan,
         lanes=lanes,
         feeding={
@@ -141,6 +142,47 @@ def _with_tables(
             for target, found in feeding.items()
         },
     )
+    _require_scopes(made)
+    return made
+
+
+def _lane_of(
+    plan: RoutingPlan, feed: Feed, table: SourceTable, previous: RoutingPlan | None
+) -> str:
+    """The lane of a table for which `order-by` asks for none and that has none yet."""
+    if previous is None:
+        return plan.lane_of_scopes(feed.target, feed.table) or default_lane(table)
+    # A table that appears in a later plan may have flowed already, under the safe lane.
+    known = any(target.name == feed.target for target in previous.targets)
+    judge = previous if known else plan
+    return judge.lane_of_scopes(feed.target, feed.table) or LANE_TABLE
+
+
+def _require_scopes(plan: RoutingPlan) -> None:
+    """Raises FatalError where a rule's scope is wider than what one partition sees.
+
+    Partitions know nothing of one another: a hold in one would stop its own share of the rows only.
+    """
+    if plan.partitions == 1:
+        return
+    for target, tables in plan.feeding.items():
+        lanes = plan.lanes.get(target, {})
+        lines = {lane if (lane := lanes[n]).startswith(GROUP_PREFIX) else n for n in tables}
+        for name in tables:
+            rule = plan.resolution(target, name)
+            stops = "key" if rule is None else rule.stops
+            if stops == "key" or (
+                lanes[name] != LANE_KEY and (stops == "table" or len(lines) == 1)
+            ):
+                continue
+            what = "the table" if stops == "table" else "all tables of the target"
+            orders = ", ".join(f"{n}: {lanes[n]}" for n in list(tables)[:_NAMED_TABLES])
+            raise FatalError(
+                f"scope {stops} needs {what} in one partition, but they flow under order-by {orders}",
+                where=f"target {target}, table {name}",
+                remedy="leave order-by out for this target, or use scope: key; "
+                "where rows flow already, `gravity repartition` gives them another order",
+            )
 
 
 def two_tables_in_one(source: str, feed: Feed, first: str, second: str) -> FatalError:

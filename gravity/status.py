@@ -68,6 +68,17 @@ class StageStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldTable:
+    """The rows of a target table that are on hold."""
+
+    rows: int
+    oldest_us: int
+    """Commit time, at its source, of the change that began the oldest hold; 0 = not known."""
+    oldest_s: float
+    """Seconds since then."""
+
+
+@dataclass(frozen=True, slots=True)
 class TargetStatus:
     """A target as its sink tells."""
 
@@ -86,6 +97,12 @@ class TargetStatus:
     None while nothing is known of the source.
     """
     silent_s: float | None
+    holds: int = 0
+    """Rows on hold: their sources disagree, and the target keeps what it has."""
+    held: Mapping[str, HeldTable] = field(default_factory=dict)
+    """Target tables with rows on hold; a hundred of each partition at most."""
+    waiting_rows: int = 0
+    """Rows that wait behind rows on hold (`scope: table`, `scope: job`)."""
 
     @property
     def is_silent(self) -> bool:
@@ -247,6 +264,8 @@ class ProgressHistory:
         keys = [f"sink/{name}/{q}" for q in range(installation.partitions)]
         records = [self.last(key) or {} for key in keys]
         ages = [age for record in records if (age := _age_s(record, now_us)) is not None]
+        parts = range(installation.partitions)
+        resolved = [self.last(f"resolver/{name}/{q}") or {} for q in parts]
         return TargetStatus(
             name=name,
             type=kind,
@@ -260,6 +279,9 @@ class ProgressHistory:
             },
             # The partition that was silent longest: its sink may be gone while others work.
             silent_s=max(ages) if len(ages) == len(records) else None,
+            holds=sum(record.get("holds", 0) for record in resolved),
+            held=_held(resolved, now_us),
+            waiting_rows=sum(record.get("waiting_rows", 0) for record in resolved),
         )
 
     def _lag_ms(self, source: str, records: list[dict[str, Any]], now_us: int) -> int | None:
@@ -271,6 +293,20 @@ class ProgressHistory:
         if all(Position.parse(point["position"]) >= published for point in points):
             return 0
         return max(0, int((now_us - min(point["time_us"] for point in points)) // 1000))
+
+
+def _held(records: Iterable[Mapping[str, Any]], now_us: int) -> dict[str, HeldTable]:
+    """The partitions' rows on hold, by table."""
+    found: dict[str, list[Mapping[str, int]]] = {}
+    for record in records:
+        for table, part in record.get("held", {}).items():
+            found.setdefault(table, []).append(part)
+    held = {}
+    for table, parts in sorted(found.items()):
+        oldest_us = min((p["oldest_us"] for p in parts if p["oldest_us"]), default=0)
+        oldest_s = max(0.0, (now_us - oldest_us) / 1_000_000) if oldest_us else 0.0
+        held[table] = HeldTable(sum(p["rows"] for p in parts), oldest_us, oldest_s)
+    return held
 
 
 def _age_s(record: Mapping[str, Any], now_us: int) -> float | None:

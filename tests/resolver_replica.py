@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from gravity_resolver.replica import META_KEY, Effects, PartitionState
+from gravity_resolver.effects import Effects
+from gravity_resolver.replica import META_KEY, PartitionState
 
 from gravity.codec import decode_batch
 from gravity.header import RoutedHeader, RoutedKind

@@ -18,6 +18,7 @@ from gravity.cli.option import (
     read_config,
     screen,
 )
+from gravity.key import LANE_JOB
 from gravity.plan import Resolution, RoutePlan, RoutingPlan
 from gravity.plan_compiler import SourceTable, compile_plan
 
@@ -155,7 +156,8 @@ def _merged(routes: Iterable[RoutePlan]) -> list[RoutePlan]:
 def _order_text(plan: RoutingPlan, target: str) -> str:
     asked = dict(plan.target(target).order_by)
     if not asked:
-        return "by each table's keys"
+        scoped = plan.lane_of_scopes(target, "") == LANE_JOB
+        return "all tables in one order, for scope job" if scoped else "by each table's keys"
     return ", ".join(
         lane if pattern == "*" else f"{pattern}: {lane}" for pattern, lane in asked.items()
     )
@@ -177,7 +179,8 @@ def _resolution_text(resolution: Resolution | None) -> str:
         return "none: one source"
     ranked = " > ".join(sorted(resolution.ranks, key=lambda name: resolution.ranks[name]))
     column = f" by {resolution.timestamp_column}" if resolution.timestamp_column else ""
-    return f"{resolution.strategy}{column} ({ranked})"
+    stops = "" if resolution.stops == "key" else f", stops the {resolution.stops}"
+    return f"{resolution.strategy}{column} ({ranked}{stops})"
 
 
 def _chart(flows: Sequence[Flow]) -> Table:

@@ -34,6 +34,8 @@ def status(
     Lag is the age of the data that a target surely has; 0 means that it has everything that was
     collected. Reads Kafka only, so it works from any machine and disturbs nothing.
 
+    Rows on hold, whose sources disagree, are listed by table, with the age of the change that began the oldest.
+
     With --json one line per look; `is_caught_up` says whether all targets have all: existing rows, and what was collected since.
     """
     from gravity.status_reader import StatusReader
@@ -125,7 +127,22 @@ def chart(now: PipelineStatus) -> Group:
             collector.name,
             "[yellow]nothing: a spare[/]" if collector.is_spare else ", ".join(collector.sources),
         )
-    return Group(sources, *([collectors] if now.collectors else []), stages, targets)
+    held = Table(
+        "target", "table", "rows on hold", "oldest", "waiting behind them", title="on hold"
+    )
+    for target in now.targets:
+        for name, table in target.held.items():
+            age = duration_text(round(table.oldest_s)) if table.oldest_us else "?"
+            held.add_row(target.name, name, f"{table.rows:,}", age, "")
+        if target.holds or target.waiting_rows:
+            held.add_row(target.name, "all", f"{target.holds:,}", "", f"{target.waiting_rows:,}")
+    return Group(
+        sources,
+        *([collectors] if now.collectors else []),
+        stages,
+        targets,
+        *([held] if held.row_count else []),
+    )
 
 
 def _state(part: SourceStatus | TargetStatus) -> str:

@@ -112,7 +112,12 @@ class ConflictRule(Model):
         ),
     )
     scope: Literal["key", "table", "job"] = Field(
-        "key", description="`error-stop`: what stands still while sources disagree."
+        "key",
+        description=(
+            "`error-stop`: what stands still at the target while sources disagree about a row: `key`, that "
+            "row; `table`, its table (a declared `order-by` group as a whole); `job`, everything. What is wider "
+            "than a key is kept in one partition."
+        ),
     )
     auto_clear: bool = Field(
         True, description="`error-stop`: whether a hold ends when the sources agree again."
@@ -142,6 +147,8 @@ class ConflictRule(Model):
                     raise at(key, f"only used by strategy merge, not by {self.strategy}")
         if self.strategy != "error-stop" and self.conflict_window is not None:
             raise at("conflict-window", f"only used by strategy error-stop, not by {self.strategy}")
+        if self.strategy != "error-stop" and self.scope != "key":
+            raise at("scope", f"only used by strategy error-stop, not by {self.strategy}")
         if self.strategy != "timestamp-latest" and self.timestamp_source != "commit":
             raise at("timestamp-source", f"only used by timestamp-latest, not by {self.strategy}")
         if len(set(self.sources)) < len(self.sources):

@@ -47,7 +47,6 @@ INACTIVE: tuple[InactivePart, ...] = (
     InactivePart(("monitoring", "metrics"), "thresholds are not watched"),
     InactivePart(("alerts",), "nobody is told"),
     InactivePart(("merge", "strategy"), "sources are read in parallel", _other_than("parallel")),
-    InactivePart((*_RULE, "scope"), "only the key is held", _other_than("key")),
     InactivePart((*_RULE, "constraint"), "a row the target refuses is dead-lettered"),
 )
 

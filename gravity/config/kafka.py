@@ -102,3 +102,10 @@ class State(Model):
     folder: Path = Field(
         Path("./gravity-state"), description="Folder; relative to where the stage was started."
     )
+    waiting_rows_max: PositiveInt = Field(
+        1_000_000,
+        description=(
+            "Rows that may wait in one partition behind rows on hold (`scope: table`, `scope: job`); "
+            "with more the resolver halts. Raise it to go on."
+        ),
+    )

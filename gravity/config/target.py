@@ -105,7 +105,7 @@ class TargetTables(Model):
         description=(
             "How wide the order of changes must be: `key` (one row), `table`, or `group:<name>` "
             "(several tables together). One for all, or by table pattern, first match. "
-            "Unset = chosen by the table's keys."
+            "Unset = chosen by the table's keys and by a conflict rule's `scope`."
         ),
     )
 

@@ -44,6 +44,7 @@ class Resolver:
         cluster = config.kafka
         self._cluster = cluster
         self._folder = Path(config.state.folder) / "resolver"
+        self._waiting_rows_max = config.state.waiting_rows_max
         control = ControlTopic(cluster, Topics(cluster.topic_prefix).control, "resolver")
         self.plans = PlanStore(control)
         plan = self.plans.require_newest()
@@ -84,7 +85,9 @@ class Resolver:
             folder=self._folder / state_topic / str(number),
         )
         records = store.open()
-        state = PartitionState(target, store, self._resolver_epoch, number)
+        state = PartitionState(
+            target, store, self._resolver_epoch, number, waiting_rows_max=self._waiting_rows_max
+        )
         meta = store.get(META_KEY)
         if meta is not None:
             state.load_meta(meta)

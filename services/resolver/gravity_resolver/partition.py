@@ -17,7 +17,8 @@ from gravity.header import KafkaHeaders, RoutedHeader, RoutedKind
 from gravity.kafka.producer import LogProducer
 from gravity.plan import RoutingPlan
 from gravity.topic import Topics
-from gravity_resolver.replica import Effects, PartitionState
+from gravity_resolver.effects import Effects
+from gravity_resolver.replica import PartitionState
 from gravity_resolver.store import PartitionStore
 
 SAVE_INTERVAL_S = 1.0
@@ -227,6 +228,8 @@ class Partition:
             "next_input": self.state.next_input,
             "out_seq": self.state.out_seq,
             "holds": self.state.holds,
+            "held": self.state.held_tables(),
+            "waiting_rows": self.state.line.rows,
             "counters": {source: asdict(c) for source, c in self.state.counters.items()},
             "at_us": now_us(),
         }

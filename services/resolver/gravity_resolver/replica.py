@@ -8,14 +8,12 @@ So a restarted resolver produces the same messages under the same numbers.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 
-from gravity.batch import (
-    MOVED,
-    TRUNCATE,
-    ChangeBatch,
-)
+from gravity.batch import MOVED, TRUNCATE, ChangeBatch
 from gravity.codec import decode_batch, decode_record, encode_batch
 from gravity.errors import FatalError, FormatError, NewerFormatError
 from gravity.header import RoutedHeader, RoutedKind, TargetHeader
@@ -26,13 +24,16 @@ from gravity.resolution.strategy import Hold, Outcome, resolve
 from gravity.schema_change import SchemaChange
 from gravity.whole_row import is_whole_row
 from gravity_resolver.copies import count_rows, follow
+from gravity_resolver.effects import Caused, Counters, Effects, Output
 from gravity_resolver.emission import batches_of, conflict_record, operators_batch
 from gravity_resolver.graveyard import Graveyard
+from gravity_resolver.hold_book import HoldBook, stopped_by
 from gravity_resolver.joined_change import JoinedChange, Step, told_by_rows
 from gravity_resolver.judgement import Judgement, Wish
 from gravity_resolver.row_memory import RowMemory, slot_of
 from gravity_resolver.row_state import RowState
 from gravity_resolver.table_history import SourceTable, View
+from gravity_resolver.waiting_line import WaitingLine
 
 FUNCTION_VERSION = 6
 """Grows whenever the same input would cause other outputs; see `gravity_resolver.term`."""
@@ -41,52 +42,6 @@ META_KEY = b"\x00meta"
 
 Seen = tuple[int, int, int]
 """(ingest seq, part, row) of the last row taken in from a source."""
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """A message for the same partition of the target topic."""
-
-    header: TargetHeader
-    value: bytes
-
-
-@dataclass(slots=True)
-class Effects:
-    """Everything one input causes."""
-
-    outputs: list[Output] = field(default_factory=list)
-    conflicts: list[bytes] = field(default_factory=list)
-    """Records for the conflicts topic (schemas/conflict.avsc)."""
-    too_late: list[tuple[int, bytes]] = field(default_factory=list)
-    """Rows, by their number and as change batches of one, that are older than what has been forgotten of their table; they
-    belong into the dead letters."""
-    damage: str = ""
-    """Why the message can't be read; it belongs into the dead letters, and the log goes on."""
-    rest: Iterator[Effects] | None = None
-    """More, made as it is asked for. The state must not be saved before all of it has been."""
-
-
-@dataclass(slots=True)
-class Counters:
-    """Rows of one source by how they ended; first sights only, half a key move not counted."""
-
-    applied: int = 0
-    superseded: int = 0
-    """Resolved without a difference to the target."""
-    filtered: int = 0
-    held: int = 0
-    """Met a disagreement that waits for the sources or for an operator (error-stop)."""
-    dead: int = 0
-    """Of messages that can't be read, or older than what has been forgotten."""
-    duplicates: int = 0
-    """Rows seen again: counted apart, they ended when they were first seen."""
-    conflicts: dict[str, int] = field(default_factory=dict)
-    """Kind to number; a row with a conflict is counted above as well."""
-    late: int = 0
-    """Of the conflicts: changes that came after a newer one of another source had been resolved."""
-    truncated: int = 0
-    """Rows that TRUNCATE or DROP took from the target, counted apart: they are no rows of a message."""
 
 
 @dataclass(slots=True)
@@ -99,6 +54,10 @@ class PartitionState(RowMemory):
     term: int = 0
     function_version: int = FUNCTION_VERSION
     counters: dict[str, Counters] = field(default_factory=dict)
+    line: WaitingLine = field(default_factory=WaitingLine)
+    waiting_rows_max: int = sys.maxsize
+    """Rows that may wait behind rows on hold. Decides about no output: past it everything ends."""
+
     # ------------------------------------------------------------------ saving and loading
 
     def meta(self) -> bytes:
@@ -111,6 +70,10 @@ class PartitionState(RowMemory):
                 "term": self.term,
                 "function_version": self.function_version,
                 "holds": self.holds,
+                "held": self.held.tables,
+                "waiting": self.line.tables,
+                "waiting_last": self.line.last,
+                "waiting_markers": self.line.markers,
                 "watermarks": self.watermarks,
                 "collected": self.collected,
                 "graves": self.graves.ends,
@@ -128,7 +91,16 @@ class PartitionState(RowMemory):
         self.next_input = record["next_input"]
         self.term = record["term"]
         self.function_version = record["function_version"]
-        self.holds = record.get("holds", 0)
+        waiting = record.get("waiting", {})
+        self.line = WaitingLine(
+            {table: (messages, rows) for table, (messages, rows) in waiting.items()},
+            record.get("waiting_last", 0),
+            record.get("waiting_markers", []),
+        )
+        if "held" in record:
+            self.held = HoldBook(record["held"])
+        elif record.get("holds", 0):
+            self._find_holds()
         self.watermarks = record.get("watermarks", {})
         self.collected = record.get("collected", {})
         ends = record.get("graves", {})
@@ -181,34 +153,39 @@ class PartitionState(RowMemory):
                 return Effects(damage=str(error))
         self._advance(offset)
         self.seen[header.source] = last
+        if header.kind is RoutedKind.CODE:
+            return Effects(damage="a code fence in a routed topic")
+        return self._let_out(self._caused_by(header, value, batch, plan), plan)
+
+    def _caused_by(
+        self, header: RoutedHeader, value: bytes, batch: ChangeBatch | None, plan: RoutingPlan
+    ) -> Caused:
         match header.kind:
             case RoutedKind.NOTE:
                 self._counters(header.source).filtered += header.filtered
-                return Effects()
+                return Caused()
             case RoutedKind.MARKER:
                 known = self.watermarks.get(header.source, 0)
                 self.watermarks[header.source] = max(known, header.ets)
                 self._forget(plan)
-                return Effects([self._output(header, value)])
+                return Caused([(header, value)])
             case RoutedKind.SCHEMA:
                 return self._apply_schema_change(header, value, plan)
             case RoutedKind.ROWS:
                 return self._apply_rows(header, value, batch, plan)
-            case RoutedKind.CODE:
-                return Effects(damage="a code fence in a routed topic")
+            case RoutedKind.CODE | RoutedKind.DECISION:
+                raise AssertionError(header.kind)
 
-    def _apply_schema_change(
-        self, header: RoutedHeader, value: bytes, plan: RoutingPlan
-    ) -> Effects:
+    def _apply_schema_change(self, header: RoutedHeader, value: bytes, plan: RoutingPlan) -> Caused:
         """Of a table with one source it passes; among several, what it changes for the target is told."""
         rule = plan.resolution(self.target, header.table)
         if rule is None:
             if plan.may_count(header.source, header.table):
                 follow(header.table, SchemaChange.decode(value), self._get, self.delta)
-            return Effects([self._output(header, value)])
+            return Caused([(header, value)])
         change = SchemaChange.decode(value)
         if not change.table:
-            return Effects()  # Of an older collector: rows tell what it did.
+            return Caused()  # Of an older collector: rows tell what it did.
         before = self._view(header.table, plan)
         where = f"source {header.source}, table {header.table}, position {header.from_}"
         table = before.tables.get(header.source, SourceTable()).after(change, where)
@@ -225,24 +202,71 @@ class PartitionState(RowMemory):
             now = RowState(tag, known.registers, known.decision)
             judged = self._judge(
                 slot, known, now, rule, table=header.table, hold=self._hold_name(index), view=after,
-                before=before,
+                before=before, ets=header.ets,
             )  # fmt: skip
             was = resolve(before(known.registers), rule, known.decision)
             return judged, was if isinstance(was, Outcome) else None
 
         entries = self._entries(prefix, header.source) if joined.changes_rows else iter(())
         rest = (
-            self._sent(step, header.source) for step in joined.steps(entries, prefix, judge_row)
+            self._said_by(step, header.source) for step in joined.steps(entries, prefix, judge_row)
         )
-        return Effects(rest=rest)
+        return Caused(rest=rest)
 
-    def _sent(self, step: Step, source: str) -> Effects:
-        outputs = [
-            self._output(header, encode_batch(value) if isinstance(value, ChangeBatch) else value)
+    def _said_by(self, step: Step, source: str) -> Caused:
+        messages = [
+            (header, encode_batch(value) if isinstance(value, ChangeBatch) else value)
             for header, value in step.messages
         ]
         self._counters(source).truncated += step.removed
-        return Effects(outputs, step.conflicts)
+        return Caused(messages, step.conflicts)
+
+    # ------------------------------------------------------------------ what goes out
+
+    def _let_out(self, caused: Caused, plan: RoutingPlan) -> Effects:
+        """What may go out, numbered, behind what waited and may go now. The rest waits.
+
+        The rows of one message go or wait together: as it stands once all of them have been judged.
+        """
+        stops = stopped_by(self.held.tables, self.target, plan)
+        ready = [table for table in self.line.tables if not stops(table)]
+        effects = Effects(conflicts=caused.conflicts, too_late=caused.too_late)
+        if ready:
+            now = chain((Caused(caused.messages),), caused.rest or ())
+            effects.rest = chain(self._released(ready), self._let_out_all(now, plan))
+            return effects
+        for header, value in caused.messages:
+            # A marker says that everything before it has passed.
+            if header.kind is RoutedKind.MARKER and self.line.tables:
+                self.line.keep_marker((header, value), self.delta)
+            elif header.kind is not RoutedKind.MARKER and stops(header.table):
+                self._move(header, waits=True)
+                self.line.put((header, value), self.delta, rows_max=self.waiting_rows_max)
+            else:
+                effects.outputs.append(self._output(header, value))
+        if caused.rest is not None:
+            effects.rest = self._let_out_all(caused.rest, plan)
+        return effects
+
+    def _let_out_all(self, parts: Iterable[Caused], plan: RoutingPlan) -> Iterator[Effects]:
+        for part in parts:
+            effects = self._let_out(part, plan)
+            rest, effects.rest = effects.rest, None
+            yield effects
+            yield from rest or ()
+
+    def _released(self, tables: list[str]) -> Iterator[Effects]:
+        for messages in self.line.release(tables, self._under, self.delta):
+            for header, _ in messages:
+                self._move(header, waits=False)
+            yield Effects([self._output(header, value) for header, value in messages])
+
+    def _move(self, header: RoutedHeader, *, waits: bool) -> None:
+        if header.counted:
+            counters = self._counters(header.source)
+            moved = header.counted if waits else -header.counted
+            counters.held += moved
+            counters.applied -= moved
 
     def skip_unreadable(self, offset: int) -> None:
         """Takes in a message at `offset` that does not even say what it is."""
@@ -294,11 +318,11 @@ class PartitionState(RowMemory):
 
     def _apply_rows(
         self, header: RoutedHeader, value: bytes, batch: ChangeBatch | None, plan: RoutingPlan
-    ) -> Effects:
+    ) -> Caused:
         counters = self._counters(header.source)
         if batch is None:
             counters.applied += header.counted
-            return Effects([self._output(header, value)])
+            return Caused([(header, value)])
         counted = len(batch) - batch.ops.count(MOVED)
         counters.duplicates += header.counted - counted
         header = replace(header, rows=len(batch), counted=counted)
@@ -307,7 +331,7 @@ class PartitionState(RowMemory):
         rule = plan.resolution(self.target, header.table)
         if rule is None or not batch.schema.key:
             counters.applied += counted
-            return Effects([self._output(header, encode_batch(batch))])
+            return Caused([(header, encode_batch(batch))])
         view = self._view(header.table, plan)
         known = view.tables.get(batch.source, SourceTable())
         seen = known.seen(batch.schema)
@@ -316,34 +340,32 @@ class PartitionState(RowMemory):
         before, view = view, self._note_table(header.table, batch.source, seen)
         sources = plan.sources_of(self.target, header.table)
         change = told_by_rows(batch, header, before, view, sources)
-        said = []
-        if change is not None:
-            described = replace(header, kind=RoutedKind.SCHEMA, rows=0, counted=0)
-            said = [self._output(described, change.encode())]
-        effects = self._resolve_rows(header, batch, rule, view)
-        effects.outputs = said + effects.outputs
-        return effects
+        caused = self._resolve_rows(header, batch, rule, view)
+        if change is None:
+            return caused
+        described = replace(header, kind=RoutedKind.SCHEMA, rows=0, counted=0)
+        return replace(caused, messages=[(described, change.encode()), *caused.messages])
 
-    def _count_rows(self, header: RoutedHeader, batch: ChangeBatch) -> Effects:
+    def _count_rows(self, header: RoutedHeader, batch: ChangeBatch) -> Caused:
         counters = self._counters(header.source)
         counted = count_rows(header, batch, self._get, self.delta)
         applied = 0 if counted is None else counted[0].counted
         counters.applied += applied
         counters.superseded += header.counted - applied
         if counted is None:
-            return Effects()
-        return Effects([self._output(counted[0], encode_batch(counted[1]))])
+            return Caused()
+        return Caused([(counted[0], encode_batch(counted[1]))])
 
     def _resolve_rows(
         self, header: RoutedHeader, batch: ChangeBatch, rule: Resolution, view: View
-    ) -> Effects:
+    ) -> Caused:
         if TRUNCATE in batch.ops:
             raise FatalError(
                 "a TRUNCATE among rows of a table that several sources feed",
                 where=f"{header.source} {header.table}, message {header.seq}",
                 remedy="delete the rows instead: a truncate says nothing about the other sources' rows",
             )
-        effects = Effects()
+        caused = Caused()
         counters = self._counters(header.source)
         shape = self._shape_of(batch.schema)
         tag = self._tag_of(rule, header)
@@ -355,7 +377,7 @@ class PartitionState(RowMemory):
             change = _change_of(batch, index, shape, rule, shown.get(batch.source))
             if not known.registers and self._is_too_late(header.table, change):
                 counters.dead += op != MOVED
-                effects.too_late.append((index, encode_batch(batch.take([index]))))
+                caused.too_late.append((index, encode_batch(batch.take([index]))))
                 continue
             after = {
                 **known.registers,
@@ -369,6 +391,7 @@ class PartitionState(RowMemory):
                 table=header.table,
                 hold=self._hold_name(index),
                 view=view,
+                ets=header.ets,
             )
             kind = conflict_kind(shown, change, rule, judged.verdict)
             late = kind is not None and is_late(shown, change, rule)
@@ -376,7 +399,7 @@ class PartitionState(RowMemory):
                 counters.conflicts[kind] = counters.conflicts.get(kind, 0) + 1
                 counters.late += late
             if judged.hold or kind not in (None, "delete_missing"):
-                effects.conflicts.append(
+                caused.conflicts.append(
                     conflict_record(
                         self.target,
                         header=header,
@@ -397,11 +420,8 @@ class PartitionState(RowMemory):
             if judged.emits:
                 assert isinstance(judged.verdict, Outcome)
                 winners.append((index, judged.verdict))
-        effects.outputs = [
-            self._output(out_header, encode_batch(out_batch))
-            for out_header, out_batch in batches_of(header, batch, winners)
-        ]
-        return effects
+        made = batches_of(header, batch, winners)
+        return replace(caused, messages=[(described, encode_batch(out)) for described, out in made])
 
     def _apply_wish(
         self, header: RoutedHeader, value: bytes, *, offset: int, plan: RoutingPlan
@@ -451,11 +471,11 @@ class PartitionState(RowMemory):
             partition=self.partition,
         )
         winners = [(0, judged.verdict)] if isinstance(judged.verdict, Outcome) else []
-        outputs = [
-            self._output(replace(out_header, counted=0), encode_batch(out_batch))
+        messages = [
+            (replace(out_header, counted=0), encode_batch(out_batch))
             for out_header, out_batch in batches_of(described, batch, winners)
         ]
-        return Effects(outputs, [record])
+        return self._let_out(Caused(messages, [record]), plan)
 
 
 def _change_of(

@@ -16,9 +16,13 @@ from gravity.plan import Resolution, RoutingPlan
 from gravity.resolution.register import Change, Shape
 from gravity.resolution.strategy import rule_tag
 from gravity_resolver.graveyard import Graveyard
+from gravity_resolver.hold_book import HoldBook
 from gravity_resolver.judgement import Judgement, judge
 from gravity_resolver.row_state import RowState, columns_from_json, columns_to_json, is_dead
 from gravity_resolver.table_history import AS_WRITTEN, SourceTable, View
+
+HELD_TABLES_MAX = 100
+"""Tables with rows on hold that are told of one by one."""
 
 _ROW_PREFIX, _SHAPE_PREFIX, _TABLE_PREFIX = b"r\x00", b"s\x00", b"t\x00"
 
@@ -47,8 +51,7 @@ class RowMemory:
     resolver_epoch: int = 1
     partition: int = -1
     """Which one; -1 where nobody asks."""
-    holds: int = 0
-    """Rows on hold now."""
+    held: HoldBook = field(default_factory=HoldBook)
     watermarks: dict[str, int] = field(default_factory=dict)
     """Source to the commit time before which it has nothing more to say."""
     collected: dict[str, int] = field(default_factory=dict)
@@ -62,6 +65,11 @@ class RowMemory:
     _tags: dict[tuple[int, str], str] = field(default_factory=dict)
     _views: dict[str, View] = field(default_factory=dict)
 
+    @property
+    def holds(self) -> int:
+        """Rows on hold now."""
+        return self.held.total
+
     def _get(self, key: bytes) -> bytes | None:
         for changed in (self.delta, self.saving):
             if key in changed:
@@ -70,12 +78,32 @@ class RowMemory:
 
     def _entries(self, prefix: bytes, source: str) -> Iterator[tuple[bytes, bytes]]:
         """The rows under `prefix` of which `source` has spoken, saved or not, in the order of keys."""
+        spoken = json.dumps(source).encode()
+        # By its name first: most rows of a table may be of others.
+        return (item for item in self._under(prefix) if spoken in item[1])
+
+    def _under(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Every key that begins with `prefix` and its value, saved or not, in the order of keys, as of this call."""
         newer = {**self.saving, **self.delta}
         fresh = sorted((k, v) for k, v in newer.items() if v is not None and k.startswith(prefix))
         saved = (item for item in self.saved.scan(prefix) if item[0] not in newer)
-        spoken = json.dumps(source).encode()
-        # By its name first: most rows of a table may be of others.
-        return (item for item in merge(saved, fresh) if spoken in item[1])
+        return merge(saved, fresh)
+
+    def _find_holds(self) -> None:
+        """Makes the book of holds from the rows themselves: a state of before there was one has none."""
+        self.held = HoldBook()
+        for slot, data in self._under(_ROW_PREFIX):
+            if b'"hold":"' in data:  # Most rows have none, and needn't be read.
+                row = RowState.load(data, self._shape)
+                table = slot.split(b"\x00", 2)[1].decode()
+                self.held.note(table, slot, "", row.hold, ets=row.ets, put=self.delta)
+
+    def held_tables(self) -> dict[str, dict[str, int]]:
+        """Of tables with rows on hold: `rows`, and `oldest_us`, the commit time of what began the oldest hold."""
+        return {
+            table: {"rows": rows, "oldest_us": self.held.oldest_us(table, self._under)}
+            for table, rows in sorted(self.held.tables.items())[:HELD_TABLES_MAX]
+        }
 
     def _view(self, table: str, plan: RoutingPlan) -> View:
         """How registers of a table look today."""
@@ -122,9 +150,12 @@ class RowMemory:
     def _judge(
         self, slot: bytes, known: RowState, now: RowState, rule: Resolution,
         *, table: str, hold: str, view: View, before: View | None = None, decided: bool = False,
-        again: bool = False,
+        again: bool = False, ets: int = 0,
     ) -> Judgement:  # fmt: skip
-        """`view` shows registers as they are today, `before` as they were before a schema change."""
+        """`view` shows registers as they are today, `before` as they were before a schema change.
+
+        `ets`: the commit time of the event; 0: it has none of its own.
+        """
         judged = judge(
             known, now, rule, hold=hold, decided=decided, again=again, view=view, known_view=before
         )
@@ -134,7 +165,8 @@ class RowMemory:
         shown = view.row(judged.row)
         if rule.forgets_deletes and is_dead(shown) and not is_dead((before or view).row(known)):
             self.graves.bury(table, slot, shown.ets, self._get, self.delta)
-        self.holds += bool(judged.row.hold) - bool(known.hold)
+        began = ets or judged.row.ets
+        self.held.note(table, slot, known.hold, judged.row.hold, ets=began, put=self.delta)
         return judged
 
     def _shape_of(self, schema: TableSchema) -> Shape:

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from gravity_resolver.replica import Effects
+from gravity_resolver.effects import Effects
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
