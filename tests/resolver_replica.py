@@ -59,7 +59,8 @@ class DictStore:
         return self.data.get(key)
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        return iter(sorted(item for item in self.data.items() if item[0].startswith(prefix)))
+        alive = ((key, value) for key, value in self.data.items() if value is not None)
+        return iter(sorted(item for item in alive if item[0].startswith(prefix)))
 
 
 class Replica:

@@ -149,7 +149,7 @@ def conflict_record(
                     "ets": reg.ets,
                     "row": _row_text(reg.row, reg.shape.columns),
                 }
-                for source, reg in sorted(judged.row.registers.items())
+                for source, reg in sorted(judged.registers.items())
             ],
             "state": judged.state,
             "hold": judged.hold,

@@ -12,7 +12,7 @@ from gravity.errors import FormatError
 from gravity.plan import Resolution
 from gravity.position import Position
 from gravity.resolution.cell import cell_from_json
-from gravity.resolution.register import Decision, Register, opinions_of
+from gravity.resolution.register import Decision, Register, Registers, opinions_of
 from gravity.resolution.strategy import Hold, Outcome, Verdict, after, resolve, same_outcome
 from gravity_resolver.row_state import RowState
 from gravity_resolver.table_history import AS_WRITTEN, View
@@ -32,6 +32,8 @@ class Judgement:
     hold: str
     """The hold that the event opened, met or ended; empty: none."""
     state: HoldState
+    registers: Registers
+    """What the sources say today: as `row` has it, and as every statement since has left it."""
 
 
 def judge(
@@ -52,7 +54,14 @@ def judge(
         verdict = Hold(tuple(opinions_of(registers, rule.ranks, now.decision, {})))
     if isinstance(verdict, Hold):
         name = known.hold or hold
-        return Judgement(replace(now, hold=name), verdict, emits=False, hold=name, state="open")
+        return Judgement(
+            replace(now, hold=name),
+            verdict,
+            emits=False,
+            hold=name,
+            state="open",
+            registers=registers,
+        )
     state: HoldState = "decided" if decided else "cleared" if known.hold else "met"
     # During a hold, or under another rule, the target holds what can't be told from here.
     unknown = again or bool(known.hold) or known.tag not in (now.tag, "")
@@ -60,7 +69,7 @@ def judge(
     emits = verdict is not None and (unknown or not same_outcome(before, verdict))
     if verdict is not None and emits:
         verdict = after(before, verdict)
-    return Judgement(replace(now, hold=""), verdict, emits, known.hold, state)
+    return Judgement(replace(now, hold=""), verdict, emits, known.hold, state, registers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from gravity.decision import Message, Note, RowName, keep_source, own_row, retry
 from gravity.errors import FatalError
 from gravity.header import RoutedHeader, RoutedKind
 from gravity.plan import Resolution
+from gravity.schema_change import TableAction
 from gravity.testing.routed_log import RoutedLog, RowChange
 from tests.resolver_replica import ALONE, LATEST, RANKS, USERS, Replica, plan_of
 
@@ -112,6 +113,19 @@ def test_an_operator_keeps_a_source_and_newer_changes_compete() -> None:
     quarrel.say(B, "y2")
     assert quarrel.states[-1] == ("open", "hold")
     assert quarrel.records[-1]["hold"] != quarrel.records[0]["hold"]
+
+
+def test_a_row_that_one_source_truncated_is_shown_as_gone_and_can_be_decided() -> None:
+    quarrel = Quarrel()
+    quarrel.say(A, "x")
+    quarrel.say(B, "x")
+    log, name = quarrel.logs[A], f"{USERS.database}.{USERS.table}"
+    quarrel.replica.take([log.schema_change(name, TableAction.TRUNCATE, ets=50)])
+    assert quarrel.states[-1] == ("open", "hold")
+    assert [o["row"] for o in quarrel.records[-1]["opinions"]] == [None, '{"id":1,"name":"x"}']
+    quarrel.tell(quarrel.keep(A))
+    assert quarrel.states[-1] == ("decided", "delete")
+    assert quarrel.rows == {}
 
 
 def test_a_decision_covers_only_what_the_operator_saw() -> None:
