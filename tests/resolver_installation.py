@@ -56,6 +56,7 @@ class Installation:
         *,
         partitions: int = 1,
         strategy: str = "timestamp-latest",
+        rules: str = "[]",
     ) -> None:
         self.folder = folder
         self.partitions = partitions
@@ -70,7 +71,7 @@ gravity:
     - {{name: b, type: mysql, host: h, username: u, password: p, databases: [shop], tables: [users]}}
   targets:
     - {{name: {TARGET}, type: kafka, brokers: ["{brokers}"]}}
-  conflict-resolution: {{strategy: {strategy}}}
+  conflict-resolution: {{default-strategy: {strategy}, rules: {rules}}}
 """)
         self.cluster = load_config(self.path).config.kafka
         self.topics = Topics(self.cluster.topic_prefix)

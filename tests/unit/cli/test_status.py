@@ -152,3 +152,31 @@ def test_a_collector_without_sources_is_shown_as_a_spare() -> None:
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(chart(now))
     assert "nothing: a spare" in console.export_text()
+
+
+def test_rows_on_hold_are_told_by_table_over_all_partitions() -> None:
+    def resolved(at_s: float, rows: int, oldest_s: float, waiting: int) -> dict[str, Any]:
+        part = {"rows": rows, "oldest_us": int(oldest_s * SECOND)}
+        return {
+            "holds": rows, "held": {"d.x": part}, "waiting_rows": waiting, "at_us": int(at_s * SECOND),
+        }  # fmt: skip
+
+    records = [
+        ("resolver/t/0", resolved(90, 2, 40, 1000)),
+        ("resolver/t/1", resolved(90, 1, 30, 7)),
+    ]
+    now = status(records, 100)
+    target = now.to_json()["targets"][0]
+    assert (target["holds"], target["waiting_rows"]) == (3, 1007)
+    assert target["held"] == {"d.x": {"rows": 3, "oldest_us": 30 * SECOND, "oldest_s": 70.0}}
+    console = Console(file=io.StringIO(), width=150)
+    console.print(chart(now))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "on hold" in text
+    assert "d.x" in text
+    assert "1 min" in text
+    assert "1,007" in text
+    console.print(chart(status([], 100)))
+    # An older resolver tells only how many.
+    assert status([("resolver/t/0", {"holds": 4, "at_us": 1})], 100).targets[0].holds == 4
+    assert status([], 100).targets[0].held == {}

@@ -64,6 +64,7 @@ def rule_problem(text: str) -> str:
         ("strategy: merge, groups: [[x, y]], columns: {x: latest, y: priority}", "different rules"),
         ("strategy: merge, sources: [a, b], columns: {x: 'owner:c'}", "owner c is not among"),
         ("strategy: merge, conflict-window: 5s", "only used by strategy error-stop"),
+        ("strategy: merge, scope: table", "only used by strategy error-stop"),
         ("strategy: merge, columns: {x: newest}", "must be latest"),
     ],
 )
