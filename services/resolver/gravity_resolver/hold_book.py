@@ -26,6 +26,8 @@ class HoldBook:
 
     tables: dict[str, int] = field(default_factory=dict)
     """Table to its rows on hold; none with 0."""
+    _oldest_us: dict[str, int] = field(default_factory=dict, compare=False)
+    """What `oldest_us` found, until the table's oldest hold may be another."""
 
     @property
     def total(self) -> int:
@@ -43,6 +45,7 @@ class HoldBook:
         if before:
             put[_entry(table, before, slot)] = None
             count -= 1
+            self._oldest_us.pop(table, None)
         if now:
             put[_entry(table, now, slot)] = b"%d" % ets
             count += 1
@@ -51,8 +54,10 @@ class HoldBook:
 
     def oldest_us(self, table: str, under: Under) -> int:
         """The commit time of what began the table's oldest hold; 0 where none is open."""
-        _, ets = next(under(_PREFIX + table.encode() + b"\x00"), (b"", b"0"))
-        return int(ets)
+        if table not in self._oldest_us:
+            _, ets = next(under(_PREFIX + table.encode() + b"\x00"), (b"", b"0"))
+            self._oldest_us[table] = int(ets)
+        return self._oldest_us[table]
 
 
 def _entry(table: str, hold: str, slot: bytes) -> bytes:
