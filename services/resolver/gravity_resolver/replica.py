@@ -35,7 +35,7 @@ from gravity_resolver.row_state import RowState
 from gravity_resolver.table_history import SourceTable, View
 from gravity_resolver.waiting_line import WaitingLine
 
-FUNCTION_VERSION = 6
+FUNCTION_VERSION = 7
 """Grows whenever the same input would cause other outputs; see `gravity_resolver.term`."""
 
 META_KEY = b"\x00meta"
