@@ -72,9 +72,9 @@ def test_a_whole_target_waits_for_a_decision_whatever_is_killed(
     name = decode_record("conflict", data)["hold"]
     gravity("conflicts", "resolve", config, name, "--keep", "b", "--wait", "0")
     killed = install.start(fault=f"{FaultPoint.RESOLVER_SENT_IN_PART}:2:kill")
-    killed.wait()
-    part = len(first_sights(install.outputs()))
-    assert 1 < part < WAITING, "it was to be killed while what waited goes out"
+    # While what waited goes out. How much of it the broker got is a matter of luck.
+    assert killed.wait() == -signal.SIGKILL, killed.output()
+    assert len(first_sights(install.outputs())) <= 1 + 2 * RELEASED_AT_ONCE
 
     last = install.start()
     # The first row, all that waited, the marker, the decided row.
