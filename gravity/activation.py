@@ -10,7 +10,7 @@ loser left.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -29,6 +29,7 @@ from gravity.catalog import read_catalog
 from gravity.errors import TransientError
 from gravity.kafka.admin import TopicAdmin
 from gravity.kafka.control import ControlTopic
+from gravity.kafka.plan_store import PlanStore
 from gravity.kafka.reader import LogReader
 from gravity.mysql import source_session
 from gravity.plan import RoutingPlan
@@ -76,6 +77,22 @@ def activate(config: Config, *, offline: bool = False, timeout_s: float = 60.0) 
     return plan
 
 
+def plan_in_force(config: Config, timeout_s: float) -> RoutingPlan | None:
+    """The newest plan of the installation; None before the first. Changes nothing.
+
+    Raises TransientError when Kafka does not answer within `timeout_s`.
+    """
+    topics = Topics(config.kafka.topic_prefix)
+    admin = TopicAdmin(config.kafka)
+    if topics.control not in patiently(lambda: admin.partition_counts(timeout_s=5.0), timeout_s):
+        return None
+    control = ControlTopic(config.kafka, topics.control, _CLIENT)
+    try:
+        return PlanStore(control).newest()
+    finally:
+        control.close()
+
+
 def installation_topics(config: Config, topics: Topics) -> list[TopicSpec]:
     """Every topic between the stages of this installation."""
     return topics.all_specs(
@@ -98,19 +115,31 @@ def make_topics(admin: TopicAdmin, specs: list[TopicSpec], timeout_s: float) -> 
     return made
 
 
-def source_tables(config: Config, timeout_s: float) -> list[SourceTable]:
-    """The tables of all sources that the configuration includes; the sources are asked side by side."""
+def source_tables(
+    config: Config, timeout_s: float, previous: RoutingPlan | None = None
+) -> list[SourceTable]:
+    """The tables of all sources that the configuration includes, or that `previous` does.
+
+    The sources are asked side by side.
+    """
     if not config.sources:
         return []
     with ThreadPoolExecutor(max_workers=min(16, len(config.sources))) as pool:
-        answers = list(pool.map(lambda source: _tables_of(source, timeout_s), config.sources))
+        answers = list(
+            pool.map(lambda source: _tables_of(source, timeout_s, previous), config.sources)
+        )
     return [table for tables in answers for table in tables]
 
 
-def _tables_of(source: Source, timeout_s: float) -> list[SourceTable]:
+def _tables_of(source: Source, timeout_s: float, previous: RoutingPlan | None) -> list[SourceTable]:
+    def is_asked_for(database: str, table: str) -> bool:
+        return source.selects(database, table) or (
+            previous is not None and previous.includes(source.name, database, table)
+        )
+
     def ask() -> list[SourceTable]:
         with source_session(source) as session:
-            found = read_catalog(session.query, source.selects, session.literal)
+            found = read_catalog(session.query, is_asked_for, session.literal)
         return [
             SourceTable(source.name, table.schema, table.unique_secondary)
             for table in found.values()
@@ -194,7 +223,7 @@ def _put_in_force(
     records = plans.first_records()
     for _ in range(_ROUNDS_MAX):
         previous = RoutingPlan.from_json(records[max(records)]) if records else None
-        plan = _next_plan(config, tables, previous, offline=offline)
+        plan = next_plan(config, tables, previous, offline=offline)
         if previous is not None and plan.version == previous.version:
             return previous
         plans.write(plan)
@@ -208,9 +237,17 @@ def _put_in_force(
     )
 
 
-def _next_plan(
-    config: Config, tables: list[SourceTable], previous: RoutingPlan | None, *, offline: bool
+def next_plan(
+    config: Config,
+    tables: Sequence[SourceTable],
+    previous: RoutingPlan | None,
+    *,
+    offline: bool = False,
 ) -> RoutingPlan:
+    """The plan that would be put in force after `previous`; `previous` itself where nothing differs.
+
+    Raises FatalError for what can't follow it.
+    """
     plan = compile_plan(config, tables, previous)
     if previous is None or plan is previous:
         return plan

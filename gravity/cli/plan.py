@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -21,6 +21,9 @@ from gravity.cli.option import (
 from gravity.key import LANE_JOB
 from gravity.plan import Resolution, RoutePlan, RoutingPlan
 from gravity.plan_compiler import SourceTable, compile_plan
+
+if TYPE_CHECKING:
+    from gravity.config import Config
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +48,27 @@ def plan(
     connect: Annotated[
         bool, typer.Option("--connect", help="Ask the sources which tables they have.")
     ] = False,
+    diff: Annotated[
+        bool,
+        typer.Option(
+            "--diff", help="Ask the sources, and show what differs from the plan in force."
+        ),
+    ] = False,
     as_json: AsJson = False,
     wait_s: WaitSeconds = 10.0,
 ) -> None:
     """Show what flows where: tables, targets, conditions, order, conflict rules.
 
     Without --connect nothing is connected to, and tables appear as the patterns of the file.
+
+    With --diff the file is set against the plan in force, and nothing is activated: what would begin, end, or
+    go another way, as `gravity run` and `gravity topics` would put it in force. Refused is what they would
+    refuse.
     """
     loaded = read_config(config, quiet=as_json)
+    if diff:
+        _show_difference(loaded.config, wait_s, as_json=as_json)
+        return
     tables: list[SourceTable] = []
     if connect:
         from gravity.activation import source_tables
@@ -76,6 +92,55 @@ def plan(
         screen.print(f"[yellow]no target[/]: {name} is read, but no rule sends it anywhere")
     if connect:
         screen.print(f"{plural(len(tables), 'table')} at {plural(len(compiled.sources), 'source')}")
+
+
+def _show_difference(config: Config, wait_s: float, *, as_json: bool) -> None:
+    from gravity.activation import next_plan, plan_in_force, source_tables
+    from gravity.cli.plan_diff import chart, flow_changes
+
+    previous = plan_in_force(config, wait_s)
+    tables = source_tables(config, wait_s, previous)
+    new = next_plan(config, tables, previous)
+    old_flows = [] if previous is None else table_flows(previous, tables)
+    changes = flow_changes(old_flows, table_flows(new, tables))
+    gone = [] if previous is None else _names_gone(previous, new)
+    if as_json:
+        print_json({
+            "in_force": None if previous is None else previous.version,
+            "next": new.version,
+            "gone": gone,
+            "changes": [change.to_json() for change in changes],
+        })  # fmt: skip
+        return
+    if previous is None:
+        screen.print("no plan is in force yet: everything is new")
+    elif new.version == previous.version:
+        screen.print(f"nothing differs: plan {previous.version} stays in force")
+        return
+    for name in gone:
+        screen.print(f"[yellow]no longer there[/]: {name}, with everything that it had")
+    if changes:
+        screen.print(chart(changes))
+    else:
+        screen.print("no table goes another way")
+    if previous is not None:
+        screen.print(f"plan {new.version} would follow plan {previous.version}")
+    if any(change.moves_rows for change in changes):
+        screen.print(
+            "[yellow]rows that a target has already stay there[/]; `gravity snapshot` sends a table's rows again, "
+            "by the new plan"
+        )
+
+
+def _names_gone(before: RoutingPlan, after: RoutingPlan) -> list[str]:
+    """Sources and targets that the new plan does not have; nobody can be asked for their tables."""
+    pairs = (("source", before.sources, after.sources), ("target", before.targets, after.targets))
+    return [
+        f"{kind} {item.name}"
+        for kind, old, new in pairs
+        for item in old
+        if item.name not in {other.name for other in new}
+    ]
 
 
 def table_flows(plan: RoutingPlan, tables: Sequence[SourceTable]) -> list[Flow]:

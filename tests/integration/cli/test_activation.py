@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -140,3 +141,26 @@ def test_other_partitions_than_the_topics_have_are_refused(made: Installation) -
     other = config.model_copy(update={"kafka": config.kafka.model_copy(update={"partitions": 3})})
     with pytest.raises(FatalError, match="has 2 partitions, the configuration says 3"):
         activate(other, offline=True)
+
+
+def test_a_difference_is_shown_and_not_put_in_force(
+    made: Installation, control: ControlTopic
+) -> None:
+    made.sql(f"CREATE TABLE {made.database}.users (id INT PRIMARY KEY)")
+
+    def shown() -> dict[str, Any]:
+        answer: dict[str, Any] = made.json("plan", "CONFIG", "--diff", "--json")
+        return answer
+
+    first = shown()
+    assert (first["in_force"], first["next"]) == (None, 1)
+    assert [change["kind"] for change in first["changes"]] == ["new"]
+    activate(config_of(made))
+    assert shown() == {"in_force": 1, "next": 1, "gone": [], "changes": []}
+    made.sql(f"CREATE TABLE {made.database}.orders (id INT PRIMARY KEY)")
+    # It flows by the patterns already; what is new of the next plan is that the table is known.
+    assert shown() == {"in_force": 1, "next": 2, "gone": [], "changes": []}
+    made.configure(tables='["users"]')
+    [change] = shown()["changes"]
+    assert (change["kind"], change["before"]["tables"]) == ("gone", [f"{made.database}.orders"])
+    assert newest(control).version == 1
