@@ -59,9 +59,10 @@ class Report:
         """Prints the sum; the exit code."""
         verdict = "proved" if not self.differences else "NOT proved"
         servers = f"servers={','.join(sorted(self.servers))} " if self.servers else ""
-        found = f"pairs={self.pairs} {servers}differences={self.differences}"
-        if self.counts:
-            found = f"{_numbers(self.counts)} divergences={self.differences}"
+        counts = _numbers(self.counts)
+        found = f"pairs={self.pairs} {servers}differences={self.differences} {counts}".rstrip()
+        if not self.pairs and counts:
+            found = f"{counts} divergences={self.differences}"
         sys.stdout.write(f"{verdict}: {self.what} {found} seed={self.seed}\n")
         return 1 if self.differences else 0
 
