@@ -15,6 +15,10 @@ GravityError
 
 from __future__ import annotations
 
+BEGIN_ANEW = (
+    "begin anew: another kafka.topic-prefix, new target names, emptied tables (docs/what-if.md)"
+)
+"""The way out where order, partitions or registers can't be changed under rows that flow already."""
 EXIT_RESTART = 70
 """Exit code of a stage that failed and wants to be started again (EX_SOFTWARE)."""
 EXIT_HALTED = 78

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Self
 
-from gravity.errors import FormatError, NewerFormatError
+from gravity.errors import BEGIN_ANEW, FormatError, NewerFormatError
 from gravity.position import START, Position
 from gravity.snapshot_request import REREAD, SnapshotRequest
 
@@ -258,6 +258,6 @@ def row_version(resolver_epoch: int, out_seq: int, row: int) -> int:
     if row >= 1 << 16 or out_seq >= 1 << 40 or resolver_epoch >= 1 << 8:
         raise FormatError(
             f"row version out of range: epoch {resolver_epoch}, out_seq {out_seq}, row {row}",
-            remedy="a message holds at most 65,536 rows; `gravity repartition` starts a new epoch",
+            remedy=f"a message holds at most 65,536 rows; when the numbers are used up, {BEGIN_ANEW}",
         )
     return resolver_epoch << 56 | out_seq << 16 | row

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gravity.batch import TableSchema
 from gravity.condition import ConditionError, compile_condition
-from gravity.errors import FatalError
+from gravity.errors import BEGIN_ANEW, FatalError
 from gravity.key import GROUP_PREFIX, LANE_KEY, LANE_TABLE
 from gravity.placement import Share
 from gravity.plan import (
@@ -126,7 +126,7 @@ def _with_tables(
                     raise FatalError(
                         f"order-by asks for {asked}, but the table's rows already flow under {fixed}",
                         where=f"target {feed.target}, table {feed.table}",
-                        remedy="take order-by back, or use `gravity repartition`",
+                        remedy=f"take order-by back, or {BEGIN_ANEW}",
                     )
                 continue
             lane = asked or _lane_of(plan, feed, table, previous)
@@ -181,7 +181,7 @@ def _require_scopes(plan: RoutingPlan) -> None:
                 f"scope {stops} needs {what} in one partition, but they flow under order-by {orders}",
                 where=f"target {target}, table {name}",
                 remedy="leave order-by out for this target, or use scope: key; "
-                "where rows flow already, `gravity repartition` gives them another order",
+                f"where rows flow already, {BEGIN_ANEW}",
             )
 
 

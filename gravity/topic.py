@@ -21,7 +21,7 @@ class TopicSpec:
 class Topics:
     """The names of one installation. `prefix` keeps several installations apart on one cluster.
 
-    `resolver_epoch` above 1 (after `gravity repartition`) puts routed, target and state topics under
+    `resolver_epoch` above 1 puts routed, target and state topics under
     new names, so that no reader mixes two numberings.
     """
 

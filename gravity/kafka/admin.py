@@ -9,7 +9,7 @@ from typing import Protocol
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from gravity.errors import FatalError, TransientError
+from gravity.errors import BEGIN_ANEW, FatalError, TransientError
 from gravity.kafka.client import MESSAGE_BYTES_MAX, Cluster, client_settings, kafka_error
 from gravity.topic import TopicSpec
 
@@ -101,7 +101,7 @@ class TopicAdmin:
             elif count != spec.partitions:
                 raise FatalError(
                     f"topic {spec.name} has {count} partitions, the configuration says {spec.partitions}",
-                    remedy="set kafka.partitions to what the topics have, or use `gravity repartition`",
+                    remedy=f"set kafka.partitions to what the topics have, or {BEGIN_ANEW}",
                 )
         if not missing:
             return []

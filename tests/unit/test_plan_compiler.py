@@ -6,7 +6,7 @@ import pytest
 
 from gravity.batch import Column, TableSchema
 from gravity.config import Config, parse_config
-from gravity.errors import FatalError
+from gravity.errors import BEGIN_ANEW, FatalError
 from gravity.key import LANE_JOB
 from gravity.plan_compiler import SourceTable, compile_plan
 
@@ -80,7 +80,7 @@ def test_an_order_that_lets_part_of_it_go_on_is_refused(
     with pytest.raises(FatalError, match=message) as it:
         compile_plan(scoped(scope, targets), TABLES)
     assert it.value.where == "target t, table x.users"
-    assert "gravity repartition" in it.value.remedy
+    assert BEGIN_ANEW in it.value.remedy
     compile_plan(scoped(scope, targets, "kafka: {partitions: 1}"), TABLES)
     compile_plan(scoped(scope, targets), [named("a", "users"), named("a", "logs")])
 

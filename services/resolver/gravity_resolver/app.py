@@ -13,7 +13,7 @@ import faust
 import structlog
 
 from gravity.config import Config
-from gravity.errors import FatalError
+from gravity.errors import BEGIN_ANEW, FatalError
 from gravity.faust_app import AssignmentGate, build_faust_app, end_with
 from gravity.kafka.admin import TopicAdmin
 from gravity.kafka.control import ControlTopic
@@ -96,7 +96,7 @@ class Resolver:
                 f"changelog lost: input is committed up to {committed}, the state ends at "
                 f"{state.next_input}",
                 where=f"{state_topic}/{number}",
-                remedy="restore the changelog topic, or use `gravity repartition`: see docs/what-if.md",
+                remedy=f"restore the changelog topic, or {BEGIN_ANEW}",
             )
         if meta is None:
             # Before the first output: a later version must be able to see whose outputs there are.

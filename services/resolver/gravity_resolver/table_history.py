@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gravity.batch import Column, TableSchema, Value
-from gravity.errors import FatalError
+from gravity.errors import BEGIN_ANEW, FatalError
 from gravity.evolution import default_value
 from gravity.position import Position
 from gravity.resolution.register import Floor, Register, Registers, Shape
@@ -100,7 +100,7 @@ class SourceTable:
             raise FatalError(
                 f"more than {CHANGES_MAX} changes of one source's table",
                 where=where,
-                remedy="use `gravity repartition`, which begins with new registers",
+                remedy=BEGIN_ANEW,
             )
         filled = change.rows is RowsAfter.FILLED
         made = ShapeChange(position, change.columns, filled)

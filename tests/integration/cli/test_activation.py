@@ -85,7 +85,7 @@ def test_a_lane_that_was_fixed_is_never_changed_in_silence(made: Installation) -
     made.sql(f"ALTER TABLE {made.database}.users ADD mail VARCHAR(9) UNIQUE")
     assert activate(config_of(made)).lanes[made.target] == {f"{made.copy}.users": "key"}
     made.configure(target=", order-by: table")
-    with pytest.raises(FatalError, match="gravity repartition") as refused:
+    with pytest.raises(FatalError, match="begin anew") as refused:
         activate(config_of(made))
     assert f"{made.copy}.users" in str(refused.value)
 
