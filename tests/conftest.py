@@ -6,6 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 from gravity_devstack import Stack
+from hypothesis import settings
+
+# Machines are shared: how long an example takes says nothing about the law.
+settings.register_profile("gravity", deadline=None)
+settings.load_profile("gravity")
 
 
 @pytest.fixture(scope="session")

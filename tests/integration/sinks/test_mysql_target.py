@@ -72,7 +72,6 @@ cells = st.tuples(
 
 @settings(
     max_examples=15,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(st.lists(cells, min_size=1, max_size=8))

@@ -129,7 +129,7 @@ def test_equal_table_maps_share_one_decoder(stream: bytes) -> None:
 
 
 @given(data=st.data(), name=st.sampled_from(sorted(STREAMS)))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_events_do_not_depend_on_how_the_bytes_arrive(data: st.DataObject, name: str) -> None:
     whole = STREAMS[name]
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=40)))

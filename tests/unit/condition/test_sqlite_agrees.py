@@ -140,7 +140,7 @@ rows = st.lists(
 )
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=600, suppress_health_check=list(HealthCheck))
 @given(condition=conditions, table=rows)
 def test_sqlite_decides_the_same(condition: Sql, table: list[tuple[object, ...]]) -> None:
     database = sqlite3.connect(":memory:")

@@ -98,7 +98,7 @@ seeds = st.integers(0, 1 << 30)
 
 
 @given(histories(), rules, seeds, seeds)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_neither_order_between_sources_nor_batching_nor_repetition_changes_the_end(
     history: History, rule: Resolution, seed: int, other: int
 ) -> None:
@@ -111,7 +111,7 @@ def test_neither_order_between_sources_nor_batching_nor_repetition_changes_the_e
 
 
 @given(histories(), rules, seeds)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_repeat_causes_nothing(history: History, rule: Resolution, seed: int) -> None:
     random = Random(seed)
     log = woven(messages_of(history, random), random)
@@ -126,7 +126,7 @@ def test_a_repeat_causes_nothing(history: History, rule: Resolution, seed: int) 
 
 
 @given(histories(), rules, seeds, st.sets(st.integers(0, 40)), st.integers(0, 40))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_crash_at_any_point_gives_the_same_outputs_under_the_same_numbers(
     history: History, rule: Resolution, seed: int, saves: set[int], crash: int
 ) -> None:
@@ -151,7 +151,7 @@ def test_a_crash_at_any_point_gives_the_same_outputs_under_the_same_numbers(
 
 
 @given(histories(), seeds)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_inputs_may_come_in_while_a_save_is_under_way(history: History, seed: int) -> None:
     random = Random(seed)
     log = woven(messages_of(history, random), random)

@@ -45,7 +45,7 @@ def passings(served: list[tuple[str, int]], between: set[str], passing: set[str]
 
 
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 1 << 30))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_between_two_messages_pass_no_more_than_stated(mine: int, other: int, seed: int) -> None:
     random = Random(seed)
     priorities = {"mine": mine, "other": other, "third": random.randint(1, 6)}
@@ -77,7 +77,7 @@ def test_one_message_of_a_flood_at_most_passes_between_two_of_the_best_of_its_si
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=6), st.integers(0, 1 << 30))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_flood_of_the_last_priority_gets_a_tenth_whoever_else_waits(
     others: list[int], seed: int
 ) -> None:

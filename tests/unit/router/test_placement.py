@@ -8,7 +8,7 @@ from itertools import accumulate
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gravity.batch import Column, TableSchema
@@ -40,7 +40,6 @@ def by_range(
     )  # fmt: skip
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(-(2**63), 2**64 - 1), min_size=1), st.integers(1, 16))
 def test_whole_numbers_are_divided_as_they_are(values: list[int], modulus: int) -> None:
     found = residues_of([values], modulus)
@@ -65,7 +64,6 @@ def test_a_placement_never_changes() -> None:
         assert list(rendezvous(vector["weights"])[:16]) == vector["first_16"]
 
 
-@settings(deadline=None)
 @given(weights)
 def test_every_target_has_about_its_weight_of_the_buckets(given_weights: dict[str, int]) -> None:
     counts = Counter(round_robin(given_weights))
@@ -74,7 +72,6 @@ def test_every_target_has_about_its_weight_of_the_buckets(given_weights: dict[st
         assert abs(counts[name] - BUCKETS * weight / total) <= 1
 
 
-@settings(deadline=None)
 @given(weights)
 def test_at_no_moment_is_a_target_two_turns_away_from_its_share(
     given_weights: dict[str, int],
@@ -99,7 +96,6 @@ def test_a_new_target_takes_about_its_share_and_nothing_else_moves(targets: int)
     assert abs(len(moved) / BUCKETS - share) < 4 * deviation
 
 
-@settings(deadline=None)
 @given(weights, weights)
 def test_new_weights_move_no_bucket_they_need_not(old: dict[str, int], new: dict[str, int]) -> None:
     before = round_robin(old)
@@ -138,7 +134,6 @@ def test_what_no_range_holds_goes_to_the_default() -> None:
     assert numbers.places([[-5, 9, "9.5", "99.50", 100, None, 12.25]]) == [0, 0, 2, 1, 2, 2, 1]
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(-50, 150)))
 def test_a_range_place_is_that_of_the_range_that_holds_the_number(values: list[int]) -> None:
     bounds = [(0, 9), (10, 49), (60, 99)]

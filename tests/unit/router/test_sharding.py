@@ -9,7 +9,7 @@ from datetime import date, timedelta
 
 import pytest
 from gravity_router.routing import RoutedMessage, route
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gravity.batch import (
@@ -153,7 +153,6 @@ ORACLES: list[tuple[str, Callable[[Row], tuple[str, ...]]]] = [
 @pytest.mark.parametrize(
     ("rule", "oracle"), ORACLES, ids=["hash", "range", "default", "rendezvous", "turn", "weight", "if"]
 )  # fmt: skip
-@settings(deadline=None)
 @given(made=steps)
 def test_every_row_ends_at_the_targets_its_rule_says_and_nowhere_else(
     rule: str,

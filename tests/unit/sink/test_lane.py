@@ -40,7 +40,7 @@ def batches(log: TargetLog, sizes: list[int]) -> list[Message]:
     return [log.rows(ORDERS, [("I", (next(number), "x")) for _ in range(n)]) for n in sizes]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 7), min_size=1, max_size=12), st.randoms(use_true_random=False))
 def test_every_row_is_cut_exactly_once_in_order_whatever_crashes_and_is_repeated(
     sizes: list[int], draw: random.Random
