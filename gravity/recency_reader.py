@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from gravity.clock import monotonic_s
+from gravity.config.problem import nearest_name
 from gravity.errors import FatalError, SourceSettingError
 from gravity.kafka.admin import TopicAdmin
 from gravity.kafka.reader import LogMessage, LogReader
@@ -84,8 +85,11 @@ def ask(
         ("target", target, [entry.name for entry in config.targets]),
     ):
         if name not in known:
+            guess = nearest_name(name, known)
             raise QuestionError(
-                f"no {kind} is called {name[:100]!r}", remedy=f"there are: {', '.join(known)}"
+                f"no {kind} is called {name[:100]!r}"
+                + (f" (did you mean {guess}?)" if guess else ""),
+                remedy=f"there are: {', '.join(known)}",
             )
     if gtid is None:
         return Question(source, target, executed_now(config, source), processed)

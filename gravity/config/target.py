@@ -154,7 +154,12 @@ class MysqlTarget(TargetTables):
         description="Its password. Better `${NAME}` or `password-file: /run/secrets/name`.",
     )
     database: str | None = Field(
-        None, min_length=1, description="Database to write to; unset = the source's database name."
+        None,
+        min_length=1,
+        description=(
+            "Database to write to; unset = the source's database name. Two tables of one source that would get "
+            "one name are refused."
+        ),
     )
     create_tables: bool = Field(True, description="Whether missing tables are created.")
     tls: Tls | None = Field(None, description="Encryption; unset = as the server offers.")
@@ -182,7 +187,12 @@ class ClickhouseTarget(TargetTables):
         description="Its password. Better `${NAME}` or `password-file: /run/secrets/name`.",
     )
     database: str | None = Field(
-        None, min_length=1, description="Database to write to; unset = the source's database name."
+        None,
+        min_length=1,
+        description=(
+            "Database to write to; unset = the source's database name. Two tables of one source that would get "
+            "one name are refused."
+        ),
     )
     create_tables: bool = Field(True, description="Whether missing tables are created.")
     tls: Tls | None = Field(None, description="Encryption; unset = none.")
