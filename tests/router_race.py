@@ -135,18 +135,22 @@ state: {{folder: "{self.folder}/state"}}
         """How many messages have been routed."""
         return self._reader.bounds(self._topics.routed("t"), 0)[1]
 
-    def await_routed(self, count: int) -> None:
+    def await_routed(self, count: int, every_s: float = 0.05) -> None:
         deadline = time.monotonic() + 180
         while self.routed() < count:
             assert time.monotonic() < deadline, (self.folder / "log").read_text()[-3000:]
-            time.sleep(0.05)
+            time.sleep(every_s)
 
-    def trickle(self, messages: int, pause_s: float) -> None:
-        """One message after the other, each into whatever waits by then."""
+    def trickle(self, messages: int, *, apart: int = 0, pause_s: float = 0.0) -> None:
+        """One message after the other, each into whatever waits by then.
+
+        The next comes when `apart` more have been routed, however fast that is, and after `pause_s`.
+        """
         for _ in range(messages):
             self.send(TRICKLE, 1, 1)
             self.sent_ms.append(_now_ms())
             self.sent_at.append(self.routed())
+            self.await_routed(self.sent_at[-1] + apart, every_s=0.002)
             time.sleep(pause_s)
 
     def outcome(self) -> Outcome:

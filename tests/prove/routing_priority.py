@@ -15,8 +15,11 @@ from tests.prove.report import Report
 from tests.router_race import FLOOD, TRICKLE, Outcome, Race
 
 PAUSE_S = 0.05
+"""Between two messages of the trickle alone."""
+APART = 40
+"""Messages routed between two of the trickle beside a flood."""
 FLOOD_A_TRICKLE = 90
-"""Messages of the flood for each of the trickle: more than a router routes in PAUSE_S."""
+"""Messages of the flood for each of the trickle: it lasts longer than the trickle, however fast the router is."""
 
 
 def run(report: Report) -> None:
@@ -67,10 +70,13 @@ def race(
         if flood:
             both.await_routed(1)
         else:
-            both.trickle(1, 0)
+            both.trickle(1)
             both.await_routed(1)
         began = 0 if flood else 1
-        both.trickle(messages - began, PAUSE_S)
+        if flood:
+            both.trickle(messages, apart=APART)
+        else:
+            both.trickle(messages - began, pause_s=PAUSE_S)
         both.await_routed(messages + flood)
         outcome = both.outcome()
     if not began:
