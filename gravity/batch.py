@@ -15,10 +15,13 @@ from gravity.position import Position
 Value = int | float | str | bytes | None
 """A cell. How each MySQL type appears is fixed in gravity.column."""
 
-INSERT, UPDATE, DELETE, READ, TRUNCATE, MOVED = (ord(letter) for letter in "IUDRTM")
-"""Operations, one byte a row. READ is a snapshot's row; MOVED deletes a key that an update left."""
+INSERT, UPDATE, DELETE, READ, TRUNCATE, MOVED, LEFT = (ord(letter) for letter in "IUDRTML")
+"""Operations, one byte a row. READ is a snapshot's row; MOVED deletes a key that an update left; LEFT one
+that a newer plan places at another target."""
 
-REMOVES_ROW = frozenset((DELETE, MOVED))
+REMOVES_ROW = frozenset((DELETE, MOVED, LEFT))
+UNCOUNTED = (MOVED, LEFT)
+"""What comes beside a change, which is counted where it stands itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ class ChangeBatch:
     schema: TableSchema
     transactions: Sequence[Transaction]
     ops: bytes
-    """One operation a row: INSERT, UPDATE, DELETE, READ, TRUNCATE or MOVED."""
+    """One operation a row: INSERT, UPDATE, DELETE, READ, TRUNCATE, MOVED or LEFT."""
     tx: Sequence[int]
     """Index into `transactions` a row."""
     ordinal: Sequence[int]
