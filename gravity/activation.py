@@ -1,6 +1,6 @@
 """Activation: makes the topics, looks at the sources' tables, puts the routing plan in force.
 
-`gravity run` and `gravity topics` activate; the stages only look the newest plan up. A plan's number
+`gravity run`, `gravity topics` and `gravity reload` activate; the stages only look the newest plan up. A plan's number
 never has two contents, even when two activations run at once: **the first record written under a
 number wins**, whoever wrote it, and an activation that lost repeats the winner's record, so that
 readers, who take the last record of a key, see it again. Whoever activates next mends what a killed
@@ -10,7 +10,7 @@ loser left.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -32,6 +32,7 @@ from gravity.kafka.control import ControlTopic
 from gravity.kafka.plan_store import PlanStore
 from gravity.kafka.reader import LogReader
 from gravity.mysql import source_session
+from gravity.placed_anew import settled_under
 from gravity.plan import RoutingPlan
 from gravity.plan_compiler import SourceTable, compile_plan
 from gravity.topic import Topics, TopicSpec, plan_key
@@ -198,6 +199,10 @@ class _PlanLog:
                 self._control.write(plan_key(number), record)
         return first
 
+    def settled(self, sources: Iterable[str]) -> int:
+        """The plan under which all rows of these sources are in their logs; 0 = not known."""
+        return settled_under(self._control.refresh(), sources)
+
     def write(self, plan: RoutingPlan) -> None:
         """Appends `plan` under its number."""
         self._control.write(plan_key(plan.version), plan.to_json())
@@ -223,7 +228,8 @@ def _put_in_force(
     records = plans.first_records()
     for _ in range(_ROUNDS_MAX):
         previous = RoutingPlan.from_json(records[max(records)]) if records else None
-        plan = next_plan(config, tables, previous, offline=offline)
+        settled = plans.settled(source.name for source in config.sources)
+        plan = next_plan(config, tables, previous, offline=offline, settled=settled)
         if previous is not None and plan.version == previous.version:
             return previous
         plans.write(plan)
@@ -243,12 +249,15 @@ def next_plan(
     previous: RoutingPlan | None,
     *,
     offline: bool = False,
+    settled: int = 0,
 ) -> RoutingPlan:
     """The plan that would be put in force after `previous`; `previous` itself where nothing differs.
 
+    `settled` as `compile_plan` has it.
+
     Raises FatalError for what can't follow it.
     """
-    plan = compile_plan(config, tables, previous)
+    plan = compile_plan(config, tables, previous, settled)
     if previous is None or plan is previous:
         return plan
     plan = replace(plan, resolver_epoch=previous.resolver_epoch)

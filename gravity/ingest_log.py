@@ -66,6 +66,8 @@ class Checkpoint:
     """Operators' requests in the log of whose end control does not know yet."""
     rows_read: Mapping[str, int] = field(default_factory=dict)
     """Existing rows in the log of each table that is not complete; for progress only."""
+    plan: int = 0
+    """The plan of the last message; 0 = not known, as in checkpoints of before it was written down."""
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from functools import cached_property
@@ -311,19 +311,29 @@ class Placement:
                     return f"{_shown(key)} is in {found.text}"
                 return f"{_shown(key)} is in no range"
 
-    def agrees_with(self, earlier: Placement) -> bool:
-        """Whether every row that `earlier` placed stays where it is."""
-        if self == earlier:
-            return True
-        if self.method != "range" or earlier.method != "range":
-            return False
-        same = (self.key, self.kind) == (earlier.key, earlier.kind)
-        if not same or earlier.otherwise != NOWHERE:
-            return False
-        return set(earlier._spans()) <= set(self._spans())
-
-    def _spans(self) -> Iterable[tuple[str | None, str | None, str]]:
-        return ((r.low, r.high, self.targets[r.place]) for r in self.ranges)
+    def portion(self, place: int) -> tuple[object, ...]:
+        """What the target at `place` has, in a form that is equal exactly where the rows are the same."""
+        match self.method:
+            case "residue":
+                own: object = tuple(r for r, at in enumerate(self.residues) if at == place)
+                return self.method, self.key, len(self.residues), own
+            case "bucket":
+                return (
+                    self.method,
+                    self.key,
+                    tuple(b for b, at in enumerate(self.buckets) if at == place),
+                )
+            case "range":
+                spans = [(r.low, r.high, r.place == place) for r in self.ranges]
+                rest = place == self.otherwise
+                # What lies in no range depends on all of them.
+                return (
+                    self.method,
+                    self.key,
+                    self.kind,
+                    tuple(s for s in spans if rest or s[2]),
+                    rest,
+                )
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
@@ -356,3 +366,6 @@ MAPS: Mapping[str, Callable[[Mapping[str, int]], tuple[str, ...]]] = {
     "consistent-hash": rendezvous,
 }
 """Balancing strategy → how the buckets are first placed."""
+
+IN_TURN: Final = frozenset(MAPS) - {"consistent-hash"}
+"""Strategies whose buckets lie anywhere at first: later they are moved as little as possible."""

@@ -59,6 +59,12 @@ class TargetPlan:
         """The name, at this target, of a source's table."""
         return f"{self.database or database}.{table}"
 
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """The target in a plan's JSON."""
+        order_by = tuple((pattern, lane) for pattern, lane in record["order_by"])
+        return cls(**{**_tuples(record), "order_by": order_by})
+
 
 @dataclass(frozen=True, slots=True)
 class RoutePlan:
@@ -165,6 +171,32 @@ class Feed:
     shares: tuple[Share, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class FormerRouting:
+    """Where rows went before: under it some may lie at targets that they have no place at any more."""
+
+    until: int
+    """The plan that took its place."""
+    targets: tuple[TargetPlan, ...]
+    routes: tuple[RoutePlan, ...]
+    placements: tuple[Placement, ...]
+
+    def sends_as(self, other: FormerRouting | RoutingPlan) -> bool:
+        """Whether the two send every row the same way."""
+        mine, theirs = ((one.targets, one.routes, one.placements) for one in (self, other))
+        return mine == theirs
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """The part of a plan's JSON."""
+        return cls(
+            record["until"],
+            tuple(map(TargetPlan.from_json, record["targets"])),
+            tuple(map(RoutePlan.from_json, record["routes"])),
+            tuple(map(Placement.from_json, record["placements"])),
+        )
+
+
 @dataclass(frozen=True)
 class RoutingPlan:
     """One version of everything that decides where rows go and who wins."""
@@ -183,6 +215,8 @@ class RoutingPlan:
     resolver_epoch: int = 1
     placements: tuple[Placement, ...] = ()
     """How tables are divided among targets."""
+    former: tuple[FormerRouting, ...] = ()
+    """Earlier routings, the oldest first, by which rows may lie where this plan has no place for them."""
 
     @cached_property
     def _placements(self) -> dict[str, Placement]:
@@ -247,6 +281,10 @@ class RoutingPlan:
         """The rules that mean the table, in the order of the configuration."""
         return [route for route in self.routes if _route_means(route, source, schema)]
 
+    def routes_by_name(self, source: str, database: str, table: str) -> list[RoutePlan]:
+        """The rules that may mean the table, whatever its columns are."""
+        return [route for route in self.routes if _route_names(route, source, database, table)]
+
     def takes(self, target: str, schema: TableSchema) -> bool:
         """Whether the target's own `tables` and `exclude` let the table in."""
         plan = self.target(target)
@@ -258,6 +296,20 @@ class RoutingPlan:
             return None
         shares = (self.placement(s.placement).describe(s.place) for s in feed.shares)
         return (*feed.conditions, *shares)
+
+    @cached_property
+    def former_plans(self) -> tuple[RoutingPlan, ...]:
+        """The earlier routings, with the names of lanes and the rules of today."""
+        return tuple(
+            replace(
+                self,
+                targets=former.targets,
+                routes=former.routes,
+                placements=former.placements,
+                former=(),
+            )
+            for former in self.former
+        )
 
     def _find_feeds(self, source: str, schema: TableSchema) -> Iterable[Feed]:
         database, table = schema.database, schema.table
@@ -276,7 +328,7 @@ class RoutingPlan:
 
     def feeds_by_name(self, source: str, database: str, table: str) -> tuple[Feed, ...]:
         """Where rows of this table may go, whatever its columns are: a schema change goes there too."""
-        matching = [route for route in self.routes if _route_names(route, source, database, table)]
+        matching = self.routes_by_name(source, database, table)
         ruled = any(not route.optional for route in matching)
         found = []
         for target in self.targets:
@@ -314,11 +366,17 @@ class RoutingPlan:
         """Columns whose values before a change must travel: the key's, and those that decide its way."""
         wanted = set(schema.key)
         for feed in self.feeds(source, schema):
-            for condition in feed.conditions or ():
-                wanted.update(schema.column_index[name] for name in _columns_of(condition, schema))
-            for share in feed.shares:
-                wanted.update(self.placement(share.placement).key_indexes(schema))
+            wanted.update(self.deciding_columns(feed, schema))
         return tuple(sorted(wanted))
+
+    def deciding_columns(self, feed: Feed, schema: TableSchema) -> set[int]:
+        """Columns that decide which rows go by `feed`. Raises FatalError where the table lacks one."""
+        wanted: set[int] = set()
+        for condition in feed.conditions or ():
+            wanted.update(schema.column_index[name] for name in _columns_of(condition, schema))
+        for share in feed.shares:
+            wanted.update(self.placement(share.placement).key_indexes(schema))
+        return wanted
 
     def resolution(self, target: str, table: str) -> Resolution | None:
         """How conflicts in a target table are resolved; None when a single source feeds it."""
@@ -368,8 +426,9 @@ class RoutingPlan:
         return {"format": PLAN_FORMAT, **asdict(self)}
 
     def same_content(self, other: RoutingPlan) -> bool:
-        """Whether the two differ in nothing but their number."""
-        return replace(self, version=0).to_json() == replace(other, version=0).to_json()
+        """Whether the two differ in nothing but their number, and what they remember of earlier ones."""
+        mine, theirs = (replace(plan, version=0, former=()).to_json() for plan in (self, other))
+        return mine == theirs
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
@@ -383,15 +442,7 @@ class RoutingPlan:
             version=record["version"],
             partitions=record["partitions"],
             sources=tuple(SourcePlan(**_tuples(item)) for item in record["sources"]),
-            targets=tuple(
-                TargetPlan(
-                    **{
-                        **_tuples(item),
-                        "order_by": tuple((p, lane) for p, lane in item["order_by"]),
-                    }
-                )
-                for item in record["targets"]
-            ),
+            targets=tuple(map(TargetPlan.from_json, record["targets"])),
             routes=tuple(RoutePlan.from_json(item) for item in record["routes"]),
             rules=tuple(
                 RulePlan(
@@ -407,6 +458,7 @@ class RoutingPlan:
             },
             resolver_epoch=record["resolver_epoch"],
             placements=tuple(Placement.from_json(item) for item in record.get("placements", ())),
+            former=tuple(FormerRouting.from_json(item) for item in record.get("former", ())),
         )
 
 

@@ -10,6 +10,7 @@ from gravity.batch import TableSchema
 from gravity.condition import ConditionError, compile_condition
 from gravity.errors import BEGIN_ANEW, FatalError
 from gravity.key import GROUP_PREFIX, LANE_KEY, LANE_TABLE
+from gravity.placed_anew import former_routings
 from gravity.placement import Share
 from gravity.plan import (
     Feed,
@@ -21,7 +22,7 @@ from gravity.plan import (
     TargetPlan,
     configured_lane,
 )
-from gravity.sharding import require_stable, shardings_of
+from gravity.sharding import shardings_of
 
 if TYPE_CHECKING:
     from gravity.config import Config
@@ -59,18 +60,22 @@ def default_lane(table: SourceTable) -> str:
 
 
 def compile_plan(
-    config: Config, tables: Sequence[SourceTable], previous: RoutingPlan | None = None
+    config: Config,
+    tables: Sequence[SourceTable],
+    previous: RoutingPlan | None = None,
+    settled: int = 0,
 ) -> RoutingPlan:
     """The plan of `config` for the tables that its sources have now.
 
     `previous` is the newest plan in force: the result has its number if nothing differs, else the
-    next one, and a table's lane stays what it was.
+    next one, and a table's lane stays what it was. `settled`: the plan under which every source's
+    tables have been copied to the end (0 = not known).
 
-    Raises FatalError when the configuration asks for another lane than the table has.
+    Raises FatalError when the configuration asks for another lane than the table has, or the rows of
+    too many earlier plans are still on their way.
     """
-    placements = tuple(sharding.placement for sharding in shardings_of(config))
-    if previous is not None:
-        require_stable(placements, previous.placements)
+    in_force = () if previous is None else previous.placements
+    placements = tuple(sharding.placement for sharding in shardings_of(config, in_force))
     bare = RoutingPlan(
         version=1 if previous is None else previous.version + 1,
         partitions=config.kafka.partitions,
@@ -96,7 +101,11 @@ def compile_plan(
         placements=placements,
     )
     plan = _with_tables(bare, tables, previous)
-    return previous if previous is not None and plan.same_content(previous) else plan
+    if previous is None:
+        return plan
+    if plan.same_content(previous):
+        return previous
+    return replace(plan, former=former_routings(plan, previous, settled))
 
 
 def _with_tables(

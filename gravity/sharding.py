@@ -1,15 +1,14 @@
-"""The placements that a configuration asks for, held against those of the plan in force. Pure."""
+"""The placements that a configuration asks for, beginning from those of the plan in force. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from gravity.errors import FatalError
-from gravity.placement import MAPS, NOWHERE, Placement, RangeShare
+from gravity.placement import IN_TURN, MAPS, NOWHERE, Placement, RangeShare, rebalanced
 
 if TYPE_CHECKING:
     from gravity.config import Config
@@ -26,13 +25,37 @@ class Sharding:
     sources: tuple[str, ...]
 
 
-def shardings_of(config: Config) -> Iterator[Sharding]:
-    """Every table-dividing rule of the file, in its order: routes first, then `routing-rules`."""
+def shardings_of(config: Config, previous: Iterable[Placement] = ()) -> Iterator[Sharding]:
+    """Every table-dividing rule of the file, in its order: routes first, then `routing-rules`.
+
+    Of buckets that `previous` has given in turn only those change hands that must.
+    """
+    in_force = {placement.name: placement for placement in previous}
     for route in config.routing:
         if route.strategy in ("hash", "range", *MAPS):
-            yield Sharding(_of_route(route), route.source_tables, route.exclude, route.sources)
+            placement = _following(_of_route(route), in_force, dict.fromkeys(route.targets, 1))
+            yield Sharding(placement, route.source_tables, route.exclude, route.sources)
     for rule in config.routing_rules:
-        yield Sharding(_of_rule(rule), rule.table_patterns, rule.exclude, rule.sources)
+        weights = {target.target: target.weight for target in rule.targets}
+        placement = _following(_of_rule(rule), in_force, weights)
+        yield Sharding(placement, rule.table_patterns, rule.exclude, rule.sources)
+
+
+def _following(
+    placement: Placement, in_force: Mapping[str, Placement], weights: Mapping[str, int]
+) -> Placement:
+    """The placement with the buckets left where they are as far as its targets and weights let them."""
+    known = in_force.get(placement.name)
+    if (
+        known is None
+        or not {placement.strategy, known.strategy} <= IN_TURN
+        or known.key != placement.key
+    ):
+        return placement
+    targets = placement.targets
+    held = [known.targets[place] for place in known.buckets]
+    buckets = rebalanced(held, weights)
+    return replace(placement, buckets=tuple(targets.index(target) for target in buckets))
 
 
 def _of_route(route: Route) -> Placement:
@@ -88,21 +111,3 @@ def _by_range(name: str, rule: Route | RoutingRule, otherwise: str | None) -> Pl
         kind=kind,
         otherwise=NOWHERE if otherwise is None else targets.index(otherwise),
     )
-
-
-def require_stable(placements: Iterable[Placement], previous: Iterable[Placement]) -> None:
-    """Returns if rows that were placed by `previous` stay where they are.
-
-    Raises FatalError naming the rule that would place them anew: the rows that are there already would
-    stay behind, and their later changes would go elsewhere.
-    """
-    earlier = {placement.name: placement for placement in previous}
-    for placement in placements:
-        known = earlier.get(placement.name)
-        if known is not None and not placement.agrees_with(known):
-            raise FatalError(
-                f"{placement.name} would place rows anew, and those already placed would stay behind",
-                where=f"{known.strategy} over {', '.join(known.targets)}, as the plan in force has it",
-                remedy="take the change back; or empty the targets' tables, call the rule by another "
-                "name and have the source copied again with `gravity reset`",
-            )

@@ -44,6 +44,8 @@ class SourceStatus:
     """`database.table` to `rows` copied and `estimate` of all, of tables that are being copied; a hundred at most."""
     requests: Mapping[str, int] = field(default_factory=dict)
     """Rows sent for each request of `gravity snapshot` that is being worked on, by its id."""
+    plan: int | None = None
+    """The routing plan by which it is read; None before the collector's first word."""
 
     @property
     def is_silent(self) -> bool:
@@ -256,6 +258,7 @@ class ProgressHistory:
             copy_eta_s=snapshot.get("eta_s"),
             tables=snapshot.get("tables", {}),
             requests=snapshot.get("requests", {}),
+            plan=record.get("plan"),
         )
 
     def _target(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Cleanup = Literal["delete", "compact"]
 
@@ -83,6 +84,16 @@ class Topics:
         specs.append(TopicSpec(self.conflicts, 1))
         specs.append(TopicSpec(self.dead_letters, 1))
         return specs
+
+
+def numbered(records: Mapping[str, Any], key_of_zero: str) -> dict[int, Any]:
+    """Number → record of the control keys that differ from `key_of_zero` in the number at their end."""
+    prefix = key_of_zero.removesuffix("0")
+    return {
+        int(key[len(prefix) :]): value
+        for key, value in records.items()
+        if key.startswith(prefix) and key[len(prefix) :].isdigit()
+    }
 
 
 def owner_key(source: str, owner: int) -> str:

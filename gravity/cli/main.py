@@ -18,6 +18,7 @@ from gravity.cli.explain import explain
 from gravity.cli.filtered import filtered
 from gravity.cli.option import EXIT_BAD_CONFIG, EXIT_FAILED
 from gravity.cli.plan import plan
+from gravity.cli.reload import reload
 from gravity.cli.reset import reset
 from gravity.cli.resolve import resolve
 from gravity.cli.run import run
@@ -100,6 +101,7 @@ for _command in (
     wait,
     serve,
     topics,
+    reload,
     tail,
     reset,
     snapshot,

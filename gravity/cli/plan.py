@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -19,10 +19,12 @@ from gravity.cli.option import (
     screen,
 )
 from gravity.key import LANE_JOB
+from gravity.placed_anew import is_placed_as
 from gravity.plan import Resolution, RoutePlan, RoutingPlan
 from gravity.plan_compiler import SourceTable, compile_plan
 
 if TYPE_CHECKING:
+    from gravity.cli.plan_diff import FlowChange
     from gravity.config import Config
 
 
@@ -62,12 +64,16 @@ def plan(
     Without --connect nothing is connected to, and tables appear as the patterns of the file.
 
     With --diff the file is set against the plan in force, and nothing is activated: what would begin, end, or
-    go another way, as `gravity run` and `gravity topics` would put it in force. Refused is what they would
+    go another way, as `gravity reload` or `gravity run` would put it in force. Refused is what they would
     refuse.
     """
     loaded = read_config(config, quiet=as_json)
     if diff:
-        _show_difference(loaded.config, wait_s, as_json=as_json)
+        found = difference(loaded.config, wait_s)
+        if as_json:
+            print_json(found.to_json())
+        else:
+            show_difference(found)
         return
     tables: list[SourceTable] = []
     if connect:
@@ -94,41 +100,85 @@ def plan(
         screen.print(f"{plural(len(tables), 'table')} at {plural(len(compiled.sources), 'source')}")
 
 
-def _show_difference(config: Config, wait_s: float, *, as_json: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A configuration held against the plan in force."""
+
+    previous: RoutingPlan | None
+    new: RoutingPlan
+    """`previous` itself where nothing differs."""
+    changes: list[FlowChange]
+    read_again: list[str]
+    """Tables, as `source: database.table`, whose existing rows are read again, since they go another way."""
+
+    @property
+    def gone(self) -> list[str]:
+        """Sources and targets that the new plan does not have."""
+        return [] if self.previous is None else _names_gone(self.previous, self.new)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "in_force": None if self.previous is None else self.previous.version,
+            "next": self.new.version,
+            "gone": self.gone,
+            "changes": [change.to_json() for change in self.changes],
+            "read_again": self.read_again,
+        }
+
+
+def difference(config: Config, wait_s: float) -> Difference:
+    """What `config` would change of the plan in force. Changes nothing.
+
+    Raises what `gravity.activation` raises for a configuration that can't follow it.
+    """
     from gravity.activation import next_plan, plan_in_force, source_tables
-    from gravity.cli.plan_diff import chart, flow_changes
+    from gravity.cli.plan_diff import flow_changes
 
     previous = plan_in_force(config, wait_s)
     tables = source_tables(config, wait_s, previous)
     new = next_plan(config, tables, previous)
     old_flows = [] if previous is None else table_flows(previous, tables)
     changes = flow_changes(old_flows, table_flows(new, tables))
-    gone = [] if previous is None else _names_gone(previous, new)
-    if as_json:
-        print_json({
-            "in_force": None if previous is None else previous.version,
-            "next": new.version,
-            "gone": gone,
-            "changes": [change.to_json() for change in changes],
-        })  # fmt: skip
-        return
+    return Difference(previous, new, changes, _read_again(previous, new, tables))
+
+
+def _read_again(
+    previous: RoutingPlan | None, new: RoutingPlan, tables: Sequence[SourceTable]
+) -> list[str]:
+    if previous is None:
+        return []
+    return [
+        f"{table.source}: {database}.{name}"
+        for table in tables
+        for database, name in [(table.schema.database, table.schema.table)]
+        if new.includes(table.source, database, name)
+        and previous.includes(table.source, database, name)
+        and not is_placed_as(new, previous, table.source, database, name)
+    ]
+
+
+def show_difference(found: Difference) -> None:
+    """Prints it for people."""
+    from gravity.cli.plan_diff import chart
+
+    previous, new = found.previous, found.new
     if previous is None:
         screen.print("no plan is in force yet: everything is new")
     elif new.version == previous.version:
         screen.print(f"nothing differs: plan {previous.version} stays in force")
         return
-    for name in gone:
+    for name in found.gone:
         screen.print(f"[yellow]no longer there[/]: {name}, with everything that it had")
-    if changes:
-        screen.print(chart(changes))
+    if found.changes:
+        screen.print(chart(found.changes))
     else:
         screen.print("no table goes another way")
     if previous is not None:
         screen.print(f"plan {new.version} would follow plan {previous.version}")
-    if any(change.moves_rows for change in changes):
+    for name in found.read_again:
         screen.print(
-            "[yellow]rows that a target has already stay there[/]; `gravity snapshot` sends a table's rows again, "
-            "by the new plan"
+            f"[yellow]read again[/]: {name}; rows that have no place at a target any more are deleted there"
         )
 
 

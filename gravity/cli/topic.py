@@ -44,8 +44,8 @@ def topics(
 ) -> None:
     """Make the topics and put the routing plan in force; list the topics.
 
-    `gravity run` does the same. On machines of their own the stages need it once beforehand, and
-    after each change of the configuration.
+    `gravity run` does the same. On machines of their own the stages need it once beforehand. While they run,
+    `gravity reload` puts a changed configuration in force.
     """
     from gravity.activation import activate, installation_topics
     from gravity.kafka.admin import TopicAdmin

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gravity.batch import INSERT, MOVED, READ, REMOVES_ROW
+from gravity.batch import INSERT, LEFT, MOVED, READ, REMOVES_ROW
 from gravity.plan import Resolution
 from gravity.resolution.register import Change, Register, Registers
 from gravity.resolution.strategy import Outcome, Verdict
@@ -31,8 +31,14 @@ def conflict_kind(
     """
     if change.source not in rule.ranks:
         return None
+    if change.op == LEFT:
+        return None
     mine = before.get(change.source)
-    others = [reg for s, reg in before.items() if s != change.source and s in rule.ranks]
+    others = [
+        reg
+        for source, reg in before.items()
+        if source != change.source and source in rule.ranks and reg.op != LEFT
+    ]
     live = [reg for reg in others if reg.live]
     if change.op in REMOVES_ROW:
         if not live:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from gravity.batch import READ, REMOVES_ROW, Column, Value
+from gravity.batch import LEFT, READ, REMOVES_ROW, Column, Value
 from gravity.position import Position
 
 Row = tuple[Value, ...]
@@ -203,6 +203,8 @@ def opinions_of(
         for source, reg in registers.items()
         if source in ranks
     ]
+    # A source that has placed the row at another target has no say here, while another still has.
+    found = [opinion for opinion in found if opinion.register.op != LEFT] or found
     found.sort(key=lambda opinion: opinion.rank)
     if decision is None:
         return found

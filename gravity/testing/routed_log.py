@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gravity.batch import MOVED, ChangeBatch, TableSchema, Transaction, Value
+from gravity.batch import UNCOUNTED, ChangeBatch, TableSchema, Transaction, Value
 from gravity.codec import encode_batch, encode_record
 from gravity.header import RoutedHeader, RoutedKind
 from gravity.position import Position
@@ -70,7 +70,7 @@ class RoutedLog:
             first=0,
             last=len(changes) - 1,
             rows=len(changes),
-            counted=len(changes) - ops.count(MOVED),
+            counted=sum(op not in UNCOUNTED for op in ops),
             from_=Position(changes[0].epoch, 1, transactions[0].offset),
             to=Position(changes[0].epoch, 1, transactions[-1].offset + 1),
             ets=transactions[-1].ets,

@@ -23,18 +23,17 @@ CHANGES = 30
 """To each table, in each round."""
 
 
-def test_every_shard_holds_its_rows_after_key_moves_and_a_killed_router(
+def test_every_shard_holds_its_rows_after_key_moves_a_killed_router_and_another_plan(
     stack: Stack, tmp_path: Path
 ) -> None:
     world = World(stack, tmp_path, seed=7)
     try:
-        run_load(world, CHANGES, restarts=False)
-        for strategy in STRATEGIES:
-            rows, wrong = world.compare(strategy)
-            assert rows > CHANGES / 2, strategy.table
-            assert wrong == []
+        found = list(run_load(world, CHANGES, restarts=False))
+        assert len(found) == 2 * len(STRATEGIES)
+        for verdict in found:
+            assert verdict.rows > CHANGES / 2, verdict.name
+            assert verdict.wrong == [], verdict.name
         left_out = {(found["table"], found["target"]) for found in filtered_rows(world.path)}
         assert (f"{world.database}.by_hash", "shard-a") in left_out
-        assert not any(table.endswith(".everywhere") for table, _ in left_out)
     finally:
         world.close()

@@ -10,6 +10,8 @@ import contextlib
 import math
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -48,6 +50,17 @@ class Strategy:
     """YAML of a `routing-rules` entry or, beginning with `-`, of a `routing` entry."""
     homes: Callable[[Cells], str]
     """The letters of the targets."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the targets hold of one table."""
+
+    name: str
+    rows: int
+    """Rows that they must hold."""
+    wrong: list[str]
+    """Those that differ."""
 
 
 # The documented hash, written anew.
@@ -173,15 +186,28 @@ class World:
         self._execute(f"USE {self.database}")
         for strategy in STRATEGIES:
             self._execute(f"CREATE TABLE {strategy.table} ({strategy.columns})")
+        self.rules = {strategy.table: strategy for strategy in STRATEGIES}
+        """By which strategy each table is divided now."""
+        self._place = stack.kafka().brokers, folder, partitions
         self.path = folder / "gravity.yaml"
-        self.path.write_text(
-            self._configuration(stack.kafka().brokers, folder, partitions), "utf-8"
-        )
+        self._write_configuration()
         self.reader = ProgressReader(load_config(self.path).config)
 
     def _execute(self, statement: str, arguments: Sequence[Any] = ()) -> None:
         with self._connection.cursor() as cursor:
             cursor.execute(statement, arguments or None)
+
+    def reload(self, by: int) -> None:
+        """Has each table divided by the rule of the one `by` places further, while everything runs."""
+        names = list(self.rules)
+        given = [self.rules[names[(at + by) % len(names)]] for at in range(len(names))]
+        self.rules = dict(zip(names, given, strict=True))
+        self._write_configuration()
+        command = [str(Path(sys.executable).with_name("gravity")), "reload", str(self.path)]
+        subprocess.run(command, check=True, timeout=180, stdout=subprocess.DEVNULL)
+
+    def _write_configuration(self) -> None:
+        self.path.write_text(self._configuration(*self._place), "utf-8")
 
     def _configuration(self, brokers: str, folder: Path, partitions: int) -> str:
         login = "host: {0.host}, port: {0.port}, username: {0.user}, password: {0.password}"
@@ -194,12 +220,14 @@ class World:
             f"  - {{name: T_{letter}, type: mysql, database: {self._home(letter)}, {login.format(self.target)}}}"
             for letter in TARGETS
         ]
-        routes = [s for s in STRATEGIES if s.rule.startswith("-")]
-        rules = [s for s in STRATEGIES if not s.rule.startswith("-")]
+        routes = {t: s.rule for t, s in self.rules.items() if s.rule.startswith("-")}
+        rules = {t: s.rule for t, s in self.rules.items() if not s.rule.startswith("-")}
         lines += ["routing:"]
-        lines += [f"  - {{source-tables: {s.table}, {s.rule.removeprefix('- {')}" for s in routes]
+        lines += [
+            f"  - {{source-tables: {t}, {rule.removeprefix('- {')}" for t, rule in routes.items()
+        ]
         lines += ["routing-rules:"]
-        lines += [f"  {s.table}: {s.rule}" for s in rules]
+        lines += [f"  {table}: {rule}" for table, rule in rules.items()]
         lines += [
             f'kafka: {{brokers: ["{brokers}"], partitions: {partitions}, topic-prefix: "p{self._suffix}."}}',
             f'state: {{folder: "{folder}/state"}}',
@@ -269,19 +297,23 @@ class World:
             what="every target passes the last change",
         )
 
-    def compare(self, strategy: Strategy) -> tuple[int, list[str]]:
+    def verdicts(self, what: str) -> Iterator[Verdict]:
+        """One for each table, by the rule that it has now."""
+        for table, strategy in self.rules.items():
+            rows, wrong = self._compare(table, strategy)
+            yield Verdict(f"{what}: {table} as {strategy.table}", rows, wrong)
+
+    def _compare(self, table: str, strategy: Strategy) -> tuple[int, list[str]]:
         """(rows that the targets must hold, those that differ)."""
         expected: dict[str, dict[int, Cells]] = {letter: {} for letter in TARGETS}
-        for row in _rows(self.source, self.database, strategy.table):
+        for row in _rows(self.source, self.database, table):
             for letter in strategy.homes(row):
                 expected[letter][row["id"]] = row
         wrong = []
         for letter, rows in expected.items():
-            found = {
-                row["id"]: row for row in _rows(self.target, self._home(letter), strategy.table)
-            }
+            found = {row["id"]: row for row in _rows(self.target, self._home(letter), table)}
             wrong += [
-                f"{strategy.table} at {letter}: id {key}: {rows.get(key)} expected, {found.get(key)} found"
+                f"{table} at {letter}: id {key}: {rows.get(key)} expected, {found.get(key)} found"
                 for key in rows.keys() | found.keys()
                 if rows.get(key) != found.get(key)
             ]
@@ -332,8 +364,11 @@ def kill(pipeline: Pipeline, stage: str) -> None:
     )
 
 
-def run_load(world: World, number: int, *, restarts: bool) -> None:
-    """Existing rows, then changes while stages die, then (`restarts`) while all is down."""
+def run_load(world: World, number: int, *, restarts: bool) -> Iterator[Verdict]:
+    """Existing rows, then changes while stages die, then (`restarts`) while all is down; then other rules.
+
+    The rules change hands among the tables while everything runs.
+    """
     world.changes(number)
     pipeline = Pipeline(world.path)
     pipeline.start()
@@ -354,6 +389,17 @@ def run_load(world: World, number: int, *, restarts: bool) -> None:
             pipeline.start()
             world.changes(number)
         world.until_passed(pipeline)
+        yield from world.verdicts("shards")
+        world.changes(number)
+        world.reload(by=1)
+        world.changes(number)
+        if restarts:
+            kill(pipeline, "gravity_collector")
+            world.reload(by=2)
+            kill(pipeline, "gravity_router")
+            world.changes(number)
+        world.until_passed(pipeline)
+        yield from world.verdicts("shards by another plan")
     finally:
         pipeline.stop()
 
@@ -363,14 +409,12 @@ def run(report: Report) -> None:
     with Stack() as stack, tempfile.TemporaryDirectory() as folder:
         world = World(stack, Path(folder), report.seed)
         try:
-            run_load(world, report.scaled(400), restarts=True)
-            for strategy in STRATEGIES:
-                pairs, wrong = world.compare(strategy)
+            for found in run_load(world, report.scaled(400), restarts=True):
                 report.line(
-                    f"shards of {strategy.table}",
-                    pairs=pairs,
-                    differences=len(wrong),
-                    examples=wrong[:5],
+                    found.name,
+                    pairs=found.rows,
+                    differences=len(found.wrong),
+                    examples=found.wrong[:5],
                 )
         finally:
             world.close()

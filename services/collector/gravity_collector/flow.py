@@ -11,6 +11,7 @@ from gravity.config.source import SYSTEM_DATABASES
 from gravity.errors import FatalError
 from gravity.key import GROUP_PREFIX, LANE_KEY
 from gravity.pattern import parse_table_pattern
+from gravity.placed_anew import before_columns
 from gravity.plan import RoutingPlan
 from gravity.plan_compiler import two_tables_in_one
 from gravity.whole_row import BYTES_MAX, ROWS_MAX, is_whole_row, whole_row_schema
@@ -140,7 +141,7 @@ class Flows:
                 )
         return Flow(
             schema,
-            self.plan.before_columns(self._source, schema),
+            before_columns(self.plan, self._source, schema),
             in_runs=any(feed.lane.startswith(GROUP_PREFIX) for feed in feeds),
             wanted=range(len(schema.columns) - 1) if whole_row else None,
         )

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 from gravity.errors import FencedError, GravityError
 from gravity.fault import FaultPoint, reach
 from gravity.ingest_log import Checkpoint
-from gravity.topic import checkpoint_key
+from gravity.topic import checkpoint_key, numbered, plan_key
 from gravity_collector.desk import Desk
 from gravity_collector.owner import Control, assert_still_owner, checkpoint_record
 
@@ -36,8 +36,11 @@ class Kept:
         source: str,
         owner: int,
         desk: Desk | None = None,
+        *,
+        plan: int,
     ) -> None:
         self._keeper = keeper
+        self._plan = plan
         self._desk = desk
         self._publisher = publisher
         self._source = source
@@ -45,6 +48,8 @@ class Kept:
         self._written = 0
         self._turn = threading.Lock()
         self.failure: GravityError | None = None
+        self.is_outdated = False
+        """Whether there is a newer plan than the one the ownership began under."""
 
     def keep(self) -> None:
         """Writes the newest acknowledged state, if there is a newer one than last time."""
@@ -58,8 +63,12 @@ class Kept:
                 self._written = point.seq
 
     def look_out(self, records: Mapping[str, Any]) -> None:
-        """Raises FencedError when a greater owner's fence is in the log; else serves operators' requests."""
+        """Raises FencedError when a greater owner's fence is in the log; else serves operators' requests.
+
+        Notices a newer plan.
+        """
         assert_still_owner(records, self._source, self._owner)
+        self.is_outdated = max(numbered(records, plan_key(0)), default=0) > self._plan
         if self._desk is not None:
             self._desk.look(records)
             self._desk.write(self._keeper.control, self._publisher.acknowledged)
@@ -97,10 +106,19 @@ class Keeper(threading.Thread):
         self._kept: list[Kept] = []
 
     def care_for(
-        self, publisher: Acknowledging, source: str, owner: int, desk: Desk | None = None
+        self,
+        publisher: Acknowledging,
+        source: str,
+        owner: int,
+        desk: Desk | None = None,
+        *,
+        plan: int,
     ) -> Kept:
-        """An ownership to be looked after, once it is started; `desk` takes its operators' requests."""
-        return Kept(self, publisher, source, owner, desk)
+        """An ownership to be looked after, once it is started; `desk` takes its operators' requests.
+
+        `plan`: the plan that it began under.
+        """
+        return Kept(self, publisher, source, owner, desk, plan=plan)
 
     def add(self, kept: Kept) -> None:
         """Takes an ownership into care."""

@@ -65,12 +65,12 @@ class Loop:
     _due: _Due = field(default_factory=_Due)
 
     def run(self, stop: threading.Event) -> bool:
-        """Goes on until `stop`, or (true) the end of the copy where that is all.
+        """Goes on until `stop`, a newer plan, or (true) the end of the copy where that is all.
 
         Then everything read is in the log and the checkpoint says so.
         """
         is_copied = False
-        while not (stop.is_set() or is_copied):
+        while not (stop.is_set() or is_copied or self.keeper.is_outdated):
             if not self._is_held_back(stop):
                 self._read()
             self.publisher.serve()
@@ -160,6 +160,7 @@ class Loop:
                     "ets": publisher.ets,
                     "seq": publisher.seq,
                     "rows": publisher.rows,
+                    "plan": self.stream.plan_version,
                     "snapshot": self.copier.progress(),
                     "at_us": now_us(),
                 },

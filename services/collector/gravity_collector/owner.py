@@ -16,11 +16,12 @@ from gravity.header import IngestHeader, IngestKind
 from gravity.ingest_log import PENDING, Checkpoint, Fences, IngestScan, fences_of, newest_checkpoint
 from gravity.position import Position
 from gravity.snapshot_request import SnapshotRequest
-from gravity.topic import checkpoint_key, owner_key, resnapshot_key
+from gravity.topic import checkpoint_key, numbered, owner_key, resnapshot_key
 from gravity_collector.chunk import Chunk, TableName
 
-Reads = Callable[[int, TableName], bool]
-"""Whether a source's table is read under the plan of that number."""
+Stands = Callable[[int, int, TableName], bool]
+"""Whether what was copied of a source's table under the plan of the first number (0 = not known) stands
+under that of the second."""
 
 
 class Control(Protocol):
@@ -89,32 +90,23 @@ class Resume:
     server: str
     """The server whose binlog `next_position` is a place in."""
     plan: int
-    """The plan under which rows were counted until `next_position`; matters inside a transaction only."""
+    """The plan under which rows were counted until `next_position`; 0 = not known."""
 
 
 def owner_records(records: Mapping[str, Any], source: str) -> dict[int, int]:
     """Owner → offset of its fence (or PENDING), from the control topic."""
     return {
-        int(key.rpartition("/")[2]): int(value["offset"])
-        for key, value in _of(records, owner_key(source, 0))
+        owner: int(value["offset"])
+        for owner, value in numbered(records, owner_key(source, 0)).items()
     }
 
 
 def checkpoint_records(records: Mapping[str, Any], source: str) -> dict[int, Checkpoint]:
     """Owner → its newest checkpoint, from the control topic."""
     return {
-        int(key.rpartition("/")[2]): checkpoint_of(value)
-        for key, value in _of(records, checkpoint_key(source, 0))
+        owner: checkpoint_of(value)
+        for owner, value in numbered(records, checkpoint_key(source, 0)).items()
     }
-
-
-def _of(records: Mapping[str, Any], key_of_zero: str) -> list[tuple[str, Any]]:
-    prefix = key_of_zero.removesuffix("0")
-    return [
-        (key, value)
-        for key, value in records.items()
-        if key.startswith(prefix) and key[len(prefix) :].isdigit()
-    ]
 
 
 def checkpoint_record(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -132,6 +124,7 @@ def checkpoint_record(checkpoint: Checkpoint) -> dict[str, Any]:
         "rereads": list(checkpoint.rereads),
         "requests": [request.text for request in checkpoint.requests],
         "rows_read": dict(checkpoint.rows_read),
+        "plan": checkpoint.plan,
     }
 
 
@@ -150,6 +143,7 @@ def checkpoint_of(record: Mapping[str, Any]) -> Checkpoint:
         rereads=tuple(record.get("rereads", ())),
         requests=tuple(map(SnapshotRequest.parse, record.get("requests", ()))),
         rows_read=dict(record.get("rows_read", {})),
+        plan=record.get("plan", 0),
     )
 
 
@@ -181,12 +175,12 @@ def take_over(
     process: str,
     server: str,
     plan: int,
-    reads: Reads,
+    stands: Stands,
 ) -> Ownership:
     """Makes this process the one writer of the source's ingest log.
 
     `process` is a name that no other process ever has; `server` the identity of the server it reads;
-    `reads` knows every plan that the log names.
+    `stands` knows every plan that the log names.
 
     Raises:
         FencedError: another process took over at the same time and won.
@@ -205,7 +199,7 @@ def take_over(
     _refuse_rivals(control, fences, source, owner, mine)
     checkpoint = newest_checkpoint(checkpoint_records(records, source), fences, before=mine)
     scanned = _scan(
-        log, fences, checkpoint, source=source, owner=owner, mine=mine, asked=asked, reads=reads
+        log, fences, checkpoint, source=source, owner=owner, mine=mine, asked=asked, stands=stands
     )
     # By what control said before our fence: a lower owner that woke up may have fenced behind us since.
     was_begun = bool(checkpoint_records(records, source)) or any(
@@ -258,7 +252,7 @@ def _scan(
     owner: int,
     mine: int,
     asked: int,
-    reads: Reads,
+    stands: Stands,
 ) -> Ownership:
     """What the log says of its writer, from the checkpoint up to our own fence."""
     start = _scan_start(log, checkpoint, source)
@@ -275,10 +269,10 @@ def _scan(
     # only fenced, and halted because the server was another one, must not make it the right one.
     server = checkpoint.server if checkpoint is not None else ""
     fenced_by: dict[int, str] = {}
-    ets, plan, was_read = scan.ets, 0, checkpoint is not None
+    ets, was_read = scan.ets, checkpoint is not None
+    plan = checkpoint.plan if checkpoint is not None else 0
     snapshot_round = checkpoint.snapshot_round if checkpoint is not None else 0
     spans = _Spans()
-    read_under = 0
     for offset, header in log.read(start, mine):
         if header.kind is IngestKind.FENCE:
             fenced_by[header.owner], said_round = _said_by(header)
@@ -291,10 +285,9 @@ def _scan(
             continue
         ets_before = scan.ets if scan.open_span is None else ets
         if scan.read(header):
-            if header.plan != read_under:
-                read_under = header.plan
+            if header.plan != plan:
                 # What was not read for a while has missed changes, whatever was copied of it before.
-                _keep_read_tables(scan, read_under, reads)
+                _keep_tables(scan, plan, header.plan, stands)
             was_read = True
             is_open = scan.open_span is not None
             spans.read(offset, header.kind, is_open=is_open)
@@ -324,8 +317,8 @@ def _scan(
     )
 
 
-def _keep_read_tables(scan: IngestScan, plan: int, reads: Reads) -> None:
-    scan.keep_chunks(lambda chunk: reads(plan, Chunk.parse(chunk).table))
+def _keep_tables(scan: IngestScan, before: int, plan: int, stands: Stands) -> None:
+    scan.keep_chunks(lambda chunk: stands(before, plan, Chunk.parse(chunk).table))
 
 
 @dataclass(slots=True)

@@ -185,6 +185,7 @@ class Publisher:
                     rereads=tuple(sorted(map(".".join, self._rereads))),
                     requests=tuple(self._requests.values()),
                     rows_read=dict(self.rows_read),
+                    plan=header.plan,
                 )
 
         try:

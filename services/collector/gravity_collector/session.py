@@ -17,6 +17,7 @@ from gravity.errors import FatalError, GravityError, PositionLostError, Transien
 from gravity.gtid import parse_gtids
 from gravity.kafka.control import ControlTopic
 from gravity.kafka.plan_store import PlanStore
+from gravity.placed_anew import is_placed_as, was_always_placed_so
 from gravity.topic import Topics
 from gravity_collector.beginning import Beginning
 from gravity_collector.binlog import BinlogStream, Start, open_stream, read_server_facts
@@ -136,7 +137,7 @@ class Session:
             process=uuid.uuid4().hex,
             server=server,
             plan=plan,
-            reads=self._reads,
+            stands=self._stands,
         )
         try:
             loop, events = self._assemble(self._looked_at_again(sides), owned)
@@ -170,9 +171,14 @@ class Session:
             self._refuse(sides, error)
             raise
 
-    def _reads(self, plan: int, table: TableName) -> bool:
-        """Whether the table is read under that plan."""
-        return Flows(self._shared.plans.get(plan), self._source.name, no_keys).includes(*table)
+    def _stands(self, before: int, plan: int, table: TableName) -> bool:
+        """As gravity_collector.owner.Stands: the table is read, and its rows go where they went."""
+        now = self._shared.plans.get(plan)
+        if not Flows(now, self._source.name, no_keys).includes(*table):
+            return False
+        if not before:
+            return was_always_placed_so(now, self._source.name, *table)
+        return is_placed_as(now, self._shared.plans.get(before), self._source.name, *table)
 
     def _refuse(self, sides: _Sides, error: GravityError) -> None:
         """Raises TransientError instead of `error` where another server may go on in this one's place."""
@@ -214,7 +220,7 @@ class Session:
         opened = self._open(sides, owned)
         coverage = Coverage(() if opened.is_begun_again else owned.chunks_done)
         coverage.keep_only(sides.catalog)
-        rereads = {
+        rereads = self._placed_anew(sides, owned, coverage) | {
             table
             for table in sides.catalog
             if ".".join(table) in owned.rereads and not coverage.is_complete(table)
@@ -257,7 +263,9 @@ class Session:
             touches.watch(table, since)
             readers.add(Work(table), coverage.gaps(table))
         desk = Desk(name, owned.owner, owned.fences, owned.requests)
-        keeper = self._shared.keeper.care_for(publisher, name, owned.owner, desk)
+        keeper = self._shared.keeper.care_for(
+            publisher, name, owned.owner, desk, plan=flows.version
+        )
         begun_under = _plan_begun_under(owned) or flows.version
         first = flows
         if begun_under != flows.version:
@@ -302,6 +310,28 @@ class Session:
             ends_with_copy=self._source.snapshot == "only",
         )
         return loop, opened.events
+
+    def _placed_anew(self, sides: _Sides, owned: Ownership, coverage: Coverage) -> set[TableName]:
+        """The tables whose rows must be read again to get where the plan wants them.
+
+        What is done of them under another plan is taken out of `coverage`. They are read again even where
+        existing rows are not copied (`snapshot: never`).
+        """
+        if owned.resume is None:
+            return set()
+        plan, name = sides.flows.plan, self._source.name
+        before = owned.resume.plan
+        anew = {t for t in sides.catalog if not self._stands(before, plan.version, t)}
+        for table in anew:
+            coverage.forget(table)
+        if before != plan.version:
+            tables = sorted(map(".".join, anew))
+            log.info("plan_taken", source=name, plan=plan.version, before=before, read_again=tables)
+        return {
+            table
+            for table in sides.catalog
+            if not (coverage.is_complete(table) or was_always_placed_so(plan, name, *table))
+        }
 
     def _open(self, sides: _Sides, owned: Ownership) -> _Opened:
         """The binlog where the log ends; or, where that is lost and it may be, from the present on."""

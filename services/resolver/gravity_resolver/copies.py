@@ -10,7 +10,7 @@ from collections.abc import Callable, MutableMapping
 from dataclasses import replace
 from typing import Final
 
-from gravity.batch import MOVED, REMOVES_ROW, ChangeBatch, Value
+from gravity.batch import REMOVES_ROW, UNCOUNTED, ChangeBatch, Value
 from gravity.header import RoutedHeader
 from gravity.schema_change import SchemaChange, TableAction
 from gravity.whole_row import counted_schema
@@ -57,7 +57,7 @@ def count_rows(
     described = replace(
         header,
         rows=len(out),
-        counted=len(out) - out.ops.count(MOVED),
+        counted=sum(op not in UNCOUNTED for op in out.ops),
         first=out.origin_of(0),
         last=out.origin_of(len(out) - 1),
         schema=out.schema.schema_id,

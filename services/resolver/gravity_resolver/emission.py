@@ -8,8 +8,8 @@ from functools import lru_cache
 
 from gravity.batch import (
     DELETE,
-    MOVED,
     REMOVES_ROW,
+    UNCOUNTED,
     UPDATE,
     ChangeBatch,
     Column,
@@ -80,7 +80,7 @@ def _run(
     described = replace(
         header,
         rows=len(run),
-        counted=sum(batch.ops[index] != MOVED for index, _ in run),
+        counted=sum(batch.ops[index] not in UNCOUNTED for index, _ in run),
         first=out.origin_of(0),
         last=out.origin_of(len(run) - 1),
         schema=schema.schema_id,

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 
-from gravity.batch import MOVED, TRUNCATE, ChangeBatch
+from gravity.batch import TRUNCATE, UNCOUNTED, ChangeBatch
 from gravity.codec import decode_batch, decode_record, encode_batch
 from gravity.errors import FatalError, FormatError, NewerFormatError
 from gravity.header import RoutedHeader, RoutedKind, TargetHeader
@@ -323,7 +323,7 @@ class PartitionState(RowMemory):
         if batch is None:
             counters.applied += header.counted
             return Caused([(header, value)])
-        counted = len(batch) - batch.ops.count(MOVED)
+        counted = sum(op not in UNCOUNTED for op in batch.ops)
         counters.duplicates += header.counted - counted
         header = replace(header, rows=len(batch), counted=counted)
         if is_whole_row(batch.schema):
@@ -376,7 +376,7 @@ class PartitionState(RowMemory):
             shown = view(known.registers)
             change = _change_of(batch, index, shape, rule, shown.get(batch.source))
             if not known.registers and self._is_too_late(header.table, change):
-                counters.dead += op != MOVED
+                counters.dead += op not in UNCOUNTED
                 caused.too_late.append((index, encode_batch(batch.take([index]))))
                 continue
             after = {
@@ -412,7 +412,7 @@ class PartitionState(RowMemory):
                         late=late,
                     )
                 )
-            if op != MOVED:
+            if op not in UNCOUNTED:
                 held = isinstance(judged.verdict, Hold)
                 counters.held += held
                 counters.applied += judged.emits

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from heapq import merge
 from typing import Protocol
 
-from gravity.batch import READ, TableSchema, Value
+from gravity.batch import LEFT, READ, TableSchema, Value
 from gravity.errors import FatalError
 from gravity.header import RoutedHeader
 from gravity.key import encode_key
@@ -122,7 +122,7 @@ class RowMemory:
 
     def _is_too_late(self, table: str, change: Change) -> bool:
         """Whether the row may have been deleted since, and forgotten: then nobody can tell any more."""
-        return change.op != READ and change.ets <= self.collected.get(table, -1)
+        return change.op not in (READ, LEFT) and change.ets <= self.collected.get(table, -1)
 
     def _forget(self, plan: RoutingPlan) -> None:
         """Forgets rows that every source has deleted and about which nobody can have more to say.

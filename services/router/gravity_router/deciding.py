@@ -36,9 +36,21 @@ class Deciding:
         for share in feed.shares:
             mine = share.place
             ways.append([at == mine for at in self.places(share.placement, after=after)])
+        if not ways:
+            return [False] * len(self._batch)
         if len(ways) == 1:
             return [verdict is True for verdict in ways[0]]
         return [True in verdicts for verdicts in zip(*ways, strict=True)]
+
+    def held(self, feed: Feed, *, after: bool) -> list[bool]:
+        """Whether each row may have gone by `feed`, a way of an earlier plan.
+
+        Where the plan's rules can't be asked any more, since the table has other columns now, all may have.
+        """
+        try:
+            return self.takes(feed, after=after)
+        except (FatalError, FormatError):
+            return [True] * len(self._batch)
 
     def verdicts(self, text: str, *, after: bool) -> list[bool | None]:
         """What the condition says of each row, after the change or before it."""
@@ -91,5 +103,5 @@ class Deciding:
             raise FatalError(
                 f"condition {error}",
                 where=f"{batch.source} {schema.database}.{schema.table}",
-                remedy="mend the condition in the configuration, then `gravity topics CONFIG`",
+                remedy="mend the condition in the configuration, then `gravity reload CONFIG`",
             ) from error

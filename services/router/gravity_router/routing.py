@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 
-from gravity.batch import DELETE, INSERT, MOVED, READ, UPDATE, ChangeBatch
+from gravity.batch import DELETE, INSERT, LEFT, MOVED, READ, UNCOUNTED, UPDATE, ChangeBatch
 from gravity.codec import decode_batch
 from gravity.errors import FormatError
 from gravity.header import IngestHeader, IngestKind, RoutedHeader, RoutedKind
 from gravity.key import key_partitions, lane_partition
 from gravity.part_encoder import PartEncoder
+from gravity.placed_anew import Leaving, leaving
 from gravity.plan import Feed, RoutingPlan
 from gravity.whole_row import is_whole_row
 from gravity_router.deciding import Deciding
@@ -45,6 +46,22 @@ class _Piece:
     op: int
     old_key: bool
     """Whether it concerns the key the row had before the change."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """Rows that an earlier plan may have sent to a target where they have no place today."""
+
+    now: frozenset[int] = frozenset()
+    """Those known there by the key they have."""
+    old: frozenset[int] = frozenset()
+    """Updates: those known there by the key they had."""
+
+    def __bool__(self) -> bool:
+        return bool(self.now or self.old)
+
+
+_NONE_LEFT = _Left()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,16 +146,20 @@ def _route_rows(header: IngestHeader, value: bytes, plan: RoutingPlan) -> Iterat
     if len(batch) != header.rows:
         raise FormatError(f"a batch of {len(batch)} rows whose header says {header.rows}")
     feeds = {feed.target: feed for feed in plan.feeds(batch.source, batch.schema)}
+    earlier = _Earlier(batch, leaving(plan, batch.source, batch.schema))
     deciding, encoder = Deciding(batch, plan), PartEncoder(batch)
     cuts: dict[tuple[object, ...], _Cut] = {}
     base = _routed(header, RoutedKind.ROWS)
     for target in plan.targets:
-        feed = feeds.get(target.name)
+        left = earlier.ways.get(target.name, ())
+        feed = feeds.get(target.name) or (_none_of(left[0].feed) if left else None)
         filtered = len(batch)
         if feed is not None:
-            way = (feed.table, feed.lane, feed.conditions, feed.shares)
+            was = tuple((way.feed, id(way.plan)) for way in left)
+            way = (feed.table, feed.lane, feed.conditions, feed.shares, was)
             if way not in cuts:
-                cuts[way] = _cut(batch, value, feed, deciding, encoder)
+                gone = earlier.left(left, feed, deciding)
+                cuts[way] = _cut(batch, value, feed, deciding, encoder, left=gone)
             cut = cuts[way]
             for part in cut.parts:
                 described = replace(
@@ -159,8 +180,52 @@ def _route_rows(header: IngestHeader, value: bytes, plan: RoutingPlan) -> Iterat
             yield RoutedMessage(target.name, header.seq % plan.partitions, note, b"")
 
 
+def _none_of(feed: Feed) -> Feed:
+    """A way that no row goes any more."""
+    return replace(feed, conditions=(), shares=())
+
+
+class _Earlier:
+    """A batch under the earlier plans that may have sent its rows elsewhere."""
+
+    def __init__(self, batch: ChangeBatch, ways: Mapping[str, tuple[Leaving, ...]]) -> None:
+        self._batch = batch
+        self.ways = ways
+        self._deciding: dict[int, Deciding] = {}
+
+    def left(self, ways: Sequence[Leaving], feed: Feed, deciding: Deciding) -> _Left:
+        """Which rows must go from the target, to which they came by `ways` and go by `feed` now.
+
+        A row lies where its last change under the earlier plan sent it: that is what it was before an
+        update, what it is when it is read or deleted. A new row lies nowhere yet.
+        """
+        if not ways:
+            return _NONE_LEFT
+        batch = self._batch
+        has = deciding.takes(feed, after=True)
+        now: set[int] = set()
+        old: set[int] = set()
+        for way in ways:
+            under = self._deciding.setdefault(id(way.plan), Deciding(batch, way.plan))
+            held = under.held(way.feed, after=True)
+            had = under.held(way.feed, after=False) if UPDATE in batch.ops else held
+            for row, op in enumerate(batch.ops):
+                if op == UPDATE:
+                    if had[row]:
+                        old.add(row)
+                elif held[row] and not has[row] and op in (READ, DELETE):
+                    now.add(row)
+        return _Left(frozenset(now), frozenset(old))
+
+
 def _cut(
-    batch: ChangeBatch, value: bytes, feed: Feed, deciding: Deciding, encoder: PartEncoder
+    batch: ChangeBatch,
+    value: bytes,
+    feed: Feed,
+    deciding: Deciding,
+    encoder: PartEncoder,
+    *,
+    left: _Left,
 ) -> _Cut:
     moved, partitions = moved_rows(batch), deciding.partition_count
     whole = lane_partition(feed.table, feed.lane, partitions)
@@ -168,9 +233,9 @@ def _cut(
         whole = lane_partition(feed.table, "table", partitions)
     if whole is None and partitions == 1:
         whole = 0
-    rows = _plain_rows(batch, moved, feed, deciding)
+    rows = None if left else _plain_rows(batch, moved, feed, deciding)
     if rows is None:
-        return _cut_pieces(batch, moved, feed, deciding, encoder, whole=whole)
+        return _cut_pieces(batch, moved, feed, deciding, encoder, left=left, whole=whole)
     filtered = len(batch) - len(rows)
     if whole is not None:
         if not filtered:
@@ -215,13 +280,14 @@ def _cut_pieces(
     deciding: Deciding,
     encoder: PartEncoder,
     *,
+    left: _Left,
     whole: int | None,
 ) -> _Cut:
     """As `_cut`, where rows leave the target or change their key."""
     if feed.conditions is None:
         pieces, filtered = _whole(batch, moved), 0
     else:
-        pieces, filtered = _conditional(batch, moved, feed, deciding)
+        pieces, filtered = _conditional(batch, moved, feed, deciding, left)
     by_partition: dict[int, list[_Piece]] = {}
     if whole is not None:
         if pieces:
@@ -239,7 +305,7 @@ def _cut_pieces(
             group[0].row,
             group[-1].row,
             len(group),
-            sum(piece.op != MOVED for piece in group),
+            sum(piece.op not in UNCOUNTED for piece in group),
             encoder.encode(
                 [piece.row for piece in group],
                 bytes([piece.op for piece in group]),
@@ -301,9 +367,9 @@ def _whole(batch: ChangeBatch, moved: frozenset[int]) -> list[_Piece]:
 
 
 def _conditional(
-    batch: ChangeBatch, moved: frozenset[int], feed: Feed, deciding: Deciding
+    batch: ChangeBatch, moved: frozenset[int], feed: Feed, deciding: Deciding, left: _Left
 ) -> tuple[list[_Piece], int]:
-    """The rows that go by this feed, or did before the change; and how many others there are."""
+    """The rows that go by this feed, did before the change or by an earlier plan; and how many others there are."""
     has = deciding.takes(feed, after=True)
     had = deciding.takes(feed, after=False) if UPDATE in batch.ops else has
     pieces: list[_Piece] = []
@@ -312,17 +378,21 @@ def _conditional(
         if op in (INSERT, READ, DELETE):
             if has[row]:
                 pieces.append(_Piece(row, op, old_key=False))
-            else:
-                filtered += 1
+                continue
+            filtered += 1
+            if row in left.now:
+                pieces.append(_Piece(row, LEFT, old_key=False))
         elif op != UPDATE:
             pieces.append(_Piece(row, op, old_key=False))
         elif has[row]:
-            if had[row] and row in moved:
-                pieces.append(_Piece(row, MOVED, old_key=True))
+            if row in moved and (had[row] or row in left.old):
+                pieces.append(_Piece(row, MOVED if had[row] else LEFT, old_key=True))
             pieces.append(_Piece(row, UPDATE, old_key=False))
         elif had[row]:
             # The update moved the row out of the condition or the share: it is gone from this target.
             pieces.append(_Piece(row, DELETE, old_key=True))
         else:
             filtered += 1
+            if row in left.old:
+                pieces.append(_Piece(row, LEFT, old_key=True))
     return pieces, filtered

@@ -35,6 +35,7 @@ _OP: Final = {
     ord("D"): "delete",
     ord("R"): "read",
     ord("M"): "delete",
+    ord("L"): "delete",
 }
 
 _text: Callable[[str], str] = encode_basestring

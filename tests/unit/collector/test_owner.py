@@ -18,11 +18,13 @@ from gravity.errors import FatalError, FencedError, OffsetLostError
 from gravity.header import IngestHeader, IngestKind
 from gravity.ingest_log import PENDING, Checkpoint
 from gravity.position import Position
-from tests.unit.collector.world import SERVER, Control, Died, Log, reads_all
+from tests.unit.collector.world import SERVER, Control, Died, Log, stands_all
 
 
 def _take(control: Control, log: Log, name: str = "me") -> object:
-    return take_over(control, log, source="s", process=name, server=SERVER, plan=1, reads=reads_all)
+    return take_over(
+        control, log, source="s", process=name, server=SERVER, plan=1, stands=stands_all
+    )
 
 
 def _marker(log: Log, owner: int, seq: int, offset: int) -> int:
@@ -50,7 +52,7 @@ def _point(offset: int, seq: int, place: int) -> dict[str, object]:
 def test_the_first_owner_starts_from_nothing() -> None:
     control, log = Control(), Log()
     owned = take_over(
-        control, log, source="s", process="me", server=SERVER, plan=1, reads=reads_all
+        control, log, source="s", process="me", server=SERVER, plan=1, stands=stands_all
     )
     assert (owned.owner, owned.seq, owned.resume) == (1, 0, None)
     assert control.records == {"owner/s/1": {"offset": 0}}
@@ -62,7 +64,7 @@ def test_the_next_owner_goes_on_where_the_last_one_ended() -> None:
     _marker(log, 1, 1, 100)
     _marker(log, 1, 2, 200)
     owned = take_over(
-        control, log, source="s", process="me", server=SERVER, plan=1, reads=reads_all
+        control, log, source="s", process="me", server=SERVER, plan=1, stands=stands_all
     )
     assert (owned.owner, owned.seq) == (2, 2)
     assert owned.resume == Resume(Position(1, 1, 200), "0-1-200", 200, SERVER, 0)
@@ -72,7 +74,7 @@ def test_a_pending_number_is_never_used_again() -> None:
     control, log = Control(), Log()
     control.records["owner/s/7"] = {"offset": PENDING}
     owned = take_over(
-        control, log, source="s", process="me", server=SERVER, plan=1, reads=reads_all
+        control, log, source="s", process="me", server=SERVER, plan=1, stands=stands_all
     )
     assert owned.owner == 8
 
@@ -87,7 +89,7 @@ def test_an_owner_that_died_before_recording_its_fence_still_voids_what_lies_beh
     assert control.records["owner/s/2"] == {"offset": PENDING}
     _marker(log, 1, 2, 900)
     owned = take_over(
-        control, log, source="s", process="me", server=SERVER, plan=1, reads=reads_all
+        control, log, source="s", process="me", server=SERVER, plan=1, stands=stands_all
     )
     assert owned.resume is not None
     assert owned.resume.next_position.offset == 100, (
@@ -103,7 +105,7 @@ def test_the_newest_checkpoint_is_where_the_scan_begins() -> None:
     control.records["point/s/1"] = _point(3, 2, 200)
     log.low = 3
     owned = take_over(
-        control, log, source="s", process="me", server=SERVER, plan=1, reads=reads_all
+        control, log, source="s", process="me", server=SERVER, plan=1, stands=stands_all
     )
     assert owned.resume is not None
     assert (owned.seq, owned.resume.next_position.offset) == (2, 200)
@@ -117,7 +119,7 @@ def test_a_zombies_checkpoint_is_void_like_its_messages() -> None:
     zombie = _marker(log, 1, 2, 900)
     control.records["point/s/1"] = _point(zombie + 1, 2, 900)
     owned = take_over(
-        control, log, source="s", process="me", server=SERVER, plan=1, reads=reads_all
+        control, log, source="s", process="me", server=SERVER, plan=1, stands=stands_all
     )
     assert owned.resume is not None
     assert owned.resume.next_position.offset == 100
@@ -132,7 +134,7 @@ def test_messages_behind_a_fence_before_the_checkpoint_are_void_too() -> None:
     control.records["point/s/2"] = _point(len(log.messages), 2, 200)
     _marker(log, 1, 3, 900)
     owned = take_over(
-        control, log, source="s", process="me", server=SERVER, plan=1, reads=reads_all
+        control, log, source="s", process="me", server=SERVER, plan=1, stands=stands_all
     )
     assert owned.resume is not None
     assert (owned.seq, owned.resume.next_position.offset) == (2, 200)
@@ -212,7 +214,7 @@ def test_who_only_fenced_does_not_make_its_server_the_right_one() -> None:
             process=f"p{number}",
             server="mariadb:other",
             plan=1,
-            reads=reads_all,
+            stands=stands_all,
         )
         assert owned.resume is not None
         with pytest.raises(FatalError, match="another one"):
@@ -229,7 +231,7 @@ def test_a_zombies_checkpoint_behind_a_fence_not_yet_recorded_is_void() -> None:
     zombie = _marker(log, 1, 2, 900)
     control.records["point/s/1"] = _point(zombie + 1, 2, 900)
     owned = take_over(
-        control, log, source="s", process="me", server=SERVER, plan=1, reads=reads_all
+        control, log, source="s", process="me", server=SERVER, plan=1, stands=stands_all
     )
     assert owned.resume is not None
     assert owned.resume.next_position.offset == 100
@@ -255,7 +257,7 @@ def test_a_lower_owner_that_fences_behind_us_does_not_make_a_new_source_look_los
     control, log = Waking(), Log()
     control.records["owner/s/1"] = {"offset": PENDING}
     owned = take_over(
-        control, log, source="s", process="me", server=SERVER, plan=1, reads=reads_all
+        control, log, source="s", process="me", server=SERVER, plan=1, stands=stands_all
     )
     assert (owned.owner, owned.resume) == (2, None)
 
@@ -281,7 +283,7 @@ def _tables_done(control: Control, log: Log, *, left_out: tuple[int, str]) -> se
     """What counts as copied when one plan leaves one table out."""
     owned = take_over(
         control, log, source="s", process="me", server=SERVER, plan=3,
-        reads=lambda plan, table: (plan, table[1]) != left_out,
+        stands=lambda _, plan, table: (plan, table[1]) != left_out,
     )  # fmt: skip
     return {Chunk.parse(chunk).table[1] for chunk in owned.chunks_done}
 
@@ -313,5 +315,32 @@ def test_a_plan_that_only_a_fence_names_leaves_nothing_out() -> None:
     control, log = Control(), Log()
     _take(control, log)
     _copied(log, 1, "t", 1)
-    take_over(control, log, source="s", process="b", server=SERVER, plan=2, reads=reads_all)
+    take_over(control, log, source="s", process="b", server=SERVER, plan=2, stands=stands_all)
     assert _tables_done(control, log, left_out=(2, "t")) == {"t"}
+
+
+def test_what_was_copied_under_a_plan_that_sends_rows_elsewhere_is_copied_again() -> None:
+    """Wherever the checkpoint was written, and whoever comes later: the log says where the plan changed."""
+
+    def done(control: Control, log: Log) -> set[str]:
+        owned = take_over(
+            control, log, source="s", process="me", server=SERVER, plan=2,
+            stands=lambda before, plan, table: before in (0, plan) or table[1] != "t",
+        )  # fmt: skip
+        return {Chunk.parse(chunk).table[1] for chunk in owned.chunks_done}
+
+    for with_checkpoint in (False, True):
+        for moved_again in (False, True):
+            control, log = Control(), Log()
+            _take(control, log)
+            _copied(log, 1, "t", 1)
+            _copied(log, 2, "u", 1)
+            if with_checkpoint:
+                chunks = tuple(Chunk(("shop", t), None, None).chunk_id for t in "tu")
+                control.records["point/s/1"] = checkpoint_record(
+                    Checkpoint(3, 2, Position(1, 1, 2), "", 0, SERVER, chunks_done=chunks, plan=1)
+                )
+            _marker_under(log, 3, 2)
+            if moved_again:
+                _copied(log, 4, "t", 2)
+            assert done(control, log) == ({"t", "u"} if moved_again else {"u"})

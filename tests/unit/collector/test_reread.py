@@ -25,14 +25,14 @@ from gravity.position import Position
 from gravity.schema_change import RowsAfter, SchemaChange, TableAction
 from gravity.snapshot_request import REREAD, SnapshotRequest, is_chunk_of
 from gravity.topic import checkpoint_key
-from tests.unit.collector.world import SERVER, Control, Died, Log, Table, plan, reads_all
+from tests.unit.collector.world import SERVER, Control, Died, Log, Table, plan, stands_all
 
 TABLES: tuple[TableName, ...] = (("shop", "a"), ("shop", "b"))
 
 
 def _own(control: Control, log: Log, name: str) -> tuple[Ownership, Publisher]:
     owned = take_over(
-        control, log, source="s", process=name, server=SERVER, plan=1, reads=reads_all
+        control, log, source="s", process=name, server=SERVER, plan=1, stands=stands_all
     )
     coverage = Coverage(owned.chunks_done)
     publisher = Publisher(

@@ -45,9 +45,9 @@ STATEMENTS = (
 )
 
 
-def reads_all(plan: int, table: TableName) -> bool:
-    """Every plan reads every table."""
-    del plan, table
+def stands_all(before: int, plan: int, table: TableName) -> bool:
+    """Every plan reads every table, and sends its rows where the others do."""
+    del before, plan, table
     return True
 
 
@@ -302,7 +302,7 @@ class Collector:
         version = max(self.plans)
         owned = self.owned = take_over(
             self.control, self.log, source="s", process=self.name, server=self.binlog.server,
-            plan=version, reads=reads_all,
+            plan=version, stands=stands_all,
         )  # fmt: skip
         start = owned.resume or Resume(self.binlog.start, "", 0, self.binlog.server, 0)
         inside, carried = start.next_position.ordinal, None

@@ -1,0 +1,99 @@
+"""`gravity reload`: puts a changed configuration in force, and waits until the sources are read by it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gravity.cli.option import AsJson, ConfigFile, print_json, read_config, remarks, screen
+from gravity.cli.plan import difference, show_difference
+from gravity.clock import monotonic_s
+from gravity.errors import TransientError
+from gravity.telemetry.log import configure_logging
+
+if TYPE_CHECKING:
+    from gravity.cli.plan import Difference
+    from gravity.config import Config
+    from gravity.plan import RoutingPlan
+
+_LOOK_S = 0.5
+
+
+def reload(
+    config: ConfigFile,
+    as_json: AsJson = False,
+    wait_s: Annotated[
+        float,
+        typer.Option(
+            "--wait",
+            help="Longest wait, in seconds, for Kafka, for the sources, and for the collectors to take the plan.",
+        ),
+    ] = 60.0,
+) -> None:
+    """Put a changed configuration in force while the stages run.
+
+    Shows what differs as `gravity plan --diff` does, writes the routing plan under the next number, and
+    waits until every source's collector has taken it: from its next span on, all stages go by it.
+    Tables whose rows go another way are read again, and rows that have no place at a target any more are
+    deleted there. `gravity status` shows how far that is.
+
+    What is not part of the plan (hosts, accounts, workers, sources and targets that are new) is read by the
+    stages when they start.
+    """
+    from gravity.activation import activate
+
+    loaded = read_config(config, quiet=as_json)
+    configure_logging("gravity")
+    found = difference(loaded.config, wait_s)
+    if not as_json:
+        show_difference(found)
+    plan = activate(loaded.config, timeout_s=wait_s)
+    waiting = _await_taken(loaded.config, plan, wait_s)
+    if as_json:
+        print_json({**found.to_json(), "plan": plan.version, "waiting_for": waiting})
+    elif not waiting:
+        screen.print(f"routing plan {plan.version} is in force, and every source is read by it")
+    if not waiting:
+        _name_what_is_new(found)
+        return
+    raise TransientError(
+        f"routing plan {plan.version} is in force, but not every source is read by it yet",
+        where=", ".join(waiting),
+        remedy="are their collectors running? They take it when they start",
+    )
+
+
+def _name_what_is_new(found: Difference) -> None:
+    """Says which parts the running stages don't know."""
+    if found.previous is None:
+        return
+    pairs = (
+        ("source", found.previous.sources, found.new.sources),
+        ("target", found.previous.targets, found.new.targets),
+    )
+    for kind, old, new in pairs:
+        known = {item.name for item in old}
+        for item in new:
+            if item.name not in known:
+                remarks.print(
+                    f"[yellow]start the stages again[/]: {kind} {item.name} is new to them"
+                )
+
+
+def _await_taken(config: Config, plan: RoutingPlan, wait_s: float) -> list[str]:
+    """The sources that are not read by the plan after so many seconds."""
+    from gravity.status_reader import StatusReader
+
+    reader = StatusReader(config)
+    try:
+        give_up_s = monotonic_s() + wait_s
+        while True:
+            sources = reader.read().sources
+            waiting = [s.name for s in sources if (s.plan or 0) < plan.version]
+            if not waiting or monotonic_s() > give_up_s:
+                return waiting
+            time.sleep(_LOOK_S)
+    finally:
+        reader.close()
