@@ -32,7 +32,7 @@ from gravity.kafka.control import ControlTopic
 from gravity.kafka.plan_store import PlanStore
 from gravity.kafka.reader import LogReader
 from gravity.mysql import source_session
-from gravity.placed_anew import settled_under
+from gravity.placed_anew import former_routings, settled_under
 from gravity.plan import RoutingPlan
 from gravity.plan_compiler import SourceTable, compile_plan
 from gravity.topic import Topics, TopicSpec, plan_key
@@ -70,7 +70,13 @@ def activate(config: Config, *, offline: bool = False, timeout_s: float = 60.0) 
     tables = [] if offline else source_tables(config, timeout_s)
     plans = _PlanLog(config, topics.control, timeout_s)
     try:
-        plan = _put_in_force(config, tables, plans, offline=offline)
+        plan = _put_in_force(
+            config,
+            plans,
+            lambda previous, settled: next_plan(
+                config, tables, previous, offline=offline, settled=settled
+            ),
+        )
     finally:
         plans.close()
     topics = replace(topics, resolver_epoch=plan.resolver_epoch)
@@ -222,14 +228,44 @@ class _PlanLog:
         self._control.close()
 
 
+def put_moved_in_force(
+    config: Config, change: Callable[[RoutingPlan], RoutingPlan], timeout_s: float = 60.0
+) -> RoutingPlan | None:
+    """The plan in force after its rows have been given other places by `change`; None before the first plan.
+
+    `change` gets the newest plan, again if another activation came first, and gives it back with other
+    placements, or as it is.
+
+    Raises:
+        TransientError: Kafka did not answer within `timeout_s`.
+        FatalError: rows of too many earlier plans are still on their way.
+    """
+    if plan_in_force(config, timeout_s) is None:
+        return None
+    plans = _PlanLog(config, Topics(config.kafka.topic_prefix).control, timeout_s)
+
+    def follow(previous: RoutingPlan | None, settled: int) -> RoutingPlan:
+        assert previous is not None
+        plan = replace(change(previous), version=previous.version + 1)
+        if plan.same_content(previous):
+            return previous
+        return replace(plan, former=former_routings(plan, previous, settled))
+
+    try:
+        return _put_in_force(config, plans, follow)
+    finally:
+        plans.close()
+
+
 def _put_in_force(
-    config: Config, tables: list[SourceTable], plans: _PlanLog, *, offline: bool
+    config: Config, plans: _PlanLog, follow: Callable[[RoutingPlan | None, int], RoutingPlan]
 ) -> RoutingPlan:
+    """`follow` gives the plan after the newest one, that itself for none; its second argument as `compile_plan`'s."""
     records = plans.first_records()
     for _ in range(_ROUNDS_MAX):
         previous = RoutingPlan.from_json(records[max(records)]) if records else None
         settled = plans.settled(source.name for source in config.sources)
-        plan = next_plan(config, tables, previous, offline=offline, settled=settled)
+        plan = follow(previous, settled)
         if previous is not None and plan.version == previous.version:
             return previous
         plans.write(plan)

@@ -51,10 +51,17 @@ def leaving(
                 continue
             if now is not None and (now.conditions is None or now.table != feed.table):
                 continue
+            if now is not None and is_anywhere(plan, now):
+                continue  # Any row that is there may be there.
             if now is None or _rows_by(plan, now) != _rows_by(former, feed):
                 ways = found.get(feed.target, ())
                 found[feed.target] = (*ways, Leaving(former, feed))
     return found
+
+
+def is_anywhere(plan: RoutingPlan, feed: Feed) -> bool:
+    """Whether a row that the target has may lie at another that takes turns with it."""
+    return any(plan.placement(share.placement).append_only for share in feed.shares)
 
 
 def _rows_by(plan: RoutingPlan, feed: Feed) -> tuple[object, ...]:
@@ -87,6 +94,9 @@ class Way:
     rules: tuple[tuple[object, ...], ...]
     """Condition, whether it may lack columns, and portion of a placement; no rules = all rows."""
     is_divided: bool
+    """Whether each row is at one of several targets."""
+    is_anywhere: bool
+    """Whether that may be any of them."""
     is_joined: bool
     """Whether several sources feed it: only then the resolver remembers what each says of a row."""
 
@@ -103,9 +113,17 @@ def _ways(plan: RoutingPlan, source: str, database: str, table: str) -> dict[str
                 rules.append((route.condition, route.optional, portion))
         if (None, False, None) in rules:
             rules = []
-        is_divided = any(rule[2] is not None for rule in rules)
-        is_joined = plan.resolution(feed.target, feed.table) is not None
-        ways[feed.target] = Way(feed.table, tuple(rules), is_divided, is_joined)
+        shares = [
+            r.share for r in plan.routes_by_name(source, database, table) if r.target == feed.target
+        ]
+        places = [plan.placement(share.placement).append_only for share in shares if share]
+        ways[feed.target] = Way(
+            feed.table,
+            tuple(rules),
+            is_divided=bool(rules) and bool(places),
+            is_anywhere=bool(rules) and True in places,
+            is_joined=plan.resolution(feed.target, feed.table) is not None,
+        )
     return ways
 
 
@@ -117,7 +135,14 @@ def is_placed_as(
     was, now = (_ways(one, source, database, table) for one in (earlier, plan))
     if any(target in names and was[target].is_divided for target in was.keys() - now.keys()):
         return False
-    return all(was.get(target) == way for target, way in now.items())
+    turns = any(way.is_anywhere for way in was.values())
+    # Whoever begins to take turns with others begins with none.
+    new = {
+        target: way
+        for target, way in now.items()
+        if not (turns and way.is_anywhere and target not in was)
+    }
+    return all(was.get(target) == way for target, way in new.items())
 
 
 def was_always_placed_so(plan: RoutingPlan, source: str, database: str, table: str) -> bool:

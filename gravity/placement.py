@@ -7,6 +7,7 @@ in schemas/examples/placement.json); never Python's, never a client library's.
 
 from __future__ import annotations
 
+import itertools
 import math
 from bisect import bisect_right
 from collections import Counter
@@ -137,6 +138,12 @@ def _quotas(weights: Mapping[str, int], total: int) -> dict[str, int]:
     return quotas
 
 
+def kept(buckets: Sequence[str], targets: Sequence[str]) -> tuple[str, ...]:
+    """The map without what it gives to others than `targets`: those buckets are dealt out in turn."""
+    turns = itertools.cycle(targets)
+    return tuple(name if name in targets else next(turns) for name in buckets)
+
+
 def least_loaded(loads: Mapping[str, float], current: str | None, *, margin: float) -> str:
     """The target of the least load; `current` stays unless another is better by the part `margin`.
 
@@ -198,6 +205,8 @@ class Placement:
     """The place of what no range holds."""
     buckets: tuple[int, ...] = ()
     """Bucket → place."""
+    append_only: bool = False
+    """Whether new rows take turns whatever their key is, so that a row may lie at any of the targets."""
 
     def key_indexes(self, schema: TableSchema) -> tuple[int, ...]:
         """The columns of `schema` that decide.
@@ -246,6 +255,11 @@ class Placement:
             case "range":
                 return self._in_ranges(key_columns[0])
 
+    def turns(self, first: int, count: int) -> list[int]:
+        """The places of `count` new rows of an append-only table, the first of which is number `first`."""
+        buckets = self.buckets
+        return [buckets[number % BUCKETS] for number in range(first, first + count)]
+
     def _in_ranges(self, values: Sequence[Value]) -> list[int]:
         known: dict[Value, int] = {None: self.otherwise}
         for value in set(values):
@@ -285,9 +299,8 @@ class Placement:
                 mine = ", ".join(str(r) for r, at in enumerate(self.residues) if at == place)
                 return f"{key} % {len(self.residues)} in ({mine})"
             case "bucket":
-                return (
-                    f"{self.buckets.count(place)} of {BUCKETS} buckets of {key} ({self.strategy})"
-                )
+                of = f"buckets of {key}" if not self.append_only else "turns, whatever the key"
+                return f"{self.buckets.count(place)} of {BUCKETS} {of} ({self.strategy})"
             case "range":
                 parts = [f"{key} in {r.text}" for r in self.ranges if r.place == place]
                 if place == self.otherwise:
@@ -304,6 +317,8 @@ class Placement:
                 of = _shown(key) if plain else f"hash of {_shown(key)}"
                 return f"{of} % {modulus} = {residue}"
             case "bucket":
+                if self.append_only:
+                    return "a new row goes where the turn is; one that is read or changed goes by its key"
                 return f"bucket {buckets_of([[cell] for cell in key])[0]} of {BUCKETS}"
             case "range":
                 found = self.find_range(key[0])
@@ -317,6 +332,9 @@ class Placement:
             case "residue":
                 own: object = tuple(r for r, at in enumerate(self.residues) if at == place)
                 return self.method, self.key, len(self.residues), own
+            case "bucket" if self.append_only:
+                # Where buckets go decides about rows to come, and about none that are there.
+                return self.method, self.key, "append-only"
             case "bucket":
                 return (
                     self.method,

@@ -8,7 +8,7 @@ from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from gravity.placement import IN_TURN, MAPS, NOWHERE, Placement, RangeShare, rebalanced
+from gravity.placement import IN_TURN, MAPS, NOWHERE, Placement, RangeShare, kept, rebalanced
 
 if TYPE_CHECKING:
     from gravity.config import Config
@@ -54,7 +54,10 @@ def _following(
         return placement
     targets = placement.targets
     held = [known.targets[place] for place in known.buckets]
-    buckets = rebalanced(held, weights)
+    if placement.strategy == "least-connections":
+        buckets = kept(held, targets)  # Loads have put them there.
+    else:
+        buckets = rebalanced(held, weights)
     return replace(placement, buckets=tuple(targets.index(target) for target in buckets))
 
 
@@ -85,7 +88,15 @@ def _divided(
         by_residue = tuple(places[r] for r in range(len(places))) or tuple(range(len(targets)))
         return Placement(name, rule.strategy, "residue", rule.key, targets, residues=by_residue)
     buckets = tuple(targets.index(target) for target in MAPS[rule.strategy](weights))
-    return Placement(name, rule.strategy, "bucket", rule.key, targets, buckets=buckets)
+    return Placement(
+        name,
+        rule.strategy,
+        "bucket",
+        rule.key,
+        targets,
+        buckets=buckets,
+        append_only=rule.append_only,
+    )
 
 
 def _by_range(name: str, rule: Route | RoutingRule, otherwise: str | None) -> Placement:

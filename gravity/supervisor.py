@@ -125,12 +125,21 @@ def needed_stages(
     if all(source.snapshot == "only" for source in read):
         # The other stages go on: what it has copied is still on its way.
         commands[0] = replace(commands[0], ends_by_itself=True)
+    if _needs_balance(config):
+        program = (sys.executable, "-m", "gravity.cli.main", "balance", str(config_path))
+        commands.append(StageCommand("balance", (*program, "--follow")))
     for kind, stage in SINK_BY_TYPE.items():
         names = [t.name for t in config.targets if t.type == kind]
         chosen = [name for name in names if name in targets]
         if chosen or (names and not targets):
             commands.append(stage_command(stage, config_path, targets=chosen, adopt=adopt))
     return commands
+
+
+def _needs_balance(config: Config) -> bool:
+    strategies = [route.strategy for route in config.routing]
+    strategies += [rule.strategy for rule in config.routing_rules]
+    return "least-connections" in strategies
 
 
 def _require_known(noun: str, names: Sequence[str], declared: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Final
 import typer
 
 from gravity.cli import conflicts, dead_letters
+from gravity.cli.balance import balance
 from gravity.cli.check import check
 from gravity.cli.configuration import schema, validate
 from gravity.cli.explain import explain
@@ -102,6 +103,7 @@ for _command in (
     serve,
     topics,
     reload,
+    balance,
     tail,
     reset,
     snapshot,

@@ -16,10 +16,6 @@ def _always(_tree: Tree) -> bool:
     return True
 
 
-def _one_of(*values: str) -> Callable[[Tree], bool]:
-    return lambda tree: tree.value in values
-
-
 def _other_than(value: object) -> Callable[[Tree], bool]:
     return lambda tree: tree.value != value
 
@@ -38,11 +34,7 @@ class InactivePart:
 
 _RULE = ("conflict-resolution", "rules", "*")
 
-_UNWATCHED = "loads are not watched; keys are placed as round-robin does"
-
 INACTIVE: tuple[InactivePart, ...] = (
-    InactivePart(("routing", "*", "strategy"), _UNWATCHED, _one_of("least-connections")),
-    InactivePart(("routing-rules", "*", "strategy"), _UNWATCHED, _one_of("least-connections")),
     InactivePart(("failover",), "primary and backup targets are all fed alike"),
     InactivePart(("monitoring", "metrics"), "thresholds are not watched"),
     InactivePart(("alerts",), "nobody is told"),

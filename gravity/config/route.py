@@ -31,6 +31,8 @@ DIVIDING = (
     "consistent-hash",
 )
 """Strategies by which each row has one of several targets."""
+BALANCING = ("round-robin", "weighted-round-robin", "least-connections")
+"""Those by which any target would do."""
 
 
 def _one_or_many(value: object) -> object:
@@ -154,6 +156,13 @@ class Route(Model):
     key: Columns = Field(
         (), description="Column (or columns) that decides; unset = the table's primary key."
     )
+    append_only: bool = Field(
+        False,
+        description=(
+            "Balancing strategies: rows are only ever inserted, so each new one goes where the turn is, "
+            "whatever its key. An update or delete still finds its row, at the price of a look at every target."
+        ),
+    )
     ranges: tuple[Range, ...] = Field((), description="`range`: what goes where.")
     conditions: tuple[ConditionalTargets, ...] = Field(
         (), description="`conditional`: each is tried, and all that are true are followed."
@@ -183,6 +192,7 @@ class Route(Model):
 
     @model_validator(mode="after")
     def _parts_fit_the_strategy(self) -> Self:
+        _check_append_only(self.strategy, append_only=self.append_only)
         if self.strategy == "conditional":
             if not self.conditions:
                 raise at("strategy", "conditional needs conditions: [{if: ..., targets: [...]}]")
@@ -287,6 +297,13 @@ class RoutingRule(Model):
     targets: tuple[ShardTargetForm, ...] = Field(
         (), description="The targets: names, or `{target, residues, weight}`."
     )
+    append_only: bool = Field(
+        False,
+        description=(
+            "Balancing strategies: rows are only ever inserted, so each new one goes where the turn is, "
+            "whatever its key. An update or delete still finds its row, at the price of a look at every target."
+        ),
+    )
     ranges: tuple[Range, ...] = Field((), description="`range`: what goes where.")
     otherwise: Name | None = Field(
         None,
@@ -302,6 +319,7 @@ class RoutingRule(Model):
 
     @model_validator(mode="after")
     def _parts_fit_the_strategy(self) -> Self:
+        _check_append_only(self.strategy, append_only=self.append_only)
         if self.strategy in ("hash", "range", "consistent-hash") and not self.key:
             raise at("", f"key: missing: {self.strategy} needs the column that decides")
         if self.strategy == "range":
@@ -319,6 +337,12 @@ class RoutingRule(Model):
                 raise at(f"targets.{index}", f"{name} is named twice; give it weight or residues")
         _check_residues(self.strategy, self.targets)
         return self
+
+
+def _check_append_only(strategy: str, *, append_only: bool) -> None:
+    """Refuses rows in turn where the strategy goes by something else."""
+    if append_only and strategy not in BALANCING:
+        raise at("append-only", f"not used by strategy {strategy}", "strategy: round-robin")
 
 
 def _check_range_parts(

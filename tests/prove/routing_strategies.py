@@ -25,8 +25,10 @@ from gravity_devstack import Stack
 
 from deploy.demo.pipeline import Pipeline, wait_for
 from deploy.demo.progress import ProgressReader
-from gravity.clock import now_us
+from gravity.clock import monotonic_s, now_us
 from gravity.config import load_config
+from gravity.kafka.control import ControlTopic
+from gravity.topic import Topics
 from tests.oracle.server import Address
 from tests.prove.report import Report
 
@@ -48,8 +50,10 @@ class Strategy:
     columns: str
     rule: str
     """YAML of a `routing-rules` entry or, beginning with `-`, of a `routing` entry."""
-    homes: Callable[[Cells], str]
-    """The letters of the targets."""
+    homes: Callable[[Cells], str] | None
+    """The letters of the targets; None: a row is at one of them, wherever its turn was."""
+    is_balanced: bool = False
+    """Whether `homes` only holds until loads move buckets: then the map in the control topic says it."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,19 @@ STRATEGIES = (
         ' {if: "YEAR(day) >= 2024 AND user_id % 2 = 1", targets: T_b}]}',
         _by_condition,
     ),
+    Strategy(
+        "by_load",
+        _COLUMNS,
+        "- {strategy: least-connections, targets: [T_a, T_b, T_c]}",
+        lambda row: _TURNS["even"][_hash(row["id"]) % BUCKETS],
+        is_balanced=True,
+    ),
+    Strategy(
+        "appended",
+        _COLUMNS,
+        "- {strategy: round-robin, append-only: true, targets: [T_a, T_b, T_c]}",
+        None,
+    ),
     Strategy("everywhere", _COLUMNS, "- {strategy: broadcast, targets: [T_a, T_b, T_c]}", lambda _: "abc"),
 )  # fmt: skip
 _DAYS = ("2023-01-01 00:00:00", "2023-12-31 23:59:59", "2024-01-01 00:00:00", "2024-12-31 23:59:59", "2025-06-01 12:00:00")  # fmt: skip
@@ -191,7 +208,11 @@ class World:
         self._place = stack.kafka().brokers, folder, partitions
         self.path = folder / "gravity.yaml"
         self._write_configuration()
-        self.reader = ProgressReader(load_config(self.path).config)
+        config = load_config(self.path).config
+        self.reader = ProgressReader(config)
+        self._control = ControlTopic(
+            config.kafka, Topics(config.kafka.topic_prefix).control, "gravity-test"
+        )
 
     def _execute(self, statement: str, arguments: Sequence[Any] = ()) -> None:
         with self._connection.cursor() as cursor:
@@ -203,8 +224,42 @@ class World:
         given = [self.rules[names[(at + by) % len(names)]] for at in range(len(names))]
         self.rules = dict(zip(names, given, strict=True))
         self._write_configuration()
-        command = [str(Path(sys.executable).with_name("gravity")), "reload", str(self.path)]
-        subprocess.run(command, check=True, timeout=180, stdout=subprocess.DEVNULL)
+        self._gravity("reload")
+
+    def buckets(self, table: str) -> str:
+        """The letters of the targets that a table's buckets go to, by the newest plan."""
+        records = self._control.refresh()
+        plans = {int(key[5:]): plan for key, plan in records.items() if key.startswith("plan/")}
+        [placement] = [
+            found
+            for found in plans[max(plans)]["placements"]
+            if found["name"] == f"routing of {table}"
+        ]
+        return "".join(placement["targets"][place][-1] for place in placement["buckets"])
+
+    def until_balanced(self, number: int) -> None:
+        """Holds a target up until it gives buckets away; meanwhile `number` changes are made."""
+        table = next(table for table, strategy in self.rules.items() if strategy.is_balanced)
+        before = self.buckets(table)
+        connection = self.target.connect()
+        try:
+            with connection.cursor() as cursor:
+                connection.begin()
+                cursor.execute(
+                    "SELECT * FROM _gravity._gravity_progress WHERE target = %s FOR UPDATE",
+                    [f"{NAME}b"],
+                )
+            self.changes(number)
+            give_up_s = monotonic_s() + WAIT_S
+            while self.buckets(table).count("b") >= before.count("b"):
+                assert monotonic_s() < give_up_s, "no bucket was moved"
+                self._gravity("balance")
+        finally:
+            connection.close()
+
+    def _gravity(self, command: str) -> None:
+        program = [str(Path(sys.executable).with_name("gravity")), command, str(self.path)]
+        subprocess.run(program, check=True, timeout=180, stdout=subprocess.DEVNULL)
 
     def _write_configuration(self) -> None:
         self.path.write_text(self._configuration(*self._place), "utf-8")
@@ -306,12 +361,28 @@ class World:
     def _compare(self, table: str, strategy: Strategy) -> tuple[int, list[str]]:
         """(rows that the targets must hold, those that differ)."""
         expected: dict[str, dict[int, Cells]] = {letter: {} for letter in TARGETS}
+        held = {
+            letter: {row["id"]: row for row in _rows(self.target, self._home(letter), table)}
+            for letter in TARGETS
+        }
+        homes = strategy.homes
+        if homes is None:
+
+            def homes(row: Cells) -> str:
+                return next((name for name in TARGETS if row["id"] in held[name]), "a")
+
+        elif strategy.is_balanced:
+            buckets = self.buckets(table)
+
+            def homes(row: Cells) -> str:
+                return buckets[_hash(row["id"]) % BUCKETS]
+
         for row in _rows(self.source, self.database, table):
-            for letter in strategy.homes(row):
+            for letter in homes(row):
                 expected[letter][row["id"]] = row
         wrong = []
         for letter, rows in expected.items():
-            found = {row["id"]: row for row in _rows(self.target, self._home(letter), table)}
+            found = held[letter]
             wrong += [
                 f"{table} at {letter}: id {key}: {rows.get(key)} expected, {found.get(key)} found"
                 for key in rows.keys() | found.keys()
@@ -324,6 +395,7 @@ class World:
         with contextlib.suppress(Exception):
             self._execute(f"DROP DATABASE {self.database}")
         self._connection.close()
+        self._control.close()
 
 
 def _rows(address: Address, database: str, table: str) -> Iterator[Cells]:
@@ -378,7 +450,7 @@ def run_load(world: World, number: int, *, restarts: bool) -> Iterator[Verdict]:
         )
         world.changes(number)
         kill(pipeline, "gravity_router")
-        world.changes(number)
+        world.until_balanced(number)
         if restarts:
             kill(pipeline, "gravity_resolver")
             kill(pipeline, "gravity_sink_mysql")

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gravity.batch import ChangeBatch, Value
+from gravity.batch import INSERT, ChangeBatch, Value
 from gravity.condition import ConditionError, compile_condition
 from gravity.errors import FatalError, FormatError
 from gravity.key import key_partitions
+from gravity.placed_anew import is_anywhere
 from gravity.plan import Feed, RoutingPlan
 
 
 class Deciding:
     """A batch under a plan, and what has been found about its rows so far."""
 
-    def __init__(self, batch: ChangeBatch, plan: RoutingPlan) -> None:
+    def __init__(self, batch: ChangeBatch, plan: RoutingPlan, first: int = 0) -> None:
+        """`first`: the number of the batch's first row in its source's log, by which new rows take turns."""
         self._batch = batch
         self._plan = plan
+        self._first = first
         self._places: dict[tuple[str, bool], list[int]] = {}
         self._verdicts: dict[tuple[str, bool], list[bool | None]] = {}
         self._partitions: dict[str, list[int]] = {}
@@ -45,8 +48,11 @@ class Deciding:
     def held(self, feed: Feed, *, after: bool) -> list[bool]:
         """Whether each row may have gone by `feed`, a way of an earlier plan.
 
-        Where the plan's rules can't be asked any more, since the table has other columns now, all may have.
+        All may have where rows took turns, and where the plan's rules can't be asked any more, since the table
+        has other columns now.
         """
+        if is_anywhere(self._plan, feed):
+            return [True] * len(self._batch)
         try:
             return self.takes(feed, after=after)
         except (FatalError, FormatError):
@@ -66,7 +72,14 @@ class Deciding:
             placement = self._plan.placement(name)
             indexes = placement.key_indexes(self._batch.schema)
             columns = [self._image(index, after=after) for index in indexes]
-            known = self._places[name, after] = placement.places(columns)
+            known = placement.places(columns)
+            if placement.append_only and after:
+                turns = placement.turns(self._first, len(self._batch))
+                known = [
+                    turn if op == INSERT else place
+                    for op, turn, place in zip(self._batch.ops, turns, known, strict=True)
+                ]
+            self._places[name, after] = known
         return known
 
     def partitions(self, table: str) -> list[int]:

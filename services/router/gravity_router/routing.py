@@ -16,7 +16,7 @@ from gravity.errors import FormatError
 from gravity.header import IngestHeader, IngestKind, RoutedHeader, RoutedKind
 from gravity.key import key_partitions, lane_partition
 from gravity.part_encoder import PartEncoder
-from gravity.placed_anew import Leaving, leaving
+from gravity.placed_anew import Leaving, is_anywhere, leaving
 from gravity.plan import Feed, RoutingPlan
 from gravity.whole_row import is_whole_row
 from gravity_router.deciding import Deciding
@@ -147,7 +147,8 @@ def _route_rows(header: IngestHeader, value: bytes, plan: RoutingPlan) -> Iterat
         raise FormatError(f"a batch of {len(batch)} rows whose header says {header.rows}")
     feeds = {feed.target: feed for feed in plan.feeds(batch.source, batch.schema)}
     earlier = _Earlier(batch, leaving(plan, batch.source, batch.schema))
-    deciding, encoder = Deciding(batch, plan), PartEncoder(batch)
+    # A replay cuts the log as it is, so the same rows have the same numbers.
+    deciding, encoder = Deciding(batch, plan, header.seq), PartEncoder(batch)
     cuts: dict[tuple[object, ...], _Cut] = {}
     base = _routed(header, RoutedKind.ROWS)
     for target in plan.targets:
@@ -158,7 +159,8 @@ def _route_rows(header: IngestHeader, value: bytes, plan: RoutingPlan) -> Iterat
             was = tuple((way.feed, id(way.plan)) for way in left)
             way = (feed.table, feed.lane, feed.conditions, feed.shares, was)
             if way not in cuts:
-                gone = earlier.left(left, feed, deciding)
+                anywhere = is_anywhere(plan, feed)
+                gone = earlier.left(left, feed, deciding, anywhere=anywhere)
                 cuts[way] = _cut(batch, value, feed, deciding, encoder, left=gone)
             cut = cuts[way]
             for part in cut.parts:
@@ -193,15 +195,27 @@ class _Earlier:
         self.ways = ways
         self._deciding: dict[int, Deciding] = {}
 
-    def left(self, ways: Sequence[Leaving], feed: Feed, deciding: Deciding) -> _Left:
+    def left(
+        self, ways: Sequence[Leaving], feed: Feed, deciding: Deciding, *, anywhere: bool
+    ) -> _Left:
         """Which rows must go from the target, to which they came by `ways` and go by `feed` now.
+
+        `anywhere`: a row that is there already may be there, whatever the rules say of it.
 
         A row lies where its last change under the earlier plan sent it: that is what it was before an
         update, what it is when it is read or deleted. A new row lies nowhere yet.
         """
+        batch = self._batch
+        if anywhere and any(op != INSERT for op in batch.ops):
+            has = deciding.takes(feed, after=True)
+            return _Left(
+                frozenset(
+                    row for row, op in enumerate(batch.ops) if op in (READ, DELETE) and not has[row]
+                ),
+                frozenset(row for row, op in enumerate(batch.ops) if op == UPDATE),
+            )
         if not ways:
             return _NONE_LEFT
-        batch = self._batch
         has = deciding.takes(feed, after=True)
         now: set[int] = set()
         old: set[int] = set()

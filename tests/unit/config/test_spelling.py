@@ -100,13 +100,12 @@ def test_anchors_may_stand_under_keys_of_their_own() -> None:
 
 def test_what_is_not_active_yet_is_named_with_its_line() -> None:
     loaded = parse_config(
-        "routing:\n  - source-tables: a\n    targets: [t]\n    strategy: least-connections\n"
-        "failover:\n  max-retries: 3\n",
+        "monitoring:\n  metrics: [{name: sync_latency, alert_threshold: 1}]\nfailover:\n  max-retries: 3\n",
         env={},
     )
     assert [(n.place.line, n.place.key) for n in loaded.notices] == [
-        (4, "routing[0].strategy"),
-        (5, "failover"),
+        (2, "monitoring.metrics"),
+        (3, "failover"),
     ]
     assert all(str(n).startswith("configuration:") for n in loaded.notices)
     assert all("accepted, not yet active: for now " in n.message for n in loaded.notices)

@@ -1,0 +1,103 @@
+"""`gravity balance`: moves buckets of `least-connections` rules to targets that are less behind."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import structlog
+import typer
+
+from gravity.balancing import Load, Move, moved, next_move
+from gravity.cli.option import AsJson, ConfigFile, plural, print_json, read_config, screen
+from gravity.errors import FatalError, TransientError
+from gravity.telemetry.log import configure_logging
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gravity.config import Config
+    from gravity.plan import RoutingPlan
+    from gravity.status import PipelineStatus
+
+log = structlog.get_logger()
+
+_EVERY_S = 30.0
+STRATEGY = "least-connections"
+
+
+def balance(
+    config: ConfigFile,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on looking until it is stopped.")
+    ] = False,
+    every_s: Annotated[
+        float, typer.Option("--every", min=1, help="Seconds between two looks.")
+    ] = _EVERY_S,
+    as_json: AsJson = False,
+) -> None:
+    """Look at the loads of the targets that share tables by `least-connections`, and move what should move.
+
+    A target that is 5 s or more behind, and twice as far as another, gives a sixteenth of all buckets to the one
+    that is least behind. The new map is the next routing plan, taken as after `gravity reload`: a table that
+    is not `append-only` is read again for it. `gravity run` has one of these at work where a rule needs it; of
+    several at once the first to write a plan decides.
+    """
+    loaded = read_config(config, quiet=True)
+    configure_logging("gravity")
+    while True:
+        moves = _look_and_move(loaded.config)
+        if as_json:
+            print_json({"moves": moves})
+        else:
+            for move in moves:
+                count = plural(move["buckets"], "bucket")
+                screen.print(f"{move['rule']}: {count} from {move['from']} to {move['to']}")
+        if not follow:
+            return
+        time.sleep(every_s)
+
+
+def _look_and_move(config: Config) -> list[dict[str, Any]]:
+    from gravity.activation import put_moved_in_force
+    from gravity.status_reader import StatusReader
+
+    try:
+        reader = StatusReader(config)
+        try:
+            loads = loads_of(reader.read())
+        finally:
+            reader.close()
+        found: dict[str, Move] = {}
+
+        def change(plan: RoutingPlan) -> RoutingPlan:
+            found.clear()
+            placements = []
+            for placement in plan.placements:
+                move = next_move(placement, loads) if placement.strategy == STRATEGY else None
+                if move is not None:
+                    found[placement.name] = move
+                placements.append(placement if move is None else moved(placement, move))
+            return replace(plan, placements=tuple(placements))
+
+        put_moved_in_force(config, change)
+    except (TransientError, FatalError) as error:
+        # Such as rows of earlier moves that are still on their way.
+        log.warning("balance_put_off", reason=str(error))
+        return []
+    return [
+        {"rule": name, "from": move.from_, "to": move.to, "buckets": len(move.buckets)}
+        for name, move in found.items()
+    ]
+
+
+def loads_of(status: PipelineStatus) -> Mapping[str, Load]:
+    """What each target has before it; those of which no sink has spoken are left out."""
+    return {
+        target.name: Load(
+            max((lag or 0 for lag in target.lag_ms.values()), default=0) / 1000, target.waiting
+        )
+        for target in status.targets
+        if target.silent_s is not None
+    }
