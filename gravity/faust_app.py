@@ -102,11 +102,13 @@ def build_faust_app(
     data_folder: Path,
     session_timeout_s: float = 10.0,
     fetch_bytes_max: int = 4 * 1024 * 1024,
+    member: str = "",
 ) -> faust.App:
     """An app whose id, and so consumer group, is `group`. Reads raw bytes, has no tables, makes no topics.
 
     After `session_timeout_s` of silence its partitions go to another process. While a fetch of up to
-    `fetch_bytes_max` of one partition is on its way, aiokafka fetches no other of the same broker.
+    `fetch_bytes_max` of one partition is on its way, aiokafka fetches no other of the same broker. `member` is a
+    name that outlives the process: whoever comes back under it gets its partitions back at once.
     """
     data_folder.mkdir(parents=True, exist_ok=True)  # Faust makes only the last folder.
     app = faust.App(
@@ -124,6 +126,7 @@ def build_faust_app(
         topic_disable_leader=True,
         topic_allow_declare=False,
         consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=member or None,
         broker_session_timeout=session_timeout_s,
         broker_heartbeat_interval=min(1.0, session_timeout_s / 5),
         broker_rebalance_timeout=30.0,

@@ -55,6 +55,7 @@ class SinkLoop:
         topics: Topics,
         writer: SinkWriter,
         session_timeout_ms: int = 10000,
+        member: str = "",
     ) -> None:
         self._stage = stage
         self._target = target
@@ -63,6 +64,7 @@ class SinkLoop:
         self._cluster = cluster
         self._writer = writer
         self._session_timeout_ms = session_timeout_ms
+        self._member = member
         self._lanes: dict[int, Lane] = {}
         self._halts: dict[int, FatalError] = {}
         self._paused: set[int] = set()
@@ -92,6 +94,7 @@ class SinkLoop:
             on_assign=lambda partitions: self._assigned(partitions, stop),
             on_revoke=self._revoked,
             session_timeout_ms=self._session_timeout_ms,
+            member=self._member,
         )
         while not stop.is_set():
             self._step(reader)

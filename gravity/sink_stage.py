@@ -61,6 +61,7 @@ def main(stage: str, kind: type[TargetT], make_writer: WriterFactory[TargetT]) -
         default=10000,
         help="silence after which Kafka gives this process's partitions to another",
     )
+    parser.add_argument("--member", default="", help="a name that stays the same after a restart")
     arguments = parser.parse_args()
 
     def body(stop: threading.Event) -> None:
@@ -115,6 +116,7 @@ def _run_targets(
                 topics=topics,
                 writer=make_writer(target, around),
                 session_timeout_ms=arguments.session_timeout_ms,
+                member=arguments.member,
             )
         )
     _run_together(loops, stop)

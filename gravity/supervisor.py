@@ -74,8 +74,8 @@ def stage_command(
 ) -> StageCommand:
     """How `stage`, such as `sink-mysql`, is run by this interpreter; options it does not have are left out.
 
-    `member` is a collector's name among the collectors that survives its crash; without one, a dead
-    collector's sources wait for the session timeout.
+    `member` is a name among the processes of the stage that outlives a crash; without one, what a dead
+    process had waits for the session timeout.
 
     Raises:
         FatalError: there is no such stage, or it is not installed.
@@ -88,10 +88,10 @@ def stage_command(
     arguments = [sys.executable, "-m", module, str(config_path)]
     if stage == "collector":
         arguments += [f"--source={name}" for name in sources]
-        arguments += [f"--member={member}"] if member and not sources else []
     if stage.startswith("sink-"):
         arguments += [f"--target={name}" for name in targets]
         arguments += ["--adopt"] if adopt else []
+    arguments += [f"--member={member}"] if member else []
     return StageCommand(stage, tuple(arguments))
 
 
@@ -117,8 +117,10 @@ def needed_stages(
     """
     _require_known("source", sources, [source.name for source in config.sources])
     _require_known("target", targets, [target.name for target in config.targets])
+    # Only one that runs everything may be sure to be the only one of its host.
+    member = "" if sources or targets else socket.gethostname()
     commands = [
-        stage_command(stage, config_path, sources=sources, member=socket.gethostname())
+        stage_command(stage, config_path, sources=sources, member=member)
         for stage in ("collector", "router", "resolver")
     ]
     read = [source for source in config.sources if not sources or source.name in sources]
@@ -132,7 +134,9 @@ def needed_stages(
         names = [t.name for t in config.targets if t.type == kind]
         chosen = [name for name in names if name in targets]
         if chosen or (names and not targets):
-            commands.append(stage_command(stage, config_path, targets=chosen, adopt=adopt))
+            commands.append(
+                stage_command(stage, config_path, targets=chosen, adopt=adopt, member=member)
+            )
     return commands
 
 

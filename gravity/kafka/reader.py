@@ -212,7 +212,9 @@ class GroupReader:
         on_assign: OnAssign,
         on_revoke: OnRevoke,
         session_timeout_ms: int = 10000,
+        member: str = "",
     ) -> None:
+        """`member` is a name that outlives the process: whoever comes back under it need not wait."""
         settings = consumer_settings(cluster, group)
         settings.update(
             {
@@ -223,6 +225,8 @@ class GroupReader:
                 "partition.assignment.strategy": "cooperative-sticky",
             }
         )
+        if member:
+            settings["group.instance.id"] = member
         self._consumer = Consumer(settings)
         self._topic = topic
         self._failure: Exception | None = None

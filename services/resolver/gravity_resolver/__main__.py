@@ -22,11 +22,13 @@ def main() -> None:
         default=10000,
         help="silence after which Kafka gives this process's partitions to another",
     )
+    parser.add_argument("--member", default="", help="a name that stays the same after a restart")
     arguments = parser.parse_args()
 
     def body(stop: threading.Event) -> None:
         config = load_config(arguments.config).config
-        app = build_app(config, session_timeout_s=arguments.session_timeout_ms / 1000)
+        timeout_s = arguments.session_timeout_ms / 1000
+        app = build_app(config, session_timeout_s=timeout_s, member=arguments.member)
         if not stop.is_set():
             run_faust(app)
 

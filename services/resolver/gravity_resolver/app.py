@@ -200,12 +200,16 @@ async def _in_thread(work: Callable[..., object], *arguments: object) -> None:
     await asyncio.get_running_loop().run_in_executor(None, work, *arguments)
 
 
-def build_app(config: Config, *, session_timeout_s: float = 10.0) -> faust.App:
-    """Wires the resolver onto Kafka. Starts nothing; reads the newest plan."""
+def build_app(config: Config, *, session_timeout_s: float = 10.0, member: str = "") -> faust.App:
+    """Wires the resolver onto Kafka. Starts nothing; reads the newest plan. Options as `build_faust_app` has them."""
     resolver = Resolver(config)
     folder = Path(config.state.folder) / "resolver"
     app = build_faust_app(
-        config.kafka, resolver.group, data_folder=folder, session_timeout_s=session_timeout_s
+        config.kafka,
+        resolver.group,
+        data_folder=folder,
+        session_timeout_s=session_timeout_s,
+        member=member,
     )
     gate = AssignmentGate(app)
     work = Work(resolver, gate)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import argparse
 import threading
 from pathlib import Path
 
@@ -14,10 +14,13 @@ from gravity_router.app import build_app
 
 def main() -> None:
     """Runs the stage with the configuration file that the command line names."""
-    path = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(prog="gravity-router", description="Routes changes.")
+    parser.add_argument("config", type=Path, help="configuration file")
+    parser.add_argument("--member", default="", help="a name that stays the same after a restart")
+    arguments = parser.parse_args()
 
     def body(_stop: threading.Event) -> None:
-        run_faust(build_app(load_config(path).config))
+        run_faust(build_app(load_config(arguments.config).config, member=arguments.member))
 
     run_stage("router", body)
 

@@ -110,14 +110,15 @@ class Router:
         )
 
 
-def build_app(config: Config) -> faust.App:
-    """Wires the router onto Kafka. Starts nothing."""
+def build_app(config: Config, *, member: str = "") -> faust.App:
+    """Wires the router onto Kafka. Starts nothing. `member` as `build_faust_app` has it."""
     router = Router(config)
     app = build_faust_app(
         config.kafka,
         router.topics.group("router"),
         data_folder=Path(config.state.folder) / "router",
         fetch_bytes_max=FETCH_BYTES_MAX,
+        member=member,
     )
     sources = app.topic(
         *(router.topics.ingest(source.name) for source in config.sources),

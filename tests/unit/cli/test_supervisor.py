@@ -17,7 +17,7 @@ import pytest
 from gravity import restart
 from gravity.errors import EXIT_HALTED, EXIT_RESTART, FatalError
 from gravity.stage_output import StageOutput
-from gravity.supervisor import StageCommand, Supervisor, stage_command
+from gravity.supervisor import STAGES, StageCommand, Supervisor, stage_command
 
 
 @pytest.fixture(autouse=True)
@@ -264,9 +264,9 @@ def test_options_go_only_to_stages_that_have_them() -> None:
         "gravity_collector", "g.yaml", "--source=s",
     )  # fmt: skip
     assert stage_command("router", file, **options).arguments[2:] == ("gravity_router", "g.yaml")
-    assert stage_command("collector", file, member="host").arguments[2:] == (
-        "gravity_collector", "g.yaml", "--member=host",
-    )  # fmt: skip
+    for stage in STAGES:
+        named = stage_command(stage, file, member="host").arguments[2:]
+        assert named == (f"gravity_{stage.replace('-', '_')}", "g.yaml", "--member=host")
     assert stage_command("sink-mysql", file, **options).arguments[2:] == (
         "gravity_sink_mysql", "g.yaml", "--target=t", "--adopt",
     )  # fmt: skip
