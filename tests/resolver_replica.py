@@ -118,7 +118,7 @@ class Replica:
             if header.routed.kind is RoutedKind.ROWS:
                 batch = decode_batch(value)
                 for op, row in zip(batch.ops, batch.rows(), strict=True):
-                    if chr(op) in "DM":
+                    if chr(op) in "DML":
                         rows.pop(row[0], None)
                     else:
                         rows[row[0]] = row

@@ -20,7 +20,7 @@ class RowChange:
     """One row change in a transaction of its own."""
 
     op: str
-    """A letter of IUDRM."""
+    """A letter of IUDRML."""
     row: tuple[Value, ...]
     ets: int
     """Seconds; made microseconds since 1970 in the batch."""
