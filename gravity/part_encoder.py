@@ -127,7 +127,7 @@ def _whole_column(values: Sequence[Value], type_text: str) -> bytes:
 
 
 class PartEncoder:
-    """Writes parts of one batch, without the rows before the change, that `origin` tells apart.
+    """Writes parts of one batch, that `origin` tells apart, with the rows before the change or without.
 
     A part holds the transactions that its rows are of, and no others.
     """
@@ -141,15 +141,21 @@ class PartEncoder:
         self._expected += rows
 
     def encode(
-        self, rows: Sequence[int], ops: bytes | None = None, old_keys: Sequence[bool] = ()
+        self,
+        rows: Sequence[int],
+        ops: bytes | None = None,
+        old_keys: Sequence[bool] = (),
+        *,
+        before: bool = False,
     ) -> bytes:
         """The part of these rows, in the order given, at least one; `ops` replaces their operations.
 
-        Where `old_keys` is true, the key is the one that the row had before the change.
+        Where `old_keys` is true, the key is the one that the row had before the change. With `before`
+        the columns before the change that the batch has are in the part too.
         """
         changed = self._old_keys(rows, old_keys) if any(old_keys) else {}
         if self._expected * _PLAIN_SHARE < len(self._batch):
-            return self._row_by_row(rows, ops, changed)
+            return self._row_by_row(rows, ops, changed, before=before)
         batch, columns = self._batch, self._columns
         pick = itemgetter(*rows) if len(rows) > 1 else lambda values: [values[rows[0]]]
         tx = pick(batch.tx)
@@ -168,18 +174,32 @@ class PartEncoder:
                 else column.part(pick)
                 for index, column in enumerate(columns)
             ),
-            _END,  # of the columns; then none before the change, and no values of them.
-            _END,
-            _END,
+            _END,  # of the columns
+            *(self._before_part(pick) if before else (_END, _END)),
             _array(pick(self._origins)),
             _array(pick(self._row_sources)) if batch.row_source else _END,
         ]
         return b"".join(parts)
 
+    def _before_part(self, pick: Callable[[Sequence[Any]], Sequence[Any]]) -> tuple[bytes, ...]:
+        """Which columns there are of the rows before the change, and those columns."""
+        columns = self._before
+        return (
+            _array([_count(index) for index in self._batch.before_columns]),
+            _count(len(columns)) if columns else b"",
+            *(column.part(pick) for column in columns),
+            _END,
+        )
+
     def _row_by_row(
-        self, rows: Sequence[int], ops: bytes | None, changed: dict[int, list[Value]]
+        self,
+        rows: Sequence[int],
+        ops: bytes | None,
+        changed: dict[int, list[Value]],
+        *,
+        before: bool,
     ) -> bytes:
-        part = self._batch.take(rows, ops=ops, before=False)
+        part = self._batch.take(rows, ops=ops, before=before)
         part.columns = [changed.get(index, column) for index, column in enumerate(part.columns)]
         used = sorted(set(part.tx))
         place = {index: number for number, index in enumerate(used)}
@@ -211,6 +231,14 @@ class PartEncoder:
         return [
             _Column(values, column.type)
             for values, column in zip(self._batch.columns, declared, strict=True)
+        ]
+
+    @cached_property
+    def _before(self) -> list[_Column]:
+        batch = self._batch
+        return [
+            _Column(values, batch.schema.columns[index].type)
+            for values, index in zip(batch.before, batch.before_columns, strict=True)
         ]
 
     @cached_property

@@ -54,6 +54,15 @@ class TargetPlan:
     exclude: tuple[str, ...]
     order_by: tuple[tuple[str, str], ...]
     """(table pattern, lane), first match."""
+    formats: tuple[tuple[str, str], ...] = ()
+    """Kafka: (table pattern, format), first match; flat JSON where none does."""
+
+    def wants_old_rows(self, database: str, table: str) -> bool:
+        """Whether rows of a source's table go there together with all that they were before the change."""
+        for text, form in self.formats:
+            if parse_table_pattern(text).matches(database, table):
+                return form == "debezium"
+        return False
 
     def table(self, database: str, table: str) -> str:
         """The name, at this target, of a source's table."""
@@ -63,7 +72,8 @@ class TargetPlan:
     def from_json(cls, record: Mapping[str, Any]) -> Self:
         """The target in a plan's JSON."""
         order_by = tuple((pattern, lane) for pattern, lane in record["order_by"])
-        return cls(**{**_tuples(record), "order_by": order_by})
+        formats = tuple((pattern, form) for pattern, form in record.get("formats", ()))
+        return cls(**{**_tuples(record), "order_by": order_by, "formats": formats})
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +179,8 @@ class Feed:
     conditions: tuple[str, ...] | None
     """A row goes there if any is true, or any of `shares` holds it; None = every row does."""
     shares: tuple[Share, ...] = ()
+    old_rows: bool = False
+    """Whether the rows before a change travel along."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +195,11 @@ class FormerRouting:
 
     def sends_as(self, other: FormerRouting | RoutingPlan) -> bool:
         """Whether the two send every row the same way."""
-        mine, theirs = ((one.targets, one.routes, one.placements) for one in (self, other))
+        mine, theirs = (
+            # How rows appear there has no part in it.
+            ([replace(target, formats=()) for target in one.targets], one.routes, one.placements)
+            for one in (self, other)
+        )
         return mine == theirs
 
     @classmethod
@@ -324,7 +340,8 @@ class RoutingPlan:
             name = target.table(database, table)
             lane = self.lane(target.name, name, database, table)
             shares = () if conditions is None else tuple(r.share for r in routes if r.share)
-            yield Feed(target.name, name, lane, conditions, shares)
+            old_rows = target.wants_old_rows(database, table)
+            yield Feed(target.name, name, lane, conditions, shares, old_rows)
 
     def feeds_by_name(self, source: str, database: str, table: str) -> tuple[Feed, ...]:
         """Where rows of this table may go, whatever its columns are: a schema change goes there too."""
@@ -363,10 +380,15 @@ class RoutingPlan:
         return LANE_TABLE if self._rule_of(target, name).stops == "table" else None
 
     def before_columns(self, source: str, schema: TableSchema) -> tuple[int, ...]:
-        """Columns whose values before a change must travel: the key's, and those that decide its way."""
+        """Columns whose values before a change must travel: the key's, and those that decide its way.
+
+        All of them where a target is told what rows were before.
+        """
         wanted = set(schema.key)
         for feed in self.feeds(source, schema):
             wanted.update(self.deciding_columns(feed, schema))
+            if feed.old_rows:
+                wanted.update(range(len(schema.columns)))
         return tuple(sorted(wanted))
 
     def deciding_columns(self, feed: Feed, schema: TableSchema) -> set[int]:

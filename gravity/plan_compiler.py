@@ -91,6 +91,7 @@ def compile_plan(
                 t.tables,
                 t.exclude,
                 tuple(t.order_by.items()),
+                getattr(t, "formats", ()),
             )
             for t in config.targets
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import timedelta
+from string import Formatter
 from typing import Annotated, Any
 
 from pydantic import (
@@ -138,6 +139,34 @@ def _condition(text: str) -> str:
     return text
 
 
+TOPIC_FIELDS = frozenset({"source", "database", "table", "target"})
+"""Names that a topic template may use."""
+
+
+def require_known_fields(text: str, known: frozenset[str]) -> None:
+    """Returns if the template `text` uses no other fields than `known`.
+
+    Raises:
+        ValueError: naming the one that is not.
+    """
+    try:
+        fields = [(name, spec, conversion) for _, name, spec, conversion in Formatter().parse(text)]
+    except ValueError:
+        raise PydanticCustomError("gravity", "braces do not match") from None
+    for name, spec, conversion in fields:
+        if name is not None and (name not in known or spec or conversion):
+            names = ", ".join(f"{{{field}}}" for field in sorted(known))
+            raise ValueError(f"{{{name}}} is not known here; use {names}")
+
+
+def _topic_template(text: str) -> str:
+    require_known_fields(text, TOPIC_FIELDS)
+    literal = re.sub(r"\{[a-z]*\}", "", text)
+    if not text or not re.fullmatch(r"[A-Za-z0-9._-]*", literal):
+        raise ValueError("a topic name is made of letters, digits, dot, underscore and hyphen")
+    return text
+
+
 def _one_or_many(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
@@ -156,6 +185,8 @@ Name = Annotated[
 """The name of a source or target. It becomes part of topic names, hence the few characters."""
 Pattern = Annotated[str, AfterValidator(_pattern)]
 """Tables by name: `users`, `shop.users`, `temp_*`, `orders_[0-9]*`."""
+TopicTemplate = Annotated[str, AfterValidator(_topic_template)]
+"""A topic's name, with `{source}`, `{target}`, `{database}`, `{table}`."""
 Condition = Annotated[str, AfterValidator(_condition)]
 """An SQL expression over the columns of one row."""
 

@@ -10,7 +10,16 @@ from gravity.config.tree import Tree
 ROOT = "gravity"
 ROLES = ("primary", "backup")
 NAMES_AS_KEYS = frozenset(
-    {"sources", "targets", "routing-rules", "source-priorities", "columns", "order-by"}
+    {
+        "sources",
+        "targets",
+        "routing-rules",
+        "source-priorities",
+        "columns",
+        "order-by",
+        "format",
+        "fields",
+    }
 )
 """Mappings whose keys are the user's own names, so their hyphens and underscores stay."""
 

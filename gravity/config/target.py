@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from string import Formatter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -17,9 +16,9 @@ from pydantic import (
     Tag,
     WithJsonSchema,
 )
-from pydantic_core import PydanticCustomError
 
 from gravity.config.connection import KafkaSecurity, Tls
+from gravity.config.event import Event, event_without_entry
 from gravity.config.model import (
     Addresses,
     Model,
@@ -27,6 +26,7 @@ from gravity.config.model import (
     Pattern,
     Patterns,
     Port,
+    TopicTemplate,
     missing,
     require,
 )
@@ -39,9 +39,6 @@ MYSQL_PORT = 3306
 CLICKHOUSE_HTTP_PORT = 8123
 UNTYPED = "untyped"
 
-TOPIC_FIELDS = frozenset({"source", "database", "table", "target"})
-"""Names that a topic template may use."""
-
 _ORDER = re.compile(r"key|table|group:[A-Za-z0-9_.-]+")
 
 
@@ -51,23 +48,8 @@ def _order(text: str) -> str:
     return text
 
 
-def _order_for_all(value: object) -> object:
+def _one_for_all(value: object) -> object:
     return {"*": value} if isinstance(value, str) else value
-
-
-def _topic_template(text: str) -> str:
-    try:
-        fields = [(name, spec, conversion) for _, name, spec, conversion in Formatter().parse(text)]
-    except ValueError:
-        raise PydanticCustomError("gravity", "braces do not match") from None
-    for name, spec, conversion in fields:
-        if name is not None and (name not in TOPIC_FIELDS or spec or conversion):
-            known = ", ".join(f"{{{field}}}" for field in sorted(TOPIC_FIELDS))
-            raise ValueError(f"{{{name}}} is not known here; use {known}")
-    literal = re.sub(r"\{[a-z]*\}", "", text)
-    if not text or not re.fullmatch(r"[A-Za-z0-9._-]*", literal):
-        raise ValueError("a topic name is made of letters, digits, dot, underscore and hyphen")
-    return text
 
 
 Order = Annotated[str, AfterValidator(_order)]
@@ -75,7 +57,7 @@ Order = Annotated[str, AfterValidator(_order)]
 
 OrderByTable = Annotated[
     dict[Pattern, Order],
-    BeforeValidator(_order_for_all),
+    BeforeValidator(_one_for_all),
     WithJsonSchema(
         {
             "anyOf": [
@@ -86,6 +68,26 @@ OrderByTable = Annotated[
     ),
 ]
 """An order for all tables, or a mapping from table patterns to orders."""
+
+Format = Literal["json", "debezium", "avro", "event"]
+"""How a row appears in a Kafka message."""
+
+FormatByTable = Annotated[
+    dict[Pattern, Format],
+    BeforeValidator(_one_for_all),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "enum": list(get_args(Format))},
+                {
+                    "type": "object",
+                    "additionalProperties": {"type": "string", "enum": list(get_args(Format))},
+                },
+            ]
+        }
+    ),
+]
+"""A format for all tables, or a mapping from table patterns to formats."""
 
 
 class TargetTables(Model):
@@ -211,12 +213,25 @@ class KafkaTarget(TargetTables):
     security: KafkaSecurity = Field(
         KafkaSecurity(), description="How the cluster is reached, if not in plain text."
     )
-    topic: Annotated[str, AfterValidator(_topic_template)] = Field(
+    topic: TopicTemplate = Field(
         "{database}.{table}",
         description="Topic of a row: text with `{source}`, `{target}`, `{database}`, `{table}`.",
     )
-    format: Literal["json"] = Field(
-        "json", description="`json`: the row as one flat JSON object, keyed by its primary key."
+    format: FormatByTable = Field(
+        "json",
+        validate_default=True,
+        description=(
+            "What a message says: `json` (the row as one flat object), `debezium` (before, after and source, "
+            "as its MySQL connector does), `avro` (the row as a record), `event` (see `events`). One for all "
+            "or by table pattern, first match, else `json`. See docs/messages.md."
+        ),
+    )
+    events: tuple[Event, ...] = Field(
+        (),
+        description=(
+            "Tables that appear as events of your own words, whatever `format` says. Tables of `format: event` "
+            "that no entry names are events with all columns."
+        ),
     )
     numbers: Literal["exact", "strings"] = Field(
         "exact",
@@ -229,6 +244,32 @@ class KafkaTarget(TargetTables):
     create_tables: bool = Field(True, description="Whether missing topics are created.")
     partitions: PositiveInt = Field(4, description="Partitions of a topic that is created.")
     replication_factor: PositiveInt = Field(1, description="Copies of a topic that is created.")
+
+    @property
+    def formats(self) -> tuple[tuple[str, str], ...]:
+        """(table pattern, format) of all tables that are not flat JSON, first match."""
+        events = [(pattern, "event") for event in self.events for pattern in event.tables]
+        pairs = (*events, *self.format.items())
+        return () if all(form == "json" for _, form in pairs) else pairs
+
+    def format_of(self, database: str, table: str) -> Format:
+        """How rows of the source's `table` appear."""
+        if self._entry(database, table) is not None:
+            return "event"
+        for text, form in self.format.items():
+            if parse_table_pattern(text).matches(database, table):
+                return form
+        return "json"
+
+    def event_of(self, database: str, table: str) -> Event:
+        """The event that changes of the source's `table` appear as."""
+        return self._entry(database, table) or event_without_entry()
+
+    def _entry(self, database: str, table: str) -> Event | None:
+        for event in self.events:
+            if select_tables(event.tables).matches(database, table):
+                return event
+        return None
 
     def connection_problems(self) -> Iterator[Problem]:
         """What is missing before anything can connect."""

@@ -157,7 +157,7 @@ def _route_rows(header: IngestHeader, value: bytes, plan: RoutingPlan) -> Iterat
         filtered = len(batch)
         if feed is not None:
             was = tuple((way.feed, id(way.plan)) for way in left)
-            way = (feed.table, feed.lane, feed.conditions, feed.shares, was)
+            way = (feed.table, feed.lane, feed.conditions, feed.shares, feed.old_rows, was)
             if way not in cuts:
                 anywhere = is_anywhere(plan, feed)
                 gone = earlier.left(left, feed, deciding, anywhere=anywhere)
@@ -262,7 +262,14 @@ def _cut(
             groups.setdefault(now[row], []).append(row)
     encoder.expect(len(rows))
     parts = [
-        _Part(partition, group[0], group[-1], len(group), len(group), encoder.encode(group))
+        _Part(
+            partition,
+            group[0],
+            group[-1],
+            len(group),
+            len(group),
+            encoder.encode(group, before=feed.old_rows),
+        )
         for partition, group in groups.items()
     ]
     return _Cut(tuple(parts), filtered)
@@ -325,6 +332,7 @@ def _cut_pieces(
                 bytes([piece.op for piece in group]),
                 # Of a delete that a changed key caused only the key means anything: it is the old one.
                 [piece.old_key for piece in group],
+                before=feed.old_rows,
             ),
         )
         for partition, group in by_partition.items()

@@ -39,6 +39,7 @@ def batches(draw: st.DrawFn) -> ChangeBatch:
         pool = draw(st.lists(st.one_of(st.none(), KINDS[kind]), min_size=1, max_size=rows))
         return draw(st.lists(st.sampled_from(pool), min_size=rows, max_size=rows))
 
+    before_columns = draw(st.sampled_from([(0,), (0, 2, 5), tuple(range(len(KINDS)))]))
     transactions = [
         Transaction(f"gtid-{n}", n, 1 << 33, 1_700_000_000_000_000 + n, -n) for n in range(3)
     ]
@@ -51,17 +52,24 @@ def batches(draw: st.DrawFn) -> ChangeBatch:
         tx=sorted(draw(st.lists(st.integers(0, 2), min_size=rows, max_size=rows))),
         ordinal=draw(st.lists(st.sampled_from([0, 1, 4095, 4096, 99_999]), min_size=rows, max_size=rows)),
         columns=[cells(kind) for kind in KINDS],
-        before_columns=(0,),
-        before=[cells("int")],
+        before_columns=before_columns,
+        before=[cells(list(KINDS)[index]) for index in before_columns],
         origin=draw(st.sampled_from([(), [n * 700 for n in range(rows)]])),
         row_source=draw(st.sampled_from([(), ["s", "other"] * 12]))[:rows],
     )  # fmt: skip
     return decode_batch(encode_batch(batch))
 
 
-def expected(batch: ChangeBatch, rows: Sequence[int], old: Sequence[bool], ops: bytes) -> bytes:
+def expected(
+    batch: ChangeBatch,
+    rows: Sequence[int],
+    old: Sequence[bool],
+    ops: bytes,
+    *,
+    before: bool = False,
+) -> bytes:
     """By `take` and `encode_batch`, which know nothing of cells."""
-    part = batch.take(rows, ops=ops, before=False)
+    part = batch.take(rows, ops=ops, before=before)
     keys = [batch.before[0][row] if o else batch.columns[0][row] for row, o in zip(rows, old, strict=True)]  # fmt: skip
     part.columns = [keys, *part.columns[1:]]
     used = sorted(set(part.tx))
@@ -70,20 +78,23 @@ def expected(batch: ChangeBatch, rows: Sequence[int], old: Sequence[bool], ops: 
     return encode_batch(part)
 
 
-@given(batches(), st.data(), st.booleans())
+@given(batches(), st.data(), st.booleans(), st.booleans())
 def test_a_part_has_the_bytes_of_the_batch_of_its_rows(
-    batch: ChangeBatch, data: st.DataObject, all_cells: bool
+    batch: ChangeBatch, data: st.DataObject, all_cells: bool, before: bool
 ) -> None:
     encoder = PartEncoder(batch)
     encoder.expect(len(batch) if all_cells else 0)
     for _ in range(3):
         rows = data.draw(st.lists(st.integers(0, len(batch) - 1), min_size=1))
-        assert encoder.encode(rows) == expected(
-            batch, rows, [False] * len(rows), bytes([batch.ops[row] for row in rows])
+        ops = bytes([batch.ops[row] for row in rows])
+        assert encoder.encode(rows, before=before) == expected(
+            batch, rows, [False] * len(rows), ops, before=before
         )
         old = data.draw(st.lists(st.booleans(), min_size=len(rows), max_size=len(rows)))
         ops = bytes([DELETE if is_old else UPDATE for is_old in old])
-        assert encoder.encode(rows, ops, old) == expected(batch, rows, old, ops)
+        assert encoder.encode(rows, ops, old, before=before) == expected(
+            batch, rows, old, ops, before=before
+        )
 
 
 CELLS = st.one_of(
