@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gravity.batch import TableSchema
 from gravity.condition import ConditionError, compile_condition
 from gravity.errors import BEGIN_ANEW, FatalError
+from gravity.event_fit import require_fits
 from gravity.key import GROUP_PREFIX, LANE_KEY, LANE_TABLE
 from gravity.placed_anew import former_routings
 from gravity.placement import Share
@@ -102,6 +103,14 @@ def compile_plan(
         placements=placements,
     )
     plan = _with_tables(bare, tables, previous)
+    require_fits(
+        config,
+        (
+            (table.source, table.schema, [f.target for f in plan.feeds(table.source, table.schema)])
+            for table in tables
+            if plan.includes(table.source, table.schema.database, table.schema.table)
+        ),
+    )
     if previous is None:
         return plan
     if plan.same_content(previous):

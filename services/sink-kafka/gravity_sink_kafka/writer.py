@@ -16,19 +16,14 @@ from gravity.kafka.reader import LogReader
 from gravity.schema_change import SchemaChange, TableAction
 from gravity.schema_follower import means_nothing
 from gravity.sink import Admitted, Pace, Refusal, SetAside, Stored, Write, split_table
-from gravity.topic import TopicSpec
-from gravity_sink_kafka.envelope import (
-    Envelope,
-    all_gone,
-    envelopes,
-    partition_of,
-    progress_text,
-    topic_of,
-)
+from gravity.topic import Cleanup, TopicSpec
+from gravity_sink_kafka.envelope import Envelope, partition_of, progress_text, topic_of
+from gravity_sink_kafka.shape import Shape, Shapes
 
 if TYPE_CHECKING:
     from gravity.config.target import KafkaTarget
     from gravity.sink_stage import Surroundings
+    from gravity_sink_kafka.avro_row import WriterSchema
 
 INTERVAL_MS = 200
 """A transaction costs the broker 12 ms and more; five a second and lane are cheap."""
@@ -40,6 +35,11 @@ _ENVELOPE_BYTES_MAX = MESSAGE_BYTES_MAX - 4096
 def progress_topic(target: str) -> str:
     """Where a target keeps its progress, on its own cluster: compacted, one partition a lane."""
     return f"_gravity_progress.{target}"
+
+
+def schemas_topic(target: str) -> str:
+    """Where readers find a target's Avro schemas by their fingerprint: compacted, one partition."""
+    return f"_gravity_schemas.{target}"
 
 
 class TargetTopics:
@@ -56,7 +56,7 @@ class TargetTopics:
         """How many partitions a claimed topic has; None when it must be claimed first."""
         return self._partitions.get(topic)
 
-    def make(self, topic: str, where: str) -> tuple[int, bool]:
+    def make(self, topic: str, where: str, cleanup: Cleanup) -> tuple[int, bool]:
         """The topic's number of partitions and whether it holds messages; made if it is missing."""
         count = self._admin.partition_counts().get(topic)
         if count is None:
@@ -66,9 +66,8 @@ class TargetTopics:
                     where=where,
                     remedy="create it, or set create-tables: true",
                 )
-            # Compacted: however old a row is, its last message stays.
             count = self._target.partitions
-            self._admin.ensure([TopicSpec(topic, count, "compact")])
+            self._admin.ensure([TopicSpec(topic, count, cleanup)])
             return count, False
         bounds = [self._reader.bounds(topic, q) for q in range(count)]
         return count, any(high > 0 for _, high in bounds)
@@ -96,6 +95,10 @@ class TargetTopics:
     def ensure_progress(self, partitions: int) -> None:
         """Makes the progress topic."""
         self._admin.ensure([TopicSpec(progress_topic(self._target.name), partitions, "compact")])
+
+    def ensure_schemas(self) -> None:
+        """Makes the topic of Avro schemas."""
+        self._admin.ensure([TopicSpec(schemas_topic(self._target.name), 1, "compact")])
 
     def newest(self, partition: int, key: str) -> bytes | None:
         """The last committed progress record under `key`; None when there is none."""
@@ -145,6 +148,9 @@ class KafkaLane:
         self._partition = partition
         self._producer: LogProducer | None = None
         self._lost: FencedError | None = None
+        self._shapes = Shapes(target)
+        self._published: set[str] = set()
+        """Fingerprints of the Avro schemas that this lane has published."""
 
     @property
     def _key(self) -> str:
@@ -192,6 +198,7 @@ class KafkaLane:
     def _transact(self, producer: LogProducer, write: Write, set_aside: SetAside) -> Stored:
         for message in write.messages:
             self._claim(producer, message)
+            self._publish(producer, self._writer_schema(message))
         producer.begin()
         refusals: list[Refusal] = []
         for message in write.messages:
@@ -210,13 +217,12 @@ class KafkaLane:
         if batch is None:
             self._say_all_gone(producer, message)
             return []
-        topic = self._topic(message)
+        shape = self._shapes.of(batch.schema.database, batch.schema.table)
+        topic = self._topic(message, shape)
         partitions = self._topics.partitions(topic)
         assert partitions is not None
         refusals = []
-        for row, envelope in enumerate(
-            envelopes(batch, message.header, numbers=self._target.numbers)
-        ):
+        for row, envelope in enumerate(shape.envelopes(batch, message.header)):
             if len(envelope.value) + len(envelope.key) > _ENVELOPE_BYTES_MAX:
                 reason = (
                     f"a message of {len(envelope.value)} bytes is more than {_ENVELOPE_BYTES_MAX}"
@@ -239,10 +245,11 @@ class KafkaLane:
             )
         follows = self._target.schema_evolution == "apply"
         if change.action is TableAction.TRUNCATE or (change.action is TableAction.DROP and follows):
-            envelope = all_gone(change, message.header)
-            topic = self._topic(message)
+            shape = self._shape(message)
+            envelope = shape.all_gone(change, message.header)
+            topic = self._topic(message, shape)
             for partition in range(self._topics.ours(topic, self._around.partitions)):
-                producer.send(topic, partition, envelope.value, key=envelope.key)
+                producer.send(topic, partition, envelope.value, envelope.headers, key=envelope.key)
 
     def _send_progress(self, producer: LogProducer, stored: Stored) -> None:
         producer.send(
@@ -252,10 +259,33 @@ class KafkaLane:
             key=self._key.encode(),
         )
 
-    def _topic(self, message: Admitted) -> str:
+    def _shape(self, message: Admitted) -> Shape:
+        about = (
+            SchemaChange.decode(message.value) if message.batch is None else message.batch.schema
+        )
+        return self._shapes.of(about.database, about.table)
+
+    def _writer_schema(self, message: Admitted) -> WriterSchema | None:
+        schema = None if message.batch is None else message.batch.schema
+        return self._shape(message).writer_schema(schema)
+
+    def _publish(self, producer: LogProducer, schema: WriterSchema | None) -> None:
+        """Makes sure that readers can find the schema. It is committed before the first value that needs it.
+
+        Once in each process: compaction leaves one of the equal records.
+        """
+        if schema is None or schema.id in self._published:
+            return
+        self._topics.ensure_schemas()
+        producer.begin()
+        producer.send(schemas_topic(self._target.name), 0, schema.text, key=schema.id.encode())
+        producer.commit()
+        self._published.add(schema.id)
+
+    def _topic(self, message: Admitted, shape: Shape) -> str:
         database, table = split_table(message.header)
         return topic_of(
-            self._target.topic,
+            shape.topic,
             source=message.header.routed.source,
             target=self._target.name,
             database=database,
@@ -280,10 +310,11 @@ class KafkaLane:
                 where=where,
                 remedy="give it one, or exclude the table",
             )
-        topic = self._topic(message)
+        shape = self._shape(message)
+        topic = self._topic(message, shape)
         if self._topics.partitions(topic) is not None:
             return
-        count, filled = self._topics.make(topic, where)
+        count, filled = self._topics.make(topic, where, shape.cleanup)
         # Claims are read only after the messages were seen: whoever wrote them has claimed before.
         lanes = self._around.partitions
         if topic not in self._topics.claims(lanes):
@@ -317,9 +348,9 @@ class KafkaLane:
 
 def _send_row(producer: LogProducer, topic: str, partitions: int, envelope: Envelope) -> None:
     partition = partition_of(envelope.key, partitions)
-    producer.send(topic, partition, envelope.value, key=envelope.key)
+    producer.send(topic, partition, envelope.value, envelope.headers, key=envelope.key)
     if envelope.removes:
-        producer.send(topic, partition, None, key=envelope.key)
+        producer.send(topic, partition, None, envelope.headers, key=envelope.key)
 
 
 class KafkaWriter:
