@@ -6,9 +6,11 @@ import itertools
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from io import BytesIO
 from typing import Any
 
 import clickhouse_connect
+import fastavro
 from gravity_devstack import DatabaseServer, Stack
 from gravity_sink_clickhouse.writer import ClickhouseWriter
 from gravity_sink_kafka.writer import KafkaWriter
@@ -19,7 +21,7 @@ from gravity.config.kafka import KafkaCluster
 from gravity.config.target import ClickhouseTarget, KafkaTarget, MysqlTarget
 from gravity.kafka.admin import TopicAdmin
 from gravity.kafka.producer import LogProducer
-from gravity.kafka.reader import LogReader
+from gravity.kafka.reader import LogMessage, LogReader
 from gravity.sink import Pace, SinkWriter
 from gravity.sink_stage import Surroundings
 from gravity.testing.target_log import table
@@ -241,36 +243,80 @@ class KafkaServer(TargetServer):
 
     exact_history = True
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, form: str = "json") -> None:
         super().__init__()
+        self.form = form
         self.server = stack.kafka()
         self.brokers = (f"{self.server.host}:{self.server.port}",)
         self.cluster = KafkaCluster(brokers=self.brokers)
 
     def writer(self, *, adopt: bool = False, create: bool = True) -> SinkWriter:
-        target = KafkaTarget(
-            name=self.name, brokers=self.brokers, partitions=2, create_tables=create
+        target = KafkaTarget.model_validate(
+            {
+                "name": self.name,
+                "brokers": self.brokers,
+                "partitions": 2,
+                "create-tables": create,
+                "format": self.form,
+            }
         )
         return KafkaWriter(target, self.around(adopt=adopt))
 
     def messages(self, name: str) -> list[tuple[dict[str, Any], dict[str, Any] | None]]:
+        """Key and value of each message, whatever the format as if it were flat JSON."""
+        found = self.raw(f"{self.database}.{name}")
+        schemas = self.schemas() if self.form == "avro" else {}
+        return [
+            (json.loads(m.key or b""), None if m.value is None else self._flat(m, schemas))
+            for m in found
+        ]
+
+    def raw(self, topic: str) -> list[LogMessage]:
+        """The committed messages of a topic, as they are."""
         reader = LogReader(self.cluster, f"test{self.number}")
-        topic = f"{self.database}.{name}"
         try:
             return [
-                (json.loads(m.key or b""), None if m.value is None else json.loads(m.value))
+                message
                 for partition in range(reader.partitions(topic))
-                for m in reader.read(topic, partition, *reader.bounds(topic, partition))
+                for message in reader.read(topic, partition, *reader.bounds(topic, partition))
             ]
         finally:
             reader.close()
+
+    def schemas(self) -> dict[str, Any]:
+        """The published Avro schemas by their fingerprint."""
+        found = self.raw(f"_gravity_schemas.{self.name}")
+        return {(m.key or b"").decode(): json.loads(m.value or b"") for m in found}
+
+    def _flat(self, message: LogMessage, schemas: dict[str, Any]) -> dict[str, Any]:
+        value, headers = message.value or b"", dict(message.headers)
+        if self.form == "json" or not headers:
+            return dict(json.loads(value))
+        meta = {
+            "op": headers["gravity.op"].decode(),
+            "version": int(headers["gravity.version"]),
+        }
+        record: Any
+        if self.form == "avro":
+            schema = fastavro.parse_schema(schemas[value[2:10].hex()])
+            record = fastavro.schemaless_reader(BytesIO(value[10:]), schema, None)
+        elif self.form == "debezium":
+            envelope = json.loads(value)
+            record = envelope["after"] or envelope["before"] or {}
+        else:
+            record = json.loads(value)
+            del record["event_type"]
+        return {**record, "_gravity": meta}
 
     @property
     def package(self) -> str:
         return "gravity_sink_kafka"
 
     def yaml(self) -> str:
-        return f'{{name: {self.name}, type: kafka, brokers: ["{self.brokers[0]}"], partitions: 2}}'
+        return (
+            f'{{name: {self.name}, type: kafka, brokers: ["{self.brokers[0]}"], partitions: 2, '
+            f"format: {self.form}}}"
+        )
 
     def rows(self, name: str) -> Rows:
         found: Rows = {}
@@ -300,12 +346,14 @@ class KafkaServer(TargetServer):
 
 
 KINDS = ("mariadb", "mysql", "clickhouse", "kafka")
+KAFKA_FORMATS = ("kafka-debezium", "kafka-avro", "kafka-event")
+"""The formats of a Kafka target beside flat JSON."""
 
 
 def target_server(kind: str, stack: Stack) -> TargetServer:
-    """A target of one of KINDS."""
+    """A target of one of KINDS or KAFKA_FORMATS."""
     if kind == "clickhouse":
         return ClickhouseServer(stack)
-    if kind == "kafka":
-        return KafkaServer(stack)
+    if kind.startswith("kafka"):
+        return KafkaServer(stack, kind.partition("-")[2] or "json")
     return MysqlServer(stack.mariadb("target") if kind == "mariadb" else stack.mysql("target"))

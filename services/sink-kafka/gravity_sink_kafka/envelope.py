@@ -8,7 +8,7 @@ with op `delete`, then a Kafka tombstone (no value), so that compaction forgets 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import xxhash
 
@@ -30,8 +30,7 @@ META = "_gravity"
 """The object beside the row's own columns."""
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """The messages of one row change."""
 
     key: bytes
