@@ -340,7 +340,9 @@ class RoutingPlan:
             name = target.table(database, table)
             lane = self.lane(target.name, name, database, table)
             shares = () if conditions is None else tuple(r.share for r in routes if r.share)
-            old_rows = target.wants_old_rows(database, table)
+            # Of several sources the resolver decides, which lets go of what rows were.
+            shown = target.wants_old_rows(database, table)
+            old_rows = shown and self.resolution(target.name, name) is None
             yield Feed(target.name, name, lane, conditions, shares, old_rows)
 
     def feeds_by_name(self, source: str, database: str, table: str) -> tuple[Feed, ...]:

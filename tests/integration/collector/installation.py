@@ -126,6 +126,7 @@ class Installation(IngestLog):
         chunk_rows: str = "2000",
         sources: str = "",
         hosts: str = "",
+        target: str = "",
     ) -> None:
         """Writes the configuration; the next process reads it."""
         address = (
@@ -149,6 +150,7 @@ targets:
   - name: t
     type: kafka
     brokers: {self._brokers}
+    {target}
 kafka:
   brokers: {self._brokers}
   topic-prefix: {self.database}.

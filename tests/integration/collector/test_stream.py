@@ -78,6 +78,35 @@ def test_every_change_arrives_with_what_was_before(
     made.assert_lawful()
 
 
+def test_rows_before_a_change_come_whole_where_a_target_shows_them(
+    install: Install, server: DatabaseServer
+) -> None:
+    made = install(server, source=NEVER, target="format: debezium")
+    made.sql("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20), n BIGINT UNSIGNED)")
+    process = made.start_and_wait()
+    made.sql(
+        "INSERT INTO t VALUES (1, 'a', NULL), (2, 'ü', 18446744073709551615)",
+        "UPDATE t SET v = 'b' WHERE id = 1",
+        "UPDATE t SET id = 3 WHERE id = 2",
+        "DELETE FROM t WHERE id = 3",
+    )
+    made.wait_equal("t")
+    changes = [
+        (chr(op), old, row)
+        for _, batch in made.batches()
+        for op, old, row in zip(
+            batch.ops, zip(*batch.before, strict=True), batch.rows(), strict=True
+        )
+    ]
+    first, second, third = (1, "a", None), (2, "ü", 2**64 - 1), (3, "ü", 2**64 - 1)
+    nothing = (None, None, None)
+    assert changes == [
+        ("I", nothing, first), ("I", nothing, second), ("U", first, (1, "b", None)),
+        ("U", second, third), ("D", third, third),
+    ]  # fmt: skip
+    assert process.stop() == 0
+
+
 def test_excluded_tables_do_not_travel_and_our_own_never_do(install: Install) -> None:
     made = install(source=NEVER, exclude="secret_*")
     made.sql(

@@ -92,6 +92,14 @@ def test_all_columns_before_a_change_are_read_for_a_target_that_shows_them() -> 
     assert compile_plan(config, [SourceTable("s", SCHEMA)]).before_columns("s", SCHEMA) == (0,)
 
 
+def test_behind_several_sources_nobody_would_read_them() -> None:
+    another = HEAD.replace("sources: [", "sources: [{name: z, host: h, username: u, password: p}, ")
+    config = parse_config(another, env={}).config
+    both = compile_plan(config, [SourceTable(name, SCHEMA) for name in ("s", "z")])
+    assert both.before_columns("s", SCHEMA) == (0,)
+    assert compile_plan(config, [SourceTable("s", SCHEMA)]).before_columns("s", SCHEMA) == ALL
+
+
 @pytest.mark.parametrize("moved", [True, False])
 def test_every_row_keeps_what_it_was_however_it_is_cut(moved: bool) -> None:
     found = routed(compiled(), CHANGES if moved else CHANGES[:-1])
