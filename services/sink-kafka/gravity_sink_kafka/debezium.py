@@ -48,7 +48,10 @@ def debezium_envelopes(
     after = object_texts(names, _texts(schema, batch.columns, numbers))
     before: Sequence[str | None] = [None] * len(batch)
     if tuple(batch.before_columns) == tuple(range(len(names))):
-        before = object_texts(names, _texts(schema, batch.before, numbers))
+        images = object_texts(names, _texts(schema, batch.before, numbers))
+        # A row that a newer plan takes away when it is read again had nothing before.
+        keys = batch.before[schema.key[0]]
+        before = [None if key is None else image for key, image in zip(keys, images, strict=True)]
     moved = _moved(batch)
     found = []
     for row, (key, meta, op) in enumerate(
@@ -91,7 +94,7 @@ def _moved(batch: ChangeBatch) -> Sequence[bool]:
     for index in batch.schema.key:
         pairs = zip(batch.before[known[index]], batch.columns[index], strict=True)
         for row, (old, new) in enumerate(pairs):
-            moved[row] = moved[row] or (batch.ops[row] == UPDATE and old != new)
+            moved[row] = moved[row] or (batch.ops[row] == UPDATE and old is not None and old != new)
     return moved
 
 

@@ -127,3 +127,13 @@ def test_a_plan_of_before_there_were_formats_is_read(lacking: bool) -> None:
             del target["formats"]
     plan = RoutingPlan.from_json(record)
     assert plan.before_columns("s", SCHEMA) == ((0,) if lacking else ALL)
+
+
+def test_another_format_sends_no_row_another_way() -> None:
+    config = parse_config(HEAD, env={}).config
+    flat = parse_config(HEAD.replace("app.users: debezium", "app.users: json"), env={}).config
+    tables = [SourceTable("s", SCHEMA)]
+    first = compile_plan(flat, tables)
+    second = compile_plan(config, tables, first)
+    assert second.version == first.version + 1
+    assert second.former == ()

@@ -16,7 +16,7 @@ from gravity.batch import Column, TableSchema
 from gravity.codec import decode_batch
 from gravity.header import TargetHeader
 from gravity.schema_change import TableAction
-from gravity.testing.target_log import TargetLog, table
+from gravity.testing.target_log import Change, TargetLog, table
 from tests.unit.sink_kafka.every_type import COLUMNS, ROWS, moment, since_1970, span
 from tests.unit.sink_kafka.made import emptied, messages, shape_of
 
@@ -132,6 +132,15 @@ def test_a_change_of_the_key_is_a_delete_as_it_was_and_a_create() -> None:
     assert (old.key, old.removes) == (b'{"id":1}', True)
     assert read(new.value)["op"] == "c"
     assert (read(new.value)["before"], read(new.value)["after"]) == (None, {"id": 2, "name": "new"})
+
+
+def test_a_row_that_a_newer_plan_takes_away_is_deleted_as_it_was_or_as_it_is_read() -> None:
+    changes: list[Change] = [("L", (1, "new")), ("L", (2, "read"))]
+    updated, read_again = messages(USERS, changes, old=[(1, "old"), None], format="debezium")
+    assert read(updated.value)["op"] == read(read_again.value)["op"] == "d"
+    assert read(updated.value)["before"] == {"id": 1, "name": "old"}
+    assert read(read_again.value)["before"] == {"id": 2, "name": "read"}
+    assert updated.removes and read_again.removes
 
 
 def test_what_is_not_known_of_a_row_before_the_change_is_null() -> None:

@@ -55,7 +55,7 @@ def test_the_example_of_the_seed_is_written_to_the_byte() -> None:
 
 
 def test_each_operation_has_its_type_and_headers_say_the_rest() -> None:
-    changes: list[Change] = [(op, ROW) for op in "IRUDM"]
+    changes: list[Change] = [(op, ROW) for op in "IRUDML"]
     found = messages(USERS, changes, events=[SEED])
     assert [(json.loads(e.value)["event_type"], e.removes) for e in found] == [
         ("user_created", False),
@@ -63,11 +63,12 @@ def test_each_operation_has_its_type_and_headers_say_the_rest() -> None:
         ("user_updated", False),
         ("user_deleted", True),
         ("user_deleted", True),
+        ("user_deleted", True),
     ]
     versions = [int(dict(e.headers)["gravity.version"]) for e in found]
-    assert versions == list(range(versions[0], versions[0] + 5))
+    assert versions == list(range(versions[0], versions[0] + 6))
     assert [dict(e.headers)["gravity.op"] for e in found] == [
-        b"insert", b"read", b"update", b"delete", b"delete",
+        b"insert", b"read", b"update", b"delete", b"delete", b"delete",
     ]  # fmt: skip
 
 
