@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from io import BytesIO
@@ -237,6 +238,23 @@ class ClickhouseServer(TargetServer):
         self.client.close()
 
 
+_COMMIT_S = 3.0
+
+
+def _await_commit(committed: LogReader, all_there: LogReader, topic: str, partition: int) -> None:
+    """Returns once nothing stands behind what is committed.
+
+    The broker tells a partition of a commit after it has answered. A transaction that was left open is
+    never settled: then it is that what is there counts after `_COMMIT_S`.
+    """
+    give_up_s = time.monotonic() + _COMMIT_S
+    while time.monotonic() < give_up_s:
+        end = committed.bounds(topic, partition)[1]
+        if end == all_there.bounds(topic, partition)[1]:
+            return
+        time.sleep(0.01)
+
+
 class KafkaServer(TargetServer):
     def close(self) -> None:
         pass
@@ -274,14 +292,16 @@ class KafkaServer(TargetServer):
     def raw(self, topic: str) -> list[LogMessage]:
         """The committed messages of a topic, as they are."""
         reader = LogReader(self.cluster, f"test{self.number}")
+        all_there = LogReader(self.cluster, f"test{self.number}.all", uncommitted=True)
         try:
-            return [
-                message
-                for partition in range(reader.partitions(topic))
-                for message in reader.read(topic, partition, *reader.bounds(topic, partition))
-            ]
+            found: list[LogMessage] = []
+            for partition in range(reader.partitions(topic)):
+                _await_commit(reader, all_there, topic, partition)
+                found += reader.read(topic, partition, *reader.bounds(topic, partition))
+            return found
         finally:
             reader.close()
+            all_there.close()
 
     def schemas(self) -> dict[str, Any]:
         """The published Avro schemas by their fingerprint."""
