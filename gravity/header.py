@@ -90,6 +90,11 @@ def _encode(pairs: Iterable[tuple[str, object]], version: int = _FORMAT_OF_MOST)
     return headers
 
 
+def _if_set(**fields: int) -> list[tuple[str, object]]:
+    """Fields that came later and are mostly 0: a message without them says the same, and older readers know it."""
+    return [(name, value) for name, value in fields.items() if value]
+
+
 @dataclass(frozen=True, slots=True)
 class IngestHeader:
     """A message of `ingest.<source>`, named by (owner, seq)."""
@@ -117,6 +122,9 @@ class IngestHeader:
     chunk: str = ""
     """Snapshot chunk (kinds chunk, chunk_done), the process that fences (kind fence), the request (kind
     snapshot), or `reread` (kind schema: the table's existing rows follow as snapshot reads)."""
+    quiet: int = 0
+    """Kind marker: the time, in microseconds since 1970 UTC, before which nothing more is to be expected,
+    since the collector waits at the end of the binlog; 0: it does not say."""
 
     @property
     def restarts_copy(self) -> bool:
@@ -131,7 +139,7 @@ class IngestHeader:
             ("kind", self.kind), ("source", self.source), ("owner", self.owner), ("seq", self.seq),
             ("part", self.part), ("parts", self.parts), ("from", self.from_), ("to", self.to),
             ("gtids", self.gtids), ("ets", self.ets), ("plan", self.plan), ("table", self.table),
-            ("schema", self.schema), ("rows", self.rows), ("chunk", self.chunk),
+            ("schema", self.schema), ("rows", self.rows), ("chunk", self.chunk), *_if_set(quiet=self.quiet),
         ))  # fmt: skip
 
     @classmethod
@@ -144,6 +152,7 @@ class IngestHeader:
                 int(_field(f, "part")), int(_field(f, "parts")), Position.parse(_field(f, "from")),
                 Position.parse(_field(f, "to")), _field(f, "gtids"), int(_field(f, "ets")), int(_field(f, "plan")),
                 _field(f, "table"), _field(f, "schema"), int(_field(f, "rows")), _field(f, "chunk"),
+                int(f.get("quiet", 0)),
             )  # fmt: skip
         except ValueError as error:
             raise FormatError(f"unreadable ingest header: {error}") from error
@@ -176,6 +185,10 @@ class RoutedHeader:
     table: str = ""
     """`database.table` at the target."""
     schema: str = ""
+    quiet: int = 0
+    """As in IngestHeader."""
+    late: bool = False
+    """Kind rows, target topics only: later rows of other sources are in front of these (`merge`)."""
 
     def _pairs(self) -> list[tuple[str, object]]:
         return [
@@ -183,6 +196,7 @@ class RoutedHeader:
             ("first", self.first), ("last", self.last), ("rows", self.rows), ("counted", self.counted), ("filtered", self.filtered),
             ("from", self.from_), ("to", self.to), ("gtids", self.gtids), ("ets", self.ets),
             ("plan", self.plan), ("table", self.table), ("schema", self.schema),
+            *_if_set(quiet=self.quiet, late=int(self.late)),
         ]  # fmt: skip
 
     def to_kafka(self) -> KafkaHeaders:
@@ -198,6 +212,7 @@ class RoutedHeader:
                 int(_field(f, "first")), int(_field(f, "last")), int(_field(f, "rows")), int(_field(f, "counted")), int(_field(f, "filtered")),
                 Position.parse(_field(f, "from")), Position.parse(_field(f, "to")), _field(f, "gtids"),
                 int(_field(f, "ets")), int(_field(f, "plan")), _field(f, "table"), _field(f, "schema"),
+                int(f.get("quiet", 0)), f.get("late") == "1",
             )  # fmt: skip
         except ValueError as error:
             raise FormatError(f"unreadable routed header: {error}") from error
