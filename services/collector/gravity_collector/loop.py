@@ -11,8 +11,10 @@ from gravity.position import Position
 from gravity_collector.binlog import BinlogStream
 from gravity_collector.bucket import RowBucket
 from gravity_collector.copier import Copier
+from gravity_collector.event import Event
 from gravity_collector.keeper import Kept
 from gravity_collector.publisher import Publisher
+from gravity_collector.quiet import QuietTime
 from gravity_collector.stream import Stream
 
 MARKER_FLOWING_S: Final = 1.0
@@ -63,6 +65,7 @@ class Loop:
     ends_with_copy: bool = False
     """Whether there is nothing to do once all existing rows are in the log."""
     _due: _Due = field(default_factory=_Due)
+    _quiet: QuietTime = field(default_factory=QuietTime)
 
     def run(self, stop: threading.Event) -> bool:
         """Goes on until `stop`, a newer plan, or (true) the end of the copy where that is all.
@@ -112,17 +115,23 @@ class Loop:
         """
         stream = self.stream
         if not (stream.has_rows and stream.is_between_transactions):
-            stream.take(self.binlog.read(self._longest_wait_s()))
+            stream.take(self._read_binlog(self._longest_wait_s()))
             return
-        events = self.binlog.read(0)
+        events = self._read_binlog(0)
         if not events:
             wait_s = self._due.last_span_s + self.pace_s - monotonic_s()
             if wait_s <= 0:
                 stream.end_span()
                 self._due.last_span_s = monotonic_s()
                 return
-            events = self.binlog.read(wait_s)
+            events = self._read_binlog(wait_s)
         stream.take(events)
+
+    def _read_binlog(self, timeout_s: float) -> list[Event]:
+        began_us = now_us()
+        events = self.binlog.read(timeout_s)
+        self._quiet.read(events, began_us=began_us, ended_us=now_us())
+        return events
 
     def _longest_wait_s(self) -> float:
         """How long nothing but the server can have something to do for us."""
@@ -137,12 +146,15 @@ class Loop:
         now, due, publisher = monotonic_s(), self._due, self.publisher
         if now >= due.marker_s and self.stream.is_between_transactions:
             self.stream.end_span()
-            publisher.publish_marker(plan=self.stream.plan_version)
+            merges = self.stream.merges
+            publisher.publish_marker(
+                plan=self.stream.plan_version, quiet=self._quiet.until_us if merges else 0
+            )
             flows = publisher.rows != due.rows_at_marker
             due.rows_at_marker = publisher.rows
-            due.marker_s = now + (
-                MARKER_FLOWING_S if flows or self.copier.is_busy else MARKER_IDLE_S
-            )
+            # Others' rows wait for an idle source's markers where sources are merged.
+            often = flows or self.copier.is_busy or merges
+            due.marker_s = now + (MARKER_FLOWING_S if often else MARKER_IDLE_S)
         elif due.rows_at_marker != publisher.rows:
             # Rows have begun to flow: the next marker comes soon.
             due.marker_s = min(due.marker_s, now + MARKER_FLOWING_S)

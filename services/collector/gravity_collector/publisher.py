@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gravity import fault
@@ -251,8 +252,8 @@ class Publisher:
         """Nothing of interest lies before `to`; the next message says so."""
         self.next_position, self.gtids, self.ets = to, gtids, ets
 
-    def publish_marker(self, *, plan: int) -> None:
-        """Says that everything before `next_position` has passed."""
+    def publish_marker(self, *, plan: int, quiet: int = 0) -> None:
+        """Says that everything before `next_position` has passed; `quiet` as in IngestHeader."""
         self.seq += 1
         value = encode_record(
             "marker",
@@ -265,7 +266,8 @@ class Publisher:
                 "time_us": now_us(),
             },
         )
-        self._send(self._single(IngestKind.MARKER, self.next_position, plan), value)
+        header = self._single(IngestKind.MARKER, self.next_position, plan)
+        self._send(replace(header, quiet=quiet), value)
         self._published_to = self.next_position
 
     def publish_schema(

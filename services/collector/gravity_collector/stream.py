@@ -104,6 +104,11 @@ class Stream:
         """The plan under which rows are read now."""
         return self._flows.version
 
+    @property
+    def merges(self) -> bool:
+        """Whether some target has rows of several sources in the order of their commit times."""
+        return self._flows.plan.merge is not None
+
     def take(self, events: Sequence[Event]) -> None:
         """Reads events in order, publishing each span that they complete.
 

@@ -116,7 +116,7 @@ def _marker_copies(
     header: IngestHeader, value: bytes, plan: RoutingPlan
 ) -> Iterator[RoutedMessage]:
     """One copy for every partition of every target."""
-    routed = _routed(header, RoutedKind.MARKER)
+    routed = replace(_routed(header, RoutedKind.MARKER), quiet=header.quiet)
     for target in plan.targets:
         for partition in range(plan.partitions):
             yield RoutedMessage(target.name, partition, routed, value)
