@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from gravity.batch import TableSchema
 from gravity.condition import compile_condition
 from gravity.errors import FatalError, FormatError
-from gravity.key import LANE_JOB, LANE_TABLE
+from gravity.key import GROUP_PREFIX, LANE_JOB, LANE_TABLE
+from gravity.merge_order import MergeOrder
 from gravity.pattern import TableSelection, parse_glob, parse_table_pattern, select_tables
 from gravity.placement import Placement, Share
 
@@ -233,6 +234,8 @@ class RoutingPlan:
     """How tables are divided among targets."""
     former: tuple[FormerRouting, ...] = ()
     """Earlier routings, the oldest first, by which rows may lie where this plan has no place for them."""
+    merge: MergeOrder | None = None
+    """In which order rows of several sources leave; None: as they come."""
 
     @cached_property
     def _placements(self) -> dict[str, Placement]:
@@ -369,17 +372,48 @@ class RoutingPlan:
         if fixed is not None:
             return fixed
         configured = configured_lane(self.target(target), database, table)
-        return configured or self.lane_of_scopes(target, name) or LANE_TABLE
+        return configured or self.lane_needed(target, name) or LANE_TABLE
 
-    def lane_of_scopes(self, target: str, name: str) -> str | None:
-        """The lane that conflict rules need for what they stop to stop everywhere; None: none of their own."""
-        if len(self.sources) < 2:  # noqa: PLR2004 - a conflict needs two
+    def lane_needed(self, target: str, name: str) -> str | None:
+        """The lane that a table must have for a merge to order it, and a conflict rule to stop it; None: any will do."""
+        if len(self.sources) < 2:  # noqa: PLR2004 - an order, or a conflict, needs two
             return None
-        if any(
+        merge = self.merge_at(target)
+        strategy = "parallel" if merge is None else merge.strategy
+        if strategy == "time-ordered" or any(
             rule.target in (None, target) and rule.resolution.stops == "job" for rule in self.rules
         ):
             return LANE_JOB
-        return LANE_TABLE if self._rule_of(target, name).stops == "table" else None
+        stops = self._rule_of(target, name).stops
+        return LANE_TABLE if strategy == "by-table" or stops == "table" else None
+
+    def line(self, target: str, table: str) -> str:
+        """What has one order together with a target table: its declared group, or else the table alone."""
+        database, _, name = table.partition(".")
+        lane = self.lane(target, table, database, name)
+        return lane if lane.startswith(GROUP_PREFIX) and lane != LANE_JOB else table
+
+    def merge_at(self, target: str) -> MergeOrder | None:
+        """In which order rows of several sources reach `target`; None: as they come."""
+        if self.merge is None or (self.merge.targets and target not in self.merge.targets):
+            return None
+        return self.merge
+
+    def merged_sources(self, target: str, unit: str) -> tuple[str, ...]:
+        """The sources whose rows are merged in a table or group, or under the name "" in the whole target."""
+        key = (target, unit)
+        if key not in self._merged:
+            tables = self.feeding.get(target, {})
+            inside = [n for n in tables if not unit or self.line(target, n) == unit]
+            found = {source for name in inside for source in tables[name]}
+            if not found:
+                found = set(self.sources_of(target, unit) if "." in unit else self._sources)
+            self._merged[key] = tuple(sorted(found))
+        return self._merged[key]
+
+    @cached_property
+    def _merged(self) -> dict[tuple[str, str], tuple[str, ...]]:
+        return {}
 
     def before_columns(self, source: str, schema: TableSchema) -> tuple[int, ...]:
         """Columns whose values before a change must travel: the key's, and those that decide its way.
@@ -483,6 +517,7 @@ class RoutingPlan:
             resolver_epoch=record["resolver_epoch"],
             placements=tuple(Placement.from_json(item) for item in record.get("placements", ())),
             former=tuple(FormerRouting.from_json(item) for item in record.get("former", ())),
+            merge=None if record.get("merge") is None else MergeOrder.from_json(record["merge"]),
         )
 
 

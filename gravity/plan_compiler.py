@@ -11,6 +11,7 @@ from gravity.condition import ConditionError, compile_condition
 from gravity.errors import BEGIN_ANEW, FatalError
 from gravity.event_fit import require_fits
 from gravity.key import GROUP_PREFIX, LANE_KEY, LANE_TABLE
+from gravity.merge_order import MergeOrder
 from gravity.placed_anew import former_routings
 from gravity.placement import Share
 from gravity.plan import (
@@ -101,6 +102,7 @@ def compile_plan(
         default_resolution=_resolution_of(config, config.conflict_resolution.rule_for("", "", "")),
         lanes={} if previous is None else previous.lanes,
         placements=placements,
+        merge=_merge_of(config),
     )
     plan = _with_tables(bare, tables, previous)
     require_fits(
@@ -162,6 +164,7 @@ def _with_tables(
         },
     )
     _require_scopes(made)
+    _require_merge(made)
     return made
 
 
@@ -170,11 +173,11 @@ def _lane_of(
 ) -> str:
     """The lane of a table for which `order-by` asks for none and that has none yet."""
     if previous is None:
-        return plan.lane_of_scopes(feed.target, feed.table) or default_lane(table)
+        return plan.lane_needed(feed.target, feed.table) or default_lane(table)
     # A table that appears in a later plan may have flowed already, under the safe lane.
     known = any(target.name == feed.target for target in previous.targets)
     judge = previous if known else plan
-    return judge.lane_of_scopes(feed.target, feed.table) or LANE_TABLE
+    return judge.lane_needed(feed.target, feed.table) or LANE_TABLE
 
 
 def _require_scopes(plan: RoutingPlan) -> None:
@@ -201,6 +204,39 @@ def _require_scopes(plan: RoutingPlan) -> None:
                 where=f"target {target}, table {name}",
                 remedy="leave order-by out for this target, or use scope: key; "
                 f"where rows flow already, {BEGIN_ANEW}",
+            )
+
+
+def _require_merge(plan: RoutingPlan) -> None:
+    """Raises FatalError where rows that a merge must order do not come as one line.
+
+    In one partition tables without a common order still have messages of their own in each span, so
+    `time-ordered` needs a group whatever the number of partitions.
+    """
+    for target, tables in plan.feeding.items():
+        merge = plan.merge_at(target)
+        if merge is None:
+            continue
+        lanes = {name: plan.lanes.get(target, {})[name] for name in tables}
+        if merge.strategy == "by-table":
+            spread = plan.partitions > 1 and [
+                name for name, lane in lanes.items() if lane == LANE_KEY and len(tables[name]) > 1
+            ]
+            what = "each table"
+        else:
+            lines = {
+                lane if lane.startswith(GROUP_PREFIX) else name for name, lane in lanes.items()
+            }
+            one = len(lines) < 2 and (plan.partitions == 1 or LANE_KEY not in lanes.values())  # noqa: PLR2004
+            several = len(plan.merged_sources(target, "")) > 1
+            spread, what = [] if one or not several else list(lanes), "all tables of the target"
+        if spread:
+            orders = ", ".join(f"{name}: {lanes[name]}" for name in spread[:_NAMED_TABLES])
+            raise FatalError(
+                f"merge {merge.strategy} needs {what} in one order, but they flow under order-by {orders}",
+                where=f"target {target}",
+                remedy="leave order-by out for this target, or name the targets to merge for in "
+                f"`merge.targets`; where rows flow already, {BEGIN_ANEW}",
             )
 
 
@@ -259,6 +295,21 @@ def _routes_of(config: Config) -> Iterable[RoutePlan]:
             yield RoutePlan(
                 name, rule.tables, rule.exclude, rule.sources, rule.condition, optional=True
             )
+
+
+def _merge_of(config: Config) -> MergeOrder | None:
+    asked = config.merge
+    if asked.strategy == "parallel":
+        return None
+    return MergeOrder(
+        strategy=asked.strategy,
+        ranks=config.source_ranks(config.conflict_resolution.rule_for("", "", "")),
+        targets=asked.targets,
+        max_wait_ms=round(asked.max_wait.total_seconds() * 1000),
+        on_down=asked.on_down,
+        max_ahead_rows=asked.max_ahead_rows,
+        max_ahead_bytes=asked.max_ahead_bytes,
+    )
 
 
 def _rules_of(config: Config) -> Iterable[RulePlan]:

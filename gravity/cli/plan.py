@@ -271,8 +271,11 @@ def _merged(routes: Iterable[RoutePlan]) -> list[RoutePlan]:
 def _order_text(plan: RoutingPlan, target: str) -> str:
     asked = dict(plan.target(target).order_by)
     if not asked:
-        scoped = plan.lane_of_scopes(target, "") == LANE_JOB
-        return "all tables in one order, for scope job" if scoped else "by each table's keys"
+        merge, needed = plan.merge_at(target), plan.lane_needed(target, "")
+        why = "scope job" if merge is None else f"merge {merge.strategy}"
+        if needed == LANE_JOB:
+            return f"all tables in one order, for {why}"
+        return f"each table in one order, for {why}" if merge and needed else "by each table's keys"
     return ", ".join(
         lane if pattern == "*" else f"{pattern}: {lane}" for pattern, lane in asked.items()
     )

@@ -16,10 +16,6 @@ def _always(_tree: Tree) -> bool:
     return True
 
 
-def _other_than(value: object) -> Callable[[Tree], bool]:
-    return lambda tree: tree.value != value
-
-
 @dataclass(frozen=True, slots=True)
 class InactivePart:
     """A part of the document that has no effect yet."""
@@ -38,7 +34,6 @@ INACTIVE: tuple[InactivePart, ...] = (
     InactivePart(("failover",), "primary and backup targets are all fed alike"),
     InactivePart(("monitoring", "metrics"), "thresholds are not watched"),
     InactivePart(("alerts",), "nobody is told"),
-    InactivePart(("merge", "strategy"), "sources are read in parallel", _other_than("parallel")),
     InactivePart((*_RULE, "constraint"), "a row the target refuses is dead-lettered"),
 )
 

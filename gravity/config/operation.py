@@ -113,19 +113,47 @@ class Alert(Model):
     message: str | None = Field(None, description="Text to send; unset = made from the condition.")
 
 
+_MERGE_WAIT_MIN = timedelta(seconds=3)
+"""A collector gives a sign of life every second: less is no silence yet."""
+
+
 class Merge(Model):
     """In which order rows of different sources reach a target."""
 
     strategy: Literal["parallel", "by-table", "time-ordered"] = Field(
         "parallel",
         description=(
-            "`parallel`: as they come; `by-table`: one order per table; `time-ordered`: by "
-            "commit time across all sources."
+            "`parallel`: as they come; `by-table`: by commit time within each table; `time-ordered`: by "
+            "commit time across all tables of a target, which then lie in one partition."
         ),
     )
+    targets: Names = Field(
+        (), description="The targets it is for; the others stay `parallel`. Unset = all."
+    )
     max_wait: Duration = Field(
-        timedelta(seconds=5), description="`time-ordered`: how long a silent source is waited for."
+        timedelta(seconds=5),
+        description="How long a source may be silent before it is down; 3s at least.",
+    )
+    on_down: Literal["release", "stall"] = Field(
+        "release",
+        description=(
+            "What happens to others' rows while a source is down. `release`: they go on, and what it has to "
+            "say later is marked `late`; `stall`: they wait for it, `state.waiting-rows-max` rows at most."
+        ),
     )
     max_ahead_rows: PositiveInt = Field(
-        100_000, description="`time-ordered`: rows held back before fast sources are paused."
+        100_000,
+        description=(
+            "`release`: rows that wait in one partition for a source that is behind; beyond that the oldest "
+            "go out without it."
+        ),
     )
+    max_ahead_bytes: PositiveInt = Field(
+        256 * 1024 * 1024, description="`release`: the same in bytes of their messages."
+    )
+
+    @model_validator(mode="after")
+    def _waits_longer_than_a_sign_of_life_takes(self) -> Self:
+        if self.max_wait < _MERGE_WAIT_MIN:
+            raise at("max-wait", "must be 3s or more: a source gives a sign of life every second")
+        return self

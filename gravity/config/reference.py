@@ -19,6 +19,7 @@ TARGET_REFERENCES = (
     ("failover", "primary"),
     ("failover", "backup"),
     ("conflict-resolution", "rules", "*", "target"),
+    ("merge", "targets"),
 )
 SOURCE_REFERENCES = (
     ("routing", "*", "sources"),
