@@ -86,8 +86,9 @@ class Resolver:
         )
         records = store.open()
         state = PartitionState(
-            target, store, self._resolver_epoch, number, waiting_rows_max=self._waiting_rows_max
-        )
+            target, store, self._resolver_epoch, number,
+            waiting_rows_max=self._waiting_rows_max, plans=self.plans.get,
+        )  # fmt: skip
         meta = store.get(META_KEY)
         if meta is not None:
             state.load_meta(meta)

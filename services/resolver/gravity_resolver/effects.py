@@ -30,6 +30,8 @@ class Effects:
     """Why the message can't be read; it belongs into the dead letters, and the log goes on."""
     rest: Iterator[Effects] | None = None
     """More, made as it is asked for. The state must not be saved before all of it has been."""
+    cause: tuple[RoutedHeader, int] | None = None
+    """Header and offset of the earlier input that had waited and causes this; None: the input at hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class Counters:
     held: int = 0
     """Met a disagreement that waits for the sources or for an operator (error-stop); also, until they go
     out and are counted as applied, rows that wait behind such a one (`scope: table`, `scope: job`)."""
+    parked: int = 0
+    """Wait until the other sources are as far (`merge`); afterwards they are counted as what becomes of them."""
     dead: int = 0
     """Of messages that can't be read, or older than what has been forgotten."""
     duplicates: int = 0
@@ -64,3 +68,8 @@ class Counters:
     """Of the conflicts: changes that came after a newer one of another source had been resolved."""
     truncated: int = 0
     """Rows that TRUNCATE or DROP took from the target, counted apart: they are no rows of a message."""
+    overtaken: int = 0
+    """Rows that went out marked `late`: later ones of another source had gone before (`merge`); counted above as well."""
+    unawaited: int = 0
+    """Rows that went out although a source was not known to be as far: it was down, or too much waited (`merge`);
+    counted above as well."""

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from gravity.key import GROUP_PREFIX, LANE_JOB
 from gravity.plan import RoutingPlan
 
 _PREFIX: Final = b"h\x00"
@@ -79,14 +78,7 @@ def stopped_by(held: Iterable[str], target: str, plan: RoutingPlan) -> Callable[
         if stops == "job":
             return lambda _table: True
         if stops == "table":
-            units.add(_unit(target, table, plan))
+            units.add(plan.line(target, table))
     if not units:
         return lambda _table: False
-    return lambda table: _unit(target, table, plan) in units
-
-
-def _unit(target: str, table: str, plan: RoutingPlan) -> str:
-    """What stands still with a table: a declared group of tables keeps its common order."""
-    database, _, name = table.partition(".")
-    lane = plan.lane(target, table, database, name)
-    return lane if lane.startswith(GROUP_PREFIX) and lane != LANE_JOB else table
+    return lambda table: plan.line(target, table) in units

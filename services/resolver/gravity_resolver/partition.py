@@ -111,7 +111,13 @@ class Partition:
             self.state.skip_unreadable(message.offset)
             return RoutedHeader(RoutedKind.ROWS, "", 0), Effects(damage=str(error))
         plan = plan_of(header.plan)
-        return header, self.state.apply(header, value, offset=message.offset, plan=plan)
+        return header, self.state.apply(
+            header,
+            value,
+            offset=message.offset,
+            plan=plan,
+            time_ms=round((message.timestamp or 0) * 1000),
+        )
 
     def _send_all(self, effects: Effects, header: RoutedHeader, message: Any) -> None:
         target_topic = self.topics.target(self.state.target)
@@ -119,11 +125,14 @@ class Partition:
             self._send(target_topic, self.number, output.value, output.header.to_kafka())
         for conflict in effects.conflicts:
             self._send(self.topics.conflicts, 0, conflict)
+        cause, offset = effects.cause or (header, message.offset)
         for row, value in effects.too_late:
             reason = (
                 "older than what has been forgotten of its table: it may have been deleted since"
             )
-            self._set_aside(reason, header, message, code="late_after_gc", row=row, value=value)
+            self._set_aside(
+                reason, cause, message, code="late_after_gc", offset=offset, row=row, value=value
+            )
         if effects.damage:
             self._set_aside(effects.damage, header, message)
 
@@ -152,6 +161,7 @@ class Partition:
         message: Any,
         *,
         code: str = "unreadable",
+        offset: int = -1,
         row: int = -1,
         value: bytes = b"",
     ) -> None:
@@ -171,7 +181,7 @@ class Partition:
             "code": code,
             "topic": message.topic,
             "partition": message.partition,
-            "offset": message.offset,
+            "offset": message.offset if offset < 0 else offset,
             "row": row,
             "origin_seq": header.seq,
             "origin_row": -1,
@@ -230,6 +240,8 @@ class Partition:
             "holds": self.state.holds,
             "held": self.state.held_tables(),
             "waiting_rows": self.state.line.rows,
+            "parked_rows": self.state.merging.rows,
+            "down": self.state.merging.down(),
             "counters": {source: asdict(c) for source, c in self.state.counters.items()},
             "at_us": now_us(),
         }

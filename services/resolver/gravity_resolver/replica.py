@@ -13,39 +13,32 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 
-from gravity.batch import TRUNCATE, UNCOUNTED, ChangeBatch
-from gravity.codec import decode_batch, decode_record, encode_batch
+from gravity.batch import UNCOUNTED, ChangeBatch
+from gravity.codec import decode_record, encode_batch
 from gravity.errors import FatalError, FormatError, NewerFormatError
 from gravity.header import RoutedHeader, RoutedKind, TargetHeader
-from gravity.plan import Resolution, RoutingPlan
-from gravity.resolution.conflict import conflict_kind, is_late
-from gravity.resolution.register import OPERATOR, Change, Register, Shape, changed_columns, register
-from gravity.resolution.strategy import Hold, Outcome, resolve
-from gravity.schema_change import SchemaChange
-from gravity.whole_row import is_whole_row
-from gravity_resolver.copies import count_rows, follow
+from gravity.plan import RoutingPlan
+from gravity.resolution.register import OPERATOR
+from gravity.resolution.strategy import Outcome
 from gravity_resolver.effects import Caused, Counters, Effects, Output
 from gravity_resolver.emission import batches_of, conflict_record, operators_batch
 from gravity_resolver.graveyard import Graveyard
 from gravity_resolver.hold_book import HoldBook, stopped_by
-from gravity_resolver.joined_change import JoinedChange, Step, told_by_rows
-from gravity_resolver.judgement import Judgement, Wish
-from gravity_resolver.row_memory import RowMemory, slot_of
+from gravity_resolver.judgement import Wish
+from gravity_resolver.merging import Merging, PlanOf
+from gravity_resolver.row_memory import slot_of
+from gravity_resolver.row_resolving import NOTHING_SEEN, RowResolving, Seen
 from gravity_resolver.row_state import RowState
-from gravity_resolver.table_history import SourceTable, View
 from gravity_resolver.waiting_line import WaitingLine
 
-FUNCTION_VERSION = 7
+FUNCTION_VERSION = 8
 """Grows whenever the same input would cause other outputs; see `gravity_resolver.term`."""
 
 META_KEY = b"\x00meta"
 
-Seen = tuple[int, int, int]
-"""(ingest seq, part, row) of the last row taken in from a source."""
-
 
 @dataclass(slots=True)
-class PartitionState(RowMemory):
+class PartitionState(RowResolving):
     """The state of one partition of one target."""
 
     seen: dict[str, Seen] = field(default_factory=dict)
@@ -53,10 +46,15 @@ class PartitionState(RowMemory):
     next_input: int = 0
     term: int = 0
     function_version: int = FUNCTION_VERSION
-    counters: dict[str, Counters] = field(default_factory=dict)
     line: WaitingLine = field(default_factory=WaitingLine)
     waiting_rows_max: int = sys.maxsize
-    """Rows that may wait behind rows on hold. Decides about no output: past it everything ends."""
+    """Rows that may wait behind rows on hold, or for a source. Decides about no output: past it everything ends."""
+    plans: PlanOf | None = None
+    """Where plans are looked up by number; None: there is one."""
+    merging: Merging = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.merging = Merging(self.target, self)
 
     # ------------------------------------------------------------------ saving and loading
 
@@ -77,6 +75,7 @@ class PartitionState(RowMemory):
                 "watermarks": self.watermarks,
                 "collected": self.collected,
                 "graves": self.graves.ends,
+                "merging": self.merging.to_json(),
                 "counters": {source: asdict(c) for source, c in self.counters.items()},
             },
             separators=(",", ":"),
@@ -105,6 +104,8 @@ class PartitionState(RowMemory):
         self.collected = record.get("collected", {})
         ends = record.get("graves", {})
         self.graves = Graveyard({table: (first, last) for table, (first, last) in ends.items()})
+        if "merging" in record:
+            self.merging.load(record["merging"], self._under)
         self.counters = {
             source: Counters(**counts) for source, counts in record["counters"].items()
         }
@@ -122,9 +123,15 @@ class PartitionState(RowMemory):
     # ------------------------------------------------------------------ the function
 
     def apply(
-        self, header: RoutedHeader, value: bytes, *, offset: int, plan: RoutingPlan
+        self,
+        header: RoutedHeader,
+        value: bytes,
+        *,
+        offset: int,
+        plan: RoutingPlan,
+        time_ms: int = 0,
     ) -> Effects:
-        """Takes in the message at `offset` and returns what it causes.
+        """Takes in the message at `offset`, written there at `time_ms`, and returns what it causes.
 
         Raises:
             NewerFormatError: the value was written by a newer version. Nothing has changed.
@@ -134,35 +141,71 @@ class PartitionState(RowMemory):
             return Effects()
         if header.kind is RoutedKind.DECISION:
             return self._apply_wish(header, value, offset=offset, plan=plan)
-        seen = self.seen.get(header.source, (0, 0, -1))
+        plan_of = self.plans or (lambda _: plan)
+        merges = self.merging.concerns(header, plan, plan_of)
+        seen = self.seen.get(header.source, NOTHING_SEEN)
         last = (header.seq, header.part, header.last)
         if last <= seen:
             self._advance(offset)
-            self._counters(header.source).duplicates += header.counted
+            self.merging.hear(header, time_ms, plan, plan_of)
+            self.count(header.source).duplicates += header.counted
             return Effects()
         batch = None
         if header.kind is RoutedKind.ROWS:
             try:
-                batch = self._fresh_rows(header, value, seen, plan)
+                batch = self._fresh_rows(header, value, seen, plan, needed=merges)
             except NewerFormatError:
                 raise
             except FormatError as error:
                 self._advance(offset)
+                self.merging.hear(header, time_ms, plan, plan_of)
                 self.seen[header.source] = last
-                self._counters(header.source).dead += header.counted
+                self.count(header.source).dead += header.counted
                 return Effects(damage=str(error))
         self._advance(offset)
+        self.merging.hear(header, time_ms, plan, plan_of)
         self.seen[header.source] = last
         if header.kind is RoutedKind.CODE:
             return Effects(damage="a code fence in a routed topic")
+        if merges:
+            return Effects(rest=self._merged(header, value, batch, offset, plan))
+        self.place = offset, 0
         return self._let_out(self._caused_by(header, value, batch, plan), plan)
+
+    def _merged(
+        self,
+        header: RoutedHeader,
+        value: bytes,
+        batch: ChangeBatch | None,
+        offset: int,
+        plan: RoutingPlan,
+    ) -> Iterator[Effects]:
+        """As each message that may leave the merge now would cause if it came only now."""
+        if batch is not None and len(batch) != header.rows:
+            counted = sum(op not in UNCOUNTED for op in batch.ops)
+            self.count(header.source).duplicates += header.counted - counted
+            header = replace(header, rows=len(batch), counted=counted)
+            value = encode_batch(batch)
+        pieces = self.merging.take(
+            (header, value), batch, offset, waiting_rows_max=self.waiting_rows_max
+        )
+        for piece in pieces:
+            number, self.place = piece.header.plan, (piece.offset, piece.row)
+            its_plan = plan if number == header.plan or self.plans is None else self.plans(number)
+            rows = None
+            if piece.header.kind is RoutedKind.ROWS:
+                rows = self._fresh_rows(piece.header, piece.value, NOTHING_SEEN, its_plan)
+            caused = self._caused_by(piece.header, piece.value, rows, its_plan)
+            for effects in self._let_out_all([caused], its_plan):
+                effects.cause = piece.header, piece.offset
+                yield effects
 
     def _caused_by(
         self, header: RoutedHeader, value: bytes, batch: ChangeBatch | None, plan: RoutingPlan
     ) -> Caused:
         match header.kind:
             case RoutedKind.NOTE:
-                self._counters(header.source).filtered += header.filtered
+                self.count(header.source).filtered += header.filtered
                 return Caused()
             case RoutedKind.MARKER:
                 known = self.watermarks.get(header.source, 0)
@@ -175,51 +218,6 @@ class PartitionState(RowMemory):
                 return self._apply_rows(header, value, batch, plan)
             case RoutedKind.CODE | RoutedKind.DECISION:
                 raise AssertionError(header.kind)
-
-    def _apply_schema_change(self, header: RoutedHeader, value: bytes, plan: RoutingPlan) -> Caused:
-        """Of a table with one source it passes; among several, what it changes for the target is told."""
-        rule = plan.resolution(self.target, header.table)
-        if rule is None:
-            if plan.may_count(header.source, header.table):
-                follow(header.table, SchemaChange.decode(value), self._get, self.delta)
-            return Caused([(header, value)])
-        change = SchemaChange.decode(value)
-        if not change.table:
-            return Caused()  # Of an older collector: rows tell what it did.
-        before = self._view(header.table, plan)
-        where = f"source {header.source}, table {header.table}, position {header.from_}"
-        table = before.tables.get(header.source, SourceTable()).after(change, where)
-        after = self._note_table(header.table, header.source, table)
-        joined = JoinedChange(
-            self.target, self.partition, header, change, rule,
-            plan.sources_of(self.target, header.table), before, after,
-        )  # fmt: skip
-        tag = self._tag_of(rule, header)
-        prefix = slot_of(header.table, ())
-
-        def judge_row(slot: bytes, saved: bytes, index: int) -> tuple[Judgement, Outcome | None]:
-            known = RowState.load(saved, self._shape)
-            now = RowState(tag, known.registers, known.decision)
-            judged = self._judge(
-                slot, known, now, rule, table=header.table, hold=self._hold_name(index), view=after,
-                before=before, ets=header.ets,
-            )  # fmt: skip
-            was = resolve(before(known.registers), rule, known.decision)
-            return judged, was if isinstance(was, Outcome) else None
-
-        entries = self._entries(prefix, header.source) if joined.changes_rows else iter(())
-        rest = (
-            self._said_by(step, header.source) for step in joined.steps(entries, prefix, judge_row)
-        )
-        return Caused(rest=rest)
-
-    def _said_by(self, step: Step, source: str) -> Caused:
-        messages = [
-            (header, encode_batch(value) if isinstance(value, ChangeBatch) else value)
-            for header, value in step.messages
-        ]
-        self._counters(source).truncated += step.removed
-        return Caused(messages, step.conflicts)
 
     # ------------------------------------------------------------------ what goes out
 
@@ -263,7 +261,7 @@ class PartitionState(RowMemory):
 
     def _move(self, header: RoutedHeader, *, waits: bool) -> None:
         if header.counted:
-            counters = self._counters(header.source)
+            counters = self.count(header.source)
             moved = header.counted if waits else -header.counted
             counters.held += moved
             counters.applied -= moved
@@ -272,7 +270,7 @@ class PartitionState(RowMemory):
         """Takes in a message at `offset` that does not even say what it is."""
         if offset >= self.next_input:
             self._advance(offset)
-            self._counters("").dead += 1
+            self.count("").dead += 1
 
     def _advance(self, offset: int) -> None:
         if offset > self.next_input:
@@ -283,145 +281,9 @@ class PartitionState(RowMemory):
             )
         self.next_input = offset + 1
 
-    def _counters(self, source: str) -> Counters:
-        return self.counters.setdefault(source, Counters())
-
-    def _hold_name(self, row: int) -> str:
-        # The place in the log, so that a replay gives the same name.
-        return f"{self.target}.{self.partition}.{self.next_input - 1}.{row}"
-
     def _output(self, header: RoutedHeader, value: bytes) -> Output:
         self.out_seq += 1
         return Output(TargetHeader(header, self.resolver_epoch, self.out_seq, self.term), value)
-
-    def _fresh_rows(
-        self, header: RoutedHeader, value: bytes, seen: Seen, plan: RoutingPlan
-    ) -> ChangeBatch | None:
-        """The rows not seen before; None where the value can be forwarded as it is."""
-        fresh = (header.seq, header.part, header.first) > seen
-        counts = plan.may_count(header.source, header.table)
-        if fresh and not counts and plan.resolution(self.target, header.table) is None:
-            return None
-        batch = decode_batch(value)
-        if len(batch) != header.rows:
-            raise FormatError(f"a batch of {len(batch)} rows whose header says {header.rows}")
-        if fresh:
-            # Rows without a key are no two opinions about one row: nothing to resolve.
-            return batch if batch.schema.key else None
-        # Another router version cut the message elsewhere: take only what is new.
-        rows = [
-            row
-            for row in range(len(batch))
-            if (header.seq, header.part, batch.origin_of(row)) > seen
-        ]
-        return batch.take(rows)
-
-    def _apply_rows(
-        self, header: RoutedHeader, value: bytes, batch: ChangeBatch | None, plan: RoutingPlan
-    ) -> Caused:
-        counters = self._counters(header.source)
-        if batch is None:
-            counters.applied += header.counted
-            return Caused([(header, value)])
-        counted = sum(op not in UNCOUNTED for op in batch.ops)
-        counters.duplicates += header.counted - counted
-        header = replace(header, rows=len(batch), counted=counted)
-        if is_whole_row(batch.schema):
-            return self._count_rows(header, batch)
-        rule = plan.resolution(self.target, header.table)
-        if rule is None or not batch.schema.key:
-            counters.applied += counted
-            return Caused([(header, encode_batch(batch))])
-        view = self._view(header.table, plan)
-        known = view.tables.get(batch.source, SourceTable())
-        seen = known.seen(batch.schema)
-        if seen is known:
-            return self._resolve_rows(header, batch, rule, view)
-        before, view = view, self._note_table(header.table, batch.source, seen)
-        sources = plan.sources_of(self.target, header.table)
-        change = told_by_rows(batch, header, before, view, sources)
-        caused = self._resolve_rows(header, batch, rule, view)
-        if change is None:
-            return caused
-        described = replace(header, kind=RoutedKind.SCHEMA, rows=0, counted=0)
-        return replace(caused, messages=[(described, change.encode()), *caused.messages])
-
-    def _count_rows(self, header: RoutedHeader, batch: ChangeBatch) -> Caused:
-        counters = self._counters(header.source)
-        counted = count_rows(header, batch, self._get, self.delta)
-        applied = 0 if counted is None else counted[0].counted
-        counters.applied += applied
-        counters.superseded += header.counted - applied
-        if counted is None:
-            return Caused()
-        return Caused([(counted[0], encode_batch(counted[1]))])
-
-    def _resolve_rows(
-        self, header: RoutedHeader, batch: ChangeBatch, rule: Resolution, view: View
-    ) -> Caused:
-        if TRUNCATE in batch.ops:
-            raise FatalError(
-                "a TRUNCATE among rows of a table that several sources feed",
-                where=f"{header.source} {header.table}, message {header.seq}",
-                remedy="delete the rows instead: a truncate says nothing about the other sources' rows",
-            )
-        caused = Caused()
-        counters = self._counters(header.source)
-        shape = self._shape_of(batch.schema)
-        tag = self._tag_of(rule, header)
-        winners: list[tuple[int, Outcome]] = []
-        for index, (op, row) in enumerate(zip(batch.ops, batch.rows(), strict=True)):
-            slot = slot_of(header.table, [row[i] for i in batch.schema.key])
-            known = RowState.load(self._get(slot), self._shape)
-            shown = view(known.registers)
-            change = _change_of(batch, index, shape, rule, shown.get(batch.source))
-            if not known.registers and self._is_too_late(header.table, change):
-                counters.dead += op not in UNCOUNTED
-                caused.too_late.append((index, encode_batch(batch.take([index]))))
-                continue
-            after = {
-                **known.registers,
-                batch.source: register(known.registers.get(batch.source), change),
-            }
-            judged = self._judge(
-                slot,
-                known,
-                RowState(tag, after, known.decision),
-                rule,
-                table=header.table,
-                hold=self._hold_name(index),
-                view=view,
-                ets=header.ets,
-            )
-            kind = conflict_kind(shown, change, rule, judged.verdict)
-            late = kind is not None and is_late(shown, change, rule)
-            if kind is not None:
-                counters.conflicts[kind] = counters.conflicts.get(kind, 0) + 1
-                counters.late += late
-            if judged.hold or kind not in (None, "delete_missing"):
-                caused.conflicts.append(
-                    conflict_record(
-                        self.target,
-                        header=header,
-                        batch=batch,
-                        index=index,
-                        kind=kind or _kind_of_hold(judged),
-                        rule=rule,
-                        judged=judged,
-                        partition=self.partition,
-                        late=late,
-                    )
-                )
-            if op not in UNCOUNTED:
-                held = isinstance(judged.verdict, Hold)
-                counters.held += held
-                counters.applied += judged.emits
-                counters.superseded += not (held or judged.emits)
-            if judged.emits:
-                assert isinstance(judged.verdict, Outcome)
-                winners.append((index, judged.verdict))
-        made = batches_of(header, batch, winners)
-        return replace(caused, messages=[(described, encode_batch(out)) for described, out in made])
 
     def _apply_wish(
         self, header: RoutedHeader, value: bytes, *, offset: int, plan: RoutingPlan
@@ -445,6 +307,7 @@ class PartitionState(RowMemory):
             self._advance(offset)
             return Effects(damage=str(error))
         self._advance(offset)
+        self.place = offset, 0
         now = RowState(self._tag_of(rule, header), known.registers, decision)
         judged = self._judge(
             slot,
@@ -476,20 +339,3 @@ class PartitionState(RowMemory):
             for out_header, out_batch in batches_of(described, batch, winners)
         ]
         return self._let_out(Caused(messages, [record]), plan)
-
-
-def _change_of(
-    batch: ChangeBatch, index: int, shape: Shape, rule: Resolution, mine: Register | None
-) -> Change:
-    """Row `index` as a change; `mine` is what its source said before."""
-    op, row = batch.ops[index], batch.rows()[index]
-    changed = None
-    if rule.strategy == "merge":
-        changed = changed_columns(mine, op, row, shape, null_is_unset=rule.null_is_unset)
-    ets = batch.transactions[batch.tx[index]].ets
-    return Change(batch.source, batch.position_of(index), op, ets, row, shape, changed)
-
-
-def _kind_of_hold(judged: Judgement) -> str:
-    """The kind in a hold's record where the change by itself meets no conflict."""
-    return "update_update" if judged.state == "open" else "agreed"

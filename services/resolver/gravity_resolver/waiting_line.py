@@ -45,7 +45,9 @@ class WaitingLine:
         """Adds a message. Raises FatalError when more than `rows_max` rows would wait."""
         header, _ = message
         self.last += 1
-        put[_prefix(header.table) + f"{self.last:0{_NUMBER_DIGITS}d}".encode()] = _dump(message)
+        put[_prefix(header.table) + f"{self.last:0{_NUMBER_DIGITS}d}".encode()] = dump_message(
+            message
+        )
         self._count(header, 1)
         if self.rows > rows_max:
             raise FatalError(
@@ -58,7 +60,7 @@ class WaitingLine:
     def keep_marker(self, message: Message, put: Put) -> None:
         """Has a source's marker wait; an earlier one of it says less and is dropped."""
         source = message[0].source
-        put[_MARKER_PREFIX + source.encode()] = _dump(message)
+        put[_MARKER_PREFIX + source.encode()] = dump_message(message)
         if source not in self.markers:
             self.markers = sorted([*self.markers, source])
 
@@ -68,7 +70,7 @@ class WaitingLine:
         gone: list[Message] = []
         for slot, data in merge(*lines, key=lambda entry: entry[0][-_NUMBER_DIGITS:]):
             put[slot] = None
-            gone.append(_load(data))
+            gone.append(load_message(data))
             self._count(gone[-1][0], -1)
             if len(gone) == RELEASED_AT_ONCE:
                 yield gone
@@ -76,7 +78,7 @@ class WaitingLine:
         if not self.tables:
             for source in self.markers:
                 slot = _MARKER_PREFIX + source.encode()
-                gone += [_load(data) for key, data in under(slot) if key == slot]
+                gone += [load_message(data) for key, data in under(slot) if key == slot]
                 put[slot] = None
             self.markers = []
         yield gone
@@ -94,13 +96,15 @@ def _prefix(table: str) -> bytes:
     return _PREFIX + table.encode() + b"\x00"
 
 
-def _dump(message: Message) -> bytes:
+def dump_message(message: Message) -> bytes:
+    """A message as it lies in the state."""
     header, value = message
     fields = {name: text.decode() for name, text in header.to_kafka()}
     return json.dumps(fields, separators=(",", ":")).encode() + b"\n" + value
 
 
-def _load(data: bytes) -> Message:
+def load_message(data: bytes) -> Message:
+    """The message that `dump_message` gave `data` for."""
     fields, _, value = data.partition(b"\n")
     record: dict[str, Any] = json.loads(fields)
     return RoutedHeader.from_kafka((n, text.encode()) for n, text in record.items()), value

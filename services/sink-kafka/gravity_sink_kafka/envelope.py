@@ -91,6 +91,7 @@ def key_of_table(change: SchemaChange) -> bytes:
 
 def _metas(batch: ChangeBatch, header: TargetHeader) -> list[str]:
     """`_gravity` of each row, as in `gravity_sink_kafka.meta.Meta` but written at once: it is most of the work."""
+    late = ',"late":true' if header.routed.late else ""
     row_version(header.resolver_epoch, header.out_seq, len(batch) - 1)
     first = row_version(header.resolver_epoch, header.out_seq, 0)
     sources = batch.row_source or [batch.source] * len(batch)
@@ -106,7 +107,7 @@ def _metas(batch: ChangeBatch, header: TargetHeader) -> list[str]:
         gtid, start, commit_us = starts[tx]
         metas.append(
             f'{{"op":"{OPERATIONS[op]}","source":{quoted[source]},"gtid":{gtid},'
-            f'"position":"{start}:{ordinal}","commit_us":{commit_us},"version":{first + row}}}'
+            f'"position":"{start}:{ordinal}","commit_us":{commit_us},"version":{first + row}{late}}}'
         )
     return metas
 
