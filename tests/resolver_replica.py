@@ -78,9 +78,9 @@ class Replica:
             self.apply(header, value)
         return self
 
-    def apply(self, header: RoutedHeader, value: bytes) -> Effects:
+    def apply(self, header: RoutedHeader, value: bytes, time_ms: int = 0) -> Effects:
         offset = self.state.next_input
-        effects = self.state.apply(header, value, offset=offset, plan=self.plan)
+        effects = self.state.apply(header, value, offset=offset, plan=self.plan, time_ms=time_ms)
         for part in (effects, *(effects.rest or ())):
             self.outputs += [(output.header, output.value) for output in part.outputs]
             self.conflicts += part.conflicts

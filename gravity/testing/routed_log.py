@@ -28,6 +28,8 @@ class RowChange:
     """Where its transaction starts in the binlog; None: right after the one before."""
     epoch: int = 1
     ordinal: int = 0
+    ets_us: int | None = None
+    """The commit time in microseconds since 1970, in place of `ets`."""
 
 
 @dataclass(slots=True)
@@ -50,7 +52,7 @@ class RoutedLog:
             if change.offset is None:
                 self.offset += 100
             at = self.offset if change.offset is None else change.offset
-            ets = EPOCH_US + change.ets * 1_000_000
+            ets = EPOCH_US + change.ets * 1_000_000 if change.ets_us is None else change.ets_us
             transactions.append(Transaction(f"0-1-{at}", 1, at, ets, ets))
         ops = "".join(change.op for change in changes).encode()
         batch = ChangeBatch(
@@ -80,14 +82,15 @@ class RoutedLog:
         )
         return self._add(header, encode_batch(batch))
 
-    def marker(self) -> RoutedMessage:
-        """A marker: everything made so far has passed."""
+    def marker(self, ets_us: int = 0, quiet_us: int = 0) -> RoutedMessage:
+        """A marker: everything made so far has passed. The times are in microseconds since 1970."""
         here = Position(1, 1, self.offset + 1)
         header = RoutedHeader(
-            RoutedKind.MARKER, self.source, self._next_seq(), from_=here, to=here, plan=self.plan
-        )
+            RoutedKind.MARKER, self.source, self._next_seq(), from_=here, to=here, ets=ets_us,
+            plan=self.plan, quiet=quiet_us,
+        )  # fmt: skip
         record = {
-            "source": self.source, "seq": self.seq, "next_position": str(here), "gtids": "0-1-9", "ets": 0,
+            "source": self.source, "seq": self.seq, "next_position": str(here), "gtids": "0-1-9", "ets": ets_us,
             "time_us": 1,
         }  # fmt: skip
         return self._add(header, encode_record("marker", record))

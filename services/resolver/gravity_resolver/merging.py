@@ -6,6 +6,8 @@ of its own, or because the source is down. What waits is part of the partition's
 
 from __future__ import annotations
 
+import sys
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -268,7 +270,8 @@ class Merging:
             self.rows > order.max_ahead_rows or self.size > order.max_ahead_bytes
         ):
             unit = min(self.queues, key=lambda name: min(self._heads(name).values()))
-            yield from self._step(unit, forced=True) or ()
+            too_many = self.rows - order.max_ahead_rows
+            yield from self._step(unit, forced=too_many if too_many > 0 else sys.maxsize) or ()
 
     def _require_room(self, order: MergeOrder, waiting_rows_max: int) -> None:
         if order.on_down == "stall" and self.rows > waiting_rows_max:
@@ -282,13 +285,13 @@ class Merging:
     def _release_all(self) -> Iterator[Piece]:
         """Everything that waits, in order: the order in force is another from here on."""
         for unit in list(self.queues):
-            while (pieces := self._step(unit, forced=True)) is not None:
+            while (pieces := self._step(unit, forced=sys.maxsize)) is not None:
                 yield from pieces
 
-    def _step(self, unit: str, *, forced: bool = False) -> Iterator[Piece] | None:
+    def _step(self, unit: str, *, forced: int = 0) -> Iterator[Piece] | None:
         """The next rows of a unit, with the markers behind them; None: none may leave.
 
-        `forced`: although a source is not known to be as far.
+        `forced`: how many leave although a source is not known to be as far.
         """
         heads = self._heads(unit)
         if not heads:
@@ -297,23 +300,29 @@ class Merging:
         behind = [place for name, place in heads.items() if name != source]
         awaited = self._awaited(unit, source)
         limit = self._least([*behind, *awaited])
-        if limit is not None and limit <= heads[source]:
-            if not forced:
-                return None
+        goes = limit is None or heads[source] < limit
+        if not goes and not forced:
+            return None
+        if not goes:
             limit = self._least(behind)
         # Those that are down limit nothing, but what leaves beyond them is counted.
         known = self._least(self._awaited(unit, source, down=True))
         unawaited = known is not None and known <= heads[source]
         if not unawaited:
             limit = self._least([place for place in (limit, known) if place is not None])
-        return self._leave(unit, source, limit, unawaited=unawaited)
+        return self._leave(
+            unit, source, limit, rows_max=sys.maxsize if goes else forced, unawaited=unawaited
+        )
 
     def _leave(
-        self, unit: str, source: str, limit: Place | None, *, unawaited: bool
+        self, unit: str, source: str, limit: Place | None, *, rows_max: int, unawaited: bool
     ) -> Iterator[Piece]:
         opened = self._open(self.queues[unit][source][0])
         start = self.taken.get(unit, {}).get(source, 0)
         stop = opened.before(limit, self._rank(source), start)
+        if stop - start > rows_max:
+            # Rows of one time may be one transaction, and two of one update.
+            stop = bisect_right(opened.times, opened.times[start + rows_max - 1], hi=stop)
         counters, counted = self.shelf.count(source), opened.counted(start, stop)
         counters.parked -= counted
         counters.unawaited += counted if unawaited else 0
