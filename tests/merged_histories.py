@@ -199,24 +199,27 @@ class Model:
 
 
 class MergeReplica:
-    """The resolver's function, fed with a history."""
+    """The resolver's function, fed with a history; `schema`: the table that all sources write, else each its own."""
 
-    def __init__(self, order: MergeOrder | None = ORDER) -> None:
+    def __init__(self, order: MergeOrder | None = ORDER, schema: TableSchema | None = None) -> None:
         self.replica = Replica()
         self.replica.plan = merging_plan(order)
+        self.schema = schema
         self.logs = {source: RoutedLog(source) for source in SOURCES}
 
     def take(self, said: Said) -> None:
         self.replica.apply(*self.message(said), time_ms=said.time_ms)
 
-    def message(self, said: Said, schema: TableSchema | None = None) -> RoutedMessage:
+    def message(self, said: Said) -> RoutedMessage:
         log = self.logs[said.source]
         if not said.rows:
-            return log.marker(0, EPOCH_US + said.quiet_ms * 1000)
+            return log.marker(0, us(said.quiet_ms))
+        shift = 0 if self.schema is None else RANKS[said.source] * 1_000_000
         changes = [
-            RowChange("I", (number, said.source), 0, ets_us=_us(ets)) for ets, number in said.rows
+            RowChange("I", (shift + number, said.source), 0, ets_us=us(ets))
+            for ets, number in said.rows
         ]
-        return log.rows(schema or OWN[said.source], changes)
+        return log.rows(self.schema or OWN[said.source], changes)
 
     def out(self) -> list[Out]:
         """The rows that left, in order."""
@@ -229,8 +232,13 @@ class MergeReplica:
             assert len(batch) == routed.rows == routed.counted
             for tx, row in zip(batch.tx, batch.rows(), strict=True):
                 ets = (batch.transactions[tx].ets - EPOCH_US) // 1000
-                found.append(Out(Row(ets, RANKS[routed.source], int(row[0] or 0)), routed.late))
+                number = int(row[0] or 0) % 1_000_000
+                found.append(Out(Row(ets, RANKS[routed.source], number), routed.late))
         return found
+
+    def kinds(self) -> list[str]:
+        """What left, in short: each message's kind and source."""
+        return [f"{h.routed.kind.value} {h.routed.source}" for h, _ in self.replica.outputs]
 
     def counted(self, name: str) -> int:
         return sum(getattr(c, name) for c in self.replica.state.counters.values())
@@ -240,5 +248,6 @@ def _place(row: Row) -> tuple[int, int]:
     return row.ets_ms, row.rank
 
 
-def _us(ets_ms: int) -> int:
+def us(ets_ms: int) -> int:
+    """A history's time as messages have it."""
     return EPOCH_US + ets_ms * 1000
