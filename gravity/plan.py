@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from gravity.batch import TableSchema
 from gravity.condition import compile_condition
@@ -19,9 +19,6 @@ from gravity.key import GROUP_PREFIX, LANE_JOB, LANE_TABLE
 from gravity.merge_order import MergeOrder
 from gravity.pattern import TableSelection, parse_glob, parse_table_pattern, select_tables
 from gravity.placement import Placement, Share
-
-if TYPE_CHECKING:
-    pass
 
 Strategy = Literal["source-priority", "timestamp-latest", "merge", "error-stop"]
 OnDelete = Literal["incarnation", "absolute", "fallthrough"]
@@ -384,8 +381,8 @@ class RoutingPlan:
             rule.target in (None, target) and rule.resolution.stops == "job" for rule in self.rules
         ):
             return LANE_JOB
-        stops = self._rule_of(target, name).stops
-        return LANE_TABLE if strategy == "by-table" or stops == "table" else None
+        by_table = strategy == "by-table" or self._rule_of(target, name).stops == "table"
+        return LANE_TABLE if by_table else None
 
     def line(self, target: str, table: str) -> str:
         """What has one order together with a target table: its declared group, or else the table alone."""
@@ -403,12 +400,12 @@ class RoutingPlan:
         """The sources whose rows are merged in a table or group, or under the name "" in the whole target."""
         key = (target, unit)
         if key not in self._merged:
-            tables = self.feeding.get(target, {})
-            inside = [n for n in tables if not unit or self.line(target, n) == unit]
-            found = {source for name in inside for source in tables[name]}
-            if not found:
-                found = set(self.sources_of(target, unit) if "." in unit else self._sources)
-            self._merged[key] = tuple(sorted(found))
+            fed = self.feeding.get(target, {}).items()
+            found = {
+                s for table, names in fed if unit in ("", self.line(target, table)) for s in names
+            }
+            might = self.sources_of(target, unit) if "." in unit else tuple(self._sources)
+            self._merged[key] = tuple(sorted(found or might))
         return self._merged[key]
 
     @cached_property

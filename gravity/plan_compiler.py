@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gravity.batch import TableSchema
 from gravity.condition import ConditionError, compile_condition
+from gravity.config.conflict import ConflictRule
 from gravity.errors import BEGIN_ANEW, FatalError
 from gravity.event_fit import require_fits
 from gravity.key import GROUP_PREFIX, LANE_KEY, LANE_TABLE
@@ -28,7 +29,6 @@ from gravity.sharding import shardings_of
 
 if TYPE_CHECKING:
     from gravity.config import Config
-    from gravity.config.conflict import ConflictRule
 
 _NAMED_TABLES = 5
 """Tables that a refusal names at most."""
@@ -303,7 +303,8 @@ def _merge_of(config: Config) -> MergeOrder | None:
         return None
     return MergeOrder(
         strategy=asked.strategy,
-        ranks=config.source_ranks(config.conflict_resolution.rule_for("", "", "")),
+        # Of every source: a conflict rule may leave some out.
+        ranks=config.source_ranks(ConflictRule(strategy="source-priority")),
         targets=asked.targets,
         max_wait_ms=round(asked.max_wait.total_seconds() * 1000),
         on_down=asked.on_down,

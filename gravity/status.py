@@ -105,6 +105,12 @@ class TargetStatus:
     """Target tables with rows on hold; a hundred of each partition at most."""
     waiting_rows: int = 0
     """Rows that wait behind rows on hold (`scope: table`, `scope: job`)."""
+    parked_rows: int = 0
+    """Rows that wait until other sources are as far (`merge`)."""
+    late_rows: int = 0
+    """Rows that later ones of other sources went before, since the target was first written (`merge`)."""
+    down: tuple[str, ...] = ()
+    """Sources that some partition does not wait for any more (`merge`)."""
 
     @property
     def is_silent(self) -> bool:
@@ -285,6 +291,13 @@ class ProgressHistory:
             holds=sum(record.get("holds", 0) for record in resolved),
             held=_held(resolved, now_us),
             waiting_rows=sum(record.get("waiting_rows", 0) for record in resolved),
+            parked_rows=sum(record.get("parked_rows", 0) for record in resolved),
+            late_rows=sum(
+                counts.get("overtaken", 0)
+                for record in resolved
+                for counts in record.get("counters", {}).values()
+            ),
+            down=tuple(sorted({name for record in resolved for name in record.get("down", ())})),
         )
 
     def _lag_ms(self, source: str, records: list[dict[str, Any]], now_us: int) -> int | None:

@@ -136,12 +136,18 @@ def chart(now: PipelineStatus) -> Group:
             held.add_row(target.name, name, f"{table.rows:,}", age, "")
         if target.holds or target.waiting_rows:
             held.add_row(target.name, "all", f"{target.holds:,}", "", f"{target.waiting_rows:,}")
+    merged = Table("target", "waiting for a source", "late", "down", title="merge")
+    for target in now.targets:
+        if target.parked_rows or target.late_rows or target.down:
+            down = f"[red]{', '.join(target.down)}[/]" if target.down else ""
+            merged.add_row(target.name, f"{target.parked_rows:,}", f"{target.late_rows:,}", down)
     return Group(
         sources,
         *([collectors] if now.collectors else []),
         stages,
         targets,
         *([held] if held.row_count else []),
+        *([merged] if merged.row_count else []),
     )
 
 

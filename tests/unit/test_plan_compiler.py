@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from gravity.batch import Column, TableSchema
 from gravity.config import Config, parse_config
 from gravity.errors import BEGIN_ANEW, FatalError
 from gravity.key import LANE_JOB
+from gravity.merge_order import MergeOrder
+from gravity.plan import RoutingPlan
 from gravity.plan_compiler import SourceTable, compile_plan
 
 
@@ -94,3 +98,87 @@ def test_an_order_that_rows_have_flowed_in_stays_and_a_wider_scope_is_refused() 
 def test_a_group_of_all_tables_is_one_order() -> None:
     targets = "[{name: t, type: mysql, order-by: 'group:g'}]"
     assert compile_plan(scoped("job", targets), TABLES).lanes["t"]["x.logs"] == "group:g"
+
+
+def merged(merge: str, targets: str = "[{name: t, type: mysql}]", more: str = "") -> Config:
+    return parse_config(
+        f"sources: {{a: {{priority: 2}}, b: {{priority: 1}}}}\ntargets: {targets}\n{more}\nmerge: {merge}",
+        env={},
+    ).config
+
+
+@pytest.mark.parametrize(
+    ("strategy", "users", "logs"),
+    [
+        ("parallel", "key", "key"),
+        ("by-table", "table", "table"),
+        ("time-ordered", LANE_JOB, LANE_JOB),
+    ],
+)
+def test_what_is_merged_lies_in_one_partition(strategy: str, users: str, logs: str) -> None:
+    config = merged(f"{{strategy: {strategy}}}")
+    plan = compile_plan(config, TABLES)
+    assert plan.lanes["t"] == {"x.users": users, "x.logs": logs}
+    later = compile_plan(config, [*TABLES, named("b", "new")], plan)
+    assert later.lanes["t"]["x.new"] == (LANE_JOB if strategy == "time-ordered" else "table")
+    again = RoutingPlan.from_json(json.loads(json.dumps(plan.to_json())))
+    assert again == plan
+
+
+def test_the_plan_says_how_sources_are_merged() -> None:
+    config = merged(
+        "{strategy: time-ordered, targets: t, max-wait: 7s, on-down: stall, max-ahead-rows: 5, max-ahead-bytes: 6}",
+        "[{name: t, type: kafka}, {name: u, type: mysql}]",
+        "conflict-resolution: {rules: [{tables: '*', strategy: source-priority, sources: [a]}]}",
+    )
+    plan = compile_plan(config, TABLES)
+    assert plan.merge_at("t") == MergeOrder(
+        "time-ordered", {"b": 1, "a": 2}, ("t",), 7000, "stall", 5, 6
+    )
+    assert plan.merge_at("u") is None
+    assert plan.lanes["u"]["x.users"] == "key"
+    assert plan.merged_sources("t", "") == plan.merged_sources("t", "x.users") == ("a", "b")
+    assert plan.merged_sources("t", "x.logs") == ("a",)
+    record = plan.to_json()
+    del record["merge"]
+    assert RoutingPlan.from_json(record).merge is None, "of an older plan"
+
+
+@pytest.mark.parametrize(
+    ("strategy", "order", "message"),
+    [
+        ("by-table", "key", "by-table needs each table in one order.*x.users: key "),
+        ("time-ordered", "table", "needs all tables of the target in one order.*x.users: table"),
+        ("time-ordered", "{users: 'group:g', '*': table}", "x.users: group:g, x.logs: table"),
+    ],
+)
+def test_an_order_in_which_rows_do_not_meet_is_refused(
+    strategy: str, order: str, message: str
+) -> None:
+    targets = f"[{{name: t, type: mysql, order-by: {order}}}]"
+    config = merged(f"{{strategy: {strategy}}}", targets)
+    with pytest.raises(FatalError, match=message) as it:
+        compile_plan(config, TABLES)
+    assert it.value.where == "target t"
+    assert BEGIN_ANEW in it.value.remedy
+    one = merged(f"{{strategy: {strategy}}}", targets, "kafka: {partitions: 1}")
+    if strategy == "by-table":
+        compile_plan(one, TABLES)
+    else:
+        # Tables without a common order have messages of their own in each span of the binlog.
+        with pytest.raises(FatalError, match="needs all tables"):
+            compile_plan(one, TABLES)
+    compile_plan(config, [named("a", "users"), named("a", "logs")])
+
+
+def test_a_declared_group_is_one_order() -> None:
+    targets = "[{name: t, type: mysql, order-by: 'group:g'}]"
+    plan = compile_plan(merged("{strategy: time-ordered}", targets), TABLES)
+    assert plan.line("t", "x.users") == plan.line("t", "x.logs") == "group:g"
+    assert plan.merged_sources("t", "group:g") == ("a", "b")
+
+
+def test_a_merge_of_tables_that_have_flowed_in_another_order_is_refused() -> None:
+    plan = compile_plan(merged("{}"), TABLES)
+    with pytest.raises(FatalError, match="merge time-ordered needs all tables"):
+        compile_plan(merged("{strategy: time-ordered}"), TABLES, plan)

@@ -23,7 +23,7 @@ class QuietTime:
     """What the reads of one binlog have proved."""
 
     _empty_us: int = 0
-    """When nothing was waiting to be read, after the last read; 0: something was."""
+    """When a read had last found nothing; 0: none has."""
     _proved_us: int = 0
 
     def read(self, events: Sequence[Event], *, began_us: int, ended_us: int) -> None:
@@ -36,7 +36,6 @@ class QuietTime:
         waited_us = began_us if ended_us - began_us >= _BLOCKED_US else self._empty_us
         if waited_us and all(isinstance(event, Heartbeat) for event in events):
             self._proved_us = max(self._proved_us, waited_us)
-        self._empty_us = 0
 
     @property
     def until_us(self) -> int:

@@ -180,3 +180,22 @@ def test_rows_on_hold_are_told_by_table_over_all_partitions() -> None:
     # An older resolver tells only how many.
     assert status([("resolver/t/0", {"holds": 4, "at_us": 1})], 100).targets[0].holds == 4
     assert status([], 100).targets[0].held == {}
+
+
+def test_what_waits_for_a_source_and_what_was_late_is_told() -> None:
+    def resolved(parked: int, late: int, *down: str) -> dict[str, Any]:
+        return {
+            "parked_rows": parked, "down": list(down), "at_us": SECOND,
+            "counters": {"s": {"overtaken": late}, "r": {"overtaken": 1}},
+        }  # fmt: skip
+
+    now = status([("resolver/t/0", resolved(1000, 3)), ("resolver/t/1", resolved(5, 0, "s"))], 2)
+    target = now.to_json()["targets"][0]
+    assert (target["parked_rows"], target["late_rows"], target["down"]) == (1005, 5, ("s",))
+    console = Console(file=io.StringIO(), width=150)
+    console.print(chart(now))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "waiting for a source" in text
+    assert "1,005" in text
+    # An older resolver tells nothing of it.
+    assert status([("resolver/t/0", {"at_us": 1})], 2).targets[0].down == ()

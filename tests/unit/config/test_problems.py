@@ -35,6 +35,14 @@ def problems(text: str) -> list[str]:
         ("batch:\n  rows-max: 0", "g.yaml:7: batch.rows-max: must be greater than 0"),
         ("batch: 5", "g.yaml:6: batch: must be a mapping of keys"),
         (
+            "merge: {strategy: time-ordered, max-wait: 2s}",
+            "g.yaml:6: merge.max-wait: must be 3s or more: a source gives a sign of life every second",
+        ),
+        (
+            "merge: {strategy: by-table, targets: [lakes]}",
+            "g.yaml:6: merge.targets[0]: no target called lakes is declared (did you mean lake?)",
+        ),
+        (
             "routing:\n  - source-tables: [users]\n    targets: [warehose]",
             (
                 "g.yaml:8: routing[0].targets[0]: no target called warehose is declared "

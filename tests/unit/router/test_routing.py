@@ -201,12 +201,13 @@ def test_a_note_comes_after_every_row_of_its_message() -> None:
 
 
 def test_markers_reach_every_partition_of_every_target() -> None:
-    header = IngestHeader(IngestKind.MARKER, "s", 1, 3, plan=1)
+    header = IngestHeader(IngestKind.MARKER, "s", 1, 3, plan=1, quiet=7)
     sent = route(header, b"marker", plan())
     assert {(m.target, m.partition) for m in sent} == {
         (t, q) for t in ("t1", "t2") for q in range(P)
     }
     assert {m.value for m in sent} == {b"marker"}
+    assert {m.header.quiet for m in sent} == {7}
 
 
 def test_fences_and_ends_of_chunks_send_nothing() -> None:

@@ -83,6 +83,13 @@ def test_what_is_known_about_a_change() -> None:
     assert (first.removes, second.removes) == (False, True)
 
 
+def test_a_row_that_was_overtaken_says_so() -> None:
+    headers, value = TargetLog().rows(SCHEMA, [("U", (1, "a", "1.00", 0.5, b""))])
+    header = TargetHeader.from_kafka(headers).describing(late=True)
+    (envelope,) = envelopes(decode_batch(value), header)
+    assert json.loads(envelope.value)["_gravity"]["late"] is True
+
+
 def test_a_key_of_several_columns_stands_in_key_order() -> None:
     schema = table("shop.t", [("a", "int"), ("b", "varchar(9)"), ("c", "int")], ["b", "a"])
     assert made(schema, [("I", (1, 'x"', 2))])[0].key == b'{"b":"x\\"","a":1}'
