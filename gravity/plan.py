@@ -361,10 +361,7 @@ class RoutingPlan:
         return tuple(found)
 
     def lane(self, target: str, name: str, database: str, table: str) -> str:
-        """The lane of a target table: as fixed, else as configured, else the safe one.
-
-        That is `table`, or that of the whole target where a conflict rule may stop all of it.
-        """
+        """The lane of a target table: as fixed, as configured, as a merge or a rule needs it, else `table`."""
         fixed = self.lanes.get(target, {}).get(name)
         if fixed is not None:
             return fixed

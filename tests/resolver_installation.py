@@ -29,6 +29,7 @@ from gravity.topic import Topics, plan_key
 USERS = table("shop.users", [("id", "int"), ("name", "varchar(20)")], ["id"])
 LOGS = table("shop.logs", [("id", "int"), ("line", "varchar(20)")], ["id"])
 TARGET = "t"
+TABLES = (SourceTable("a", USERS), SourceTable("b", USERS), SourceTable("a", LOGS))
 
 _numbers = itertools.count(1)
 
@@ -47,7 +48,7 @@ class DictStore:
 
 
 class Installation:
-    """One target's topics with two sources in front of it, and resolvers between."""
+    """One target's topics with the sources of `tables` in front of it, and resolvers between."""
 
     def __init__(
         self,
@@ -57,26 +58,37 @@ class Installation:
         partitions: int = 1,
         strategy: str = "timestamp-latest",
         rules: str = "[]",
+        tables: Sequence[SourceTable] = TABLES,
+        merge: str = "{}",
     ) -> None:
         self.folder = folder
         self.partitions = partitions
         self.path = folder / "gravity.yaml"
         self.disk = folder / "state"
+        self.tables = tables
+        named: dict[str, list[str]] = {}
+        for item in tables:
+            named.setdefault(item.source, []).append(item.schema.table)
+        sources = "\n".join(
+            f"    - {{name: {name}, type: mysql, host: h, username: u, password: p, databases: [shop], "
+            f"tables: [{', '.join(names)}]}}"
+            for name, names in named.items()
+        )
         self.path.write_text(f"""
 gravity:
   kafka: {{brokers: ["{brokers}"], topic-prefix: r{next(_numbers)}-, partitions: {partitions}}}
   state: {{folder: {self.disk}}}
   sources:
-    - {{name: a, type: mysql, host: h, username: u, password: p, databases: [shop], tables: [users, logs]}}
-    - {{name: b, type: mysql, host: h, username: u, password: p, databases: [shop], tables: [users]}}
+{sources}
   targets:
     - {{name: {TARGET}, type: kafka, brokers: ["{brokers}"]}}
   conflict-resolution: {{default-strategy: {strategy}, rules: {rules}}}
+  merge: {merge}
 """)
         self.cluster = load_config(self.path).config.kafka
         self.topics = Topics(self.cluster.topic_prefix)
         TopicAdmin(self.cluster).ensure(
-            self.topics.all_specs(["a", "b"], [TARGET], self.cluster.partitions)
+            self.topics.all_specs(list(named), [TARGET], self.cluster.partitions)
         )
         self.plan = self._activate()
         self._producer = LogProducer(self.cluster, "test")
@@ -85,8 +97,7 @@ gravity:
         self.inputs: dict[int, list[RoutedMessage]] = {q: [] for q in range(partitions)}
 
     def _activate(self) -> RoutingPlan:
-        tables = [SourceTable("a", USERS), SourceTable("b", USERS), SourceTable("a", LOGS)]
-        plan = compile_plan(load_config(self.path).config, tables)
+        plan = compile_plan(load_config(self.path).config, self.tables)
         control = ControlTopic(self.cluster, self.topics.control, "test")
         control.write(plan_key(plan.version), plan.to_json())
         control.close()
@@ -186,8 +197,9 @@ gravity:
         for message in self._reader.read(topic, partition, low, high if end is None else end):
             header = RoutedHeader.from_kafka(message.headers)
             effects = state.apply(
-                header, message.value or b"", offset=message.offset, plan=self.plan
-            )
+                header, message.value or b"", offset=message.offset, plan=self.plan,
+                time_ms=message.timestamp_ms,
+            )  # fmt: skip
             for part in (effects, *(effects.rest or ())):
                 outputs += [(output.header, output.value) for output in part.outputs]
         return outputs, dict(state.take_delta())

@@ -75,6 +75,7 @@ class Partition:
         damaged is set aside.
         """
         value: bytes = message.value or b""
+        parked = self.state.merging.rows
         try:
             header, effects = self._apply(message, value, plan_of)
         except NewerFormatError as error:
@@ -85,7 +86,8 @@ class Partition:
         self._send_all(effects, header, message)
         if effects.rest is not None and not await self._send_rest(effects.rest, header, message):
             return
-        self._remember(event, header, len(value), now_s)
+        left = max(0, parked - self.state.merging.rows)
+        self._remember(event, header, len(value), now_s, released=left)
 
     async def _send_rest(self, rest: Iterator[Effects], header: RoutedHeader, message: Any) -> bool:
         """Sends the rest of an input's effects, a breath after each step; False: the partition was given up.
@@ -136,14 +138,16 @@ class Partition:
         if effects.damage:
             self._set_aside(effects.damage, header, message)
 
-    def _remember(self, event: Any, header: RoutedHeader, size: int, now_s: float) -> None:
-        with_rows = header.kind is not RoutedKind.MARKER
+    def _remember(
+        self, event: Any, header: RoutedHeader, size: int, now_s: float, *, released: int
+    ) -> None:
+        with_rows = header.kind is not RoutedKind.MARKER or released > 0
         if not self.events:
             self.due_s = now_s + (SAVE_INTERVAL_S if with_rows else MARKERS_ONLY_INTERVAL_S)
         elif with_rows:
             self.due_s = min(self.due_s, now_s + SAVE_INTERVAL_S)
         self.events.append(event)
-        self.rows += header.rows
+        self.rows += header.rows + released
         self.size_bytes += size
 
     def _send(
