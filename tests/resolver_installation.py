@@ -164,6 +164,17 @@ gravity:
             what=f"{count} outputs",
         )
 
+    def await_rows(self, count: int, partition: int = 0, timeout_s: float = 120.0) -> None:
+        """Returns once so many rows have left."""
+        wait_until(
+            lambda: (
+                sum(header.routed.rows for header, _ in first_sights(self.outputs(partition)))
+                >= count
+            ),
+            timeout_s,
+            what=f"{count} rows",
+        )
+
     def end_of_rows(self, partition: int = 0) -> int:
         """The offset behind the last message that carries rows."""
         kinds = [header.kind for header, _ in self.inputs[partition]]
