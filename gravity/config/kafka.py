@@ -105,7 +105,7 @@ class State(Model):
     waiting_rows_max: PositiveInt = Field(
         1_000_000,
         description=(
-            "Rows that may wait in one partition behind rows on hold (`scope: table`, `scope: job`); "
-            "with more the resolver halts. Raise it to go on."
+            "Rows that may wait in one partition behind rows on hold (`scope: table`, `scope: job`), or for a "
+            "source that is down (`merge`, `on-down: stall`); with more the resolver halts. Raise it to go on."
         ),
     )

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
+
+_BACK_MS: Final = 60_000
+"""So far apart routers' clocks may be. A stamp further back says that an earlier one was wrong."""
 
 
 @dataclass(slots=True)
@@ -27,6 +30,8 @@ class SourceClock:
 
     def hear(self, source: str, time_ms: int, *, sources: Iterable[str], max_wait_ms: int) -> None:
         """Takes in that a message of `source` was written at `time_ms`; `sources` are waited for."""
+        if time_ms < self.time_ms - _BACK_MS:
+            self.time_ms = time_ms
         if self.time_ms:
             self.spoken_ms += min(max(0, time_ms - self.time_ms), max_wait_ms // 2)
         self.time_ms = max(self.time_ms, time_ms)

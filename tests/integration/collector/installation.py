@@ -127,6 +127,7 @@ class Installation(IngestLog):
         sources: str = "",
         hosts: str = "",
         target: str = "",
+        merge: str = "{}",
     ) -> None:
         """Writes the configuration; the next process reads it."""
         address = (
@@ -146,6 +147,7 @@ sources:
     exclude: [{exclude}]
     {source}
 {sources}
+merge: {merge}
 targets:
   - name: t
     type: kafka

@@ -13,6 +13,8 @@ import pytest
 from gravity_devstack import Stack
 from gravity_devstack.database import DatabaseServer
 
+from gravity.clock import now_us
+from gravity.codec import decode_batch
 from gravity.errors import EXIT_HALTED, EXIT_RESTART
 from gravity.header import IngestHeader, IngestKind
 from tests.integration.collector.conftest import Install
@@ -464,6 +466,33 @@ def test_an_idle_source_has_a_marker_every_five_seconds(install: Install) -> Non
     wait_until(markers, what="the first marker")
     count = len(markers())
     wait_until(lambda: len(markers()) > count, 7, what="the next marker")
+
+
+def test_a_merged_source_says_until_when_it_is_quiet(
+    install: Install, server: DatabaseServer
+) -> None:
+    made = install(server, source=NEVER, merge="{strategy: time-ordered}")
+    made.sql("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20))")
+    made.start_and_wait()
+
+    def quiet() -> int:
+        return max((header.quiet for header, _ in made.valid()), default=0)
+
+    began_us = now_us()
+    # Idle, it proves the time since the start, and goes on to.
+    for number in range(3):
+        since_us = quiet()
+        wait_until(lambda: quiet() > max(began_us, since_us), what="a marker that proves more")  # noqa: B023
+        made.sql(f"INSERT INTO t VALUES ({number}, 'a')")
+        made.wait_equal("t")
+    proved, rows = 0, 0
+    for header, value in made.valid():
+        proved = max(proved, header.quiet)
+        if header.kind is IngestKind.ROWS:
+            batch = decode_batch(value)
+            rows += len(batch)
+            assert min(transaction.ets for transaction in batch.transactions) >= proved
+    assert rows == 3
 
 
 def test_a_source_whose_tables_are_idle_moves_on_with_the_others(install: Install) -> None:

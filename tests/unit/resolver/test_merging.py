@@ -244,6 +244,21 @@ def test_a_pause_of_the_whole_log_is_nobodys_silence() -> None:
     assert replica.out() == [Out(Row(1000, 1, 1), late=False)]
 
 
+def test_routers_clocks_may_differ_and_a_wrong_stamp_does_not_stop_the_time() -> None:
+    replica = MergeReplica()
+    replica.take(Said("b", 10**9, (), 1))
+    replica.take(Said("c", 10**9, (), 10**9))
+    replica.take(Said("a", 10**9 + 3_600_000, ((1000, 1),)))
+    for second in range(3):
+        # Two routers, a second apart: that is no time.
+        replica.take(Said("a", 10**9 + 1000 * second, (), 2000))
+        replica.take(Said("c", 10**9 - 1000 + 1000 * second, (), 2000))
+    assert replica.replica.state.merging.clock.spoken_ms == 2500 + 2000
+    assert replica.out() == []
+    replica.take(Said("a", 10**9 + 2500, (), 2000))
+    assert len(replica.out()) == 1
+
+
 def test_an_idle_source_delays_nobody() -> None:
     """An hour without a row: its markers say how far it is."""
     replica = MergeReplica()
