@@ -203,7 +203,7 @@ def table_flows(plan: RoutingPlan, tables: Sequence[SourceTable]) -> list[Flow]:
             feed.target,
             feed.table,
             plan.rows_of(feed),
-            feed.lane,
+            feed.lane + _merge_text(plan, feed.target),
             _resolution_text(plan.resolution(feed.target, feed.table)),
         )
         for table in tables
@@ -270,15 +270,23 @@ def _merged(routes: Iterable[RoutePlan]) -> list[RoutePlan]:
 
 def _order_text(plan: RoutingPlan, target: str) -> str:
     asked = dict(plan.target(target).order_by)
-    if not asked:
-        merge, needed = plan.merge_at(target), plan.lane_needed(target, "")
-        why = "scope job" if merge is None else f"merge {merge.strategy}"
-        if needed == LANE_JOB:
-            return f"all tables in one order, for {why}"
-        return f"each table in one order, for {why}" if merge and needed else "by each table's keys"
-    return ", ".join(
-        lane if pattern == "*" else f"{pattern}: {lane}" for pattern, lane in asked.items()
-    )
+    if asked:
+        order = ", ".join(
+            lane if pattern == "*" else f"{pattern}: {lane}" for pattern, lane in asked.items()
+        )
+    elif plan.lane_needed(target, "") == LANE_JOB:
+        why = ", for scope job" if plan.merge_at(target) is None else ""
+        order = f"all tables in one order{why}"
+    elif plan.lane_needed(target, ""):
+        order = "each table in one order"
+    else:
+        order = "by each table's keys"
+    return order + _merge_text(plan, target)
+
+
+def _merge_text(plan: RoutingPlan, target: str) -> str:
+    merge = plan.merge_at(target)
+    return "" if merge is None else f", sources {merge.strategy}"
 
 
 def _rules_text(plan: RoutingPlan, target: str) -> str:

@@ -85,6 +85,8 @@ class Opened:
     offset: int
     batch: ChangeBatch | None
     times: Sequence[int]
+    is_copy: bool = False
+    """Whether its rows were read from the table, not from the binlog."""
 
     @classmethod
     def of(cls, message: Message, batch: ChangeBatch | None, offset: int, *, at_least: int) -> Self:
@@ -95,17 +97,12 @@ class Opened:
         header, value = message
         if batch is None:
             return cls(header, value, offset, None, [max(at_least, header.ets)])
-        times, latest = [], at_least
+        times, latest, is_copy = [], at_least, True
         for op, tx in zip(batch.ops, batch.tx, strict=True):
-            if op != READ:
-                latest = max(latest, batch.transactions[tx].ets)
+            ets = 0 if op == READ else batch.transactions[tx].ets
+            latest, is_copy = max(latest, ets), is_copy and not ets
             times.append(latest)
-        return cls(header, value, offset, batch, times)
-
-    @property
-    def is_copy(self) -> bool:
-        """Whether its rows were read from the table, not from the binlog."""
-        return self.batch is not None and set(self.batch.ops) == {READ}
+        return cls(header, value, offset, batch, times, is_copy)
 
     def before(self, place: Place | None, rank: int, start: int) -> int:
         """The first row from `start` on that does not come before `place`; None: all come before it."""

@@ -67,3 +67,13 @@ def test_both_sides_of_a_change_are_there_for_programs() -> None:
     [record] = [c.to_json() for c in changes(BEFORE, AFTER) if c.kind == "other"]
     assert json.loads(json.dumps(record))["before"]["conditions"] == ["level = 'x'"]
     assert record["after"]["conditions"] == ("level = 'y'",)
+
+
+def test_another_order_of_sources_is_told() -> None:
+    before = HEAD + "targets: [{name: a, type: kafka, order-by: 'group:g'}]"
+    found = changes(before, before + "\nmerge: {strategy: time-ordered, max-wait: 9s}")
+    assert {change.after.order for change in found if change.after} == {
+        "group:g, sources time-ordered"
+    }
+    assert len(found) == len(TABLES)
+    assert not any(change.moves_rows for change in found)

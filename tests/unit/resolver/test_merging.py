@@ -354,7 +354,8 @@ def test_existing_rows_wait_for_nobody_but_their_own_sources_changes() -> None:
     far(scene, "a")
     scene.take(Said("b", 1, ((10**8, 2),)))
     assert scene.kinds()[-1] == "rows b"
-    take(*log.rows(OWN["a"], [RowChange("R", (3, "x"), 0)]))
+    # One of them that a newer plan places elsewhere has no commit time either.
+    take(*log.rows(OWN["a"], [RowChange("R", (3, "x"), 0), RowChange("L", (4, "x"), 0, ets_us=0)]))
     assert scene.kinds()[-1] == "rows a"
     assert not any(h.routed.late for h, _ in scene.replica.outputs)
 
