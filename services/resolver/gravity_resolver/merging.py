@@ -101,7 +101,8 @@ class Merging:
         self.clock = SourceClock(**record["clock"])
         self.floors = {unit: (ets, rank) for unit, (ets, rank) in record["floors"].items()}
         self.tops, self.taken, self.number = record["tops"], record["taken"], record["number"]
-        for _, data in under(PREFIX):
+        # Without a merge nothing waits, and nothing has to be looked for.
+        for _, data in under(PREFIX) if self.strategy != "parallel" else ():
             waiting = Waiting.load(data)
             if waiting.is_marker:
                 self.markers.setdefault(waiting.source, deque()).append(waiting.number)
