@@ -34,6 +34,8 @@ class Meta(NamedTuple):
     position: str
     commit_us: int
     version: int
+    late: bool = False
+    """Whether rows that were committed later have gone before it (`merge`)."""
 
     @property
     def headers(self) -> Headers:
@@ -45,6 +47,7 @@ class Meta(NamedTuple):
             ("gravity.position", self.position.encode()),
             ("gravity.commit-us", b"%d" % self.commit_us),
             ("gravity.version", b"%d" % self.version),
+            *((("gravity.late", b"true"),) if self.late else ()),
         )
 
 
@@ -63,7 +66,15 @@ def metas(batch: ChangeBatch, header: TargetHeader) -> list[Meta]:
     ):
         gtid, start, commit_us = starts[tx]
         found.append(
-            Meta(OPERATIONS[op], source, gtid, f"{start}:{ordinal}", commit_us, first + row)
+            Meta(
+                OPERATIONS[op],
+                source,
+                gtid,
+                f"{start}:{ordinal}",
+                commit_us,
+                first + row,
+                header.routed.late,
+            )
         )
     return found
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -147,6 +148,14 @@ def test_what_is_not_known_of_a_row_before_the_change_is_null() -> None:
     (updated, deleted) = messages(USERS, [("U", (1, "a")), ("D", (1, "a"))], format="debezium")
     assert (read(updated.value)["op"], read(updated.value)["before"]) == ("u", None)
     assert read(deleted.value)["before"] == {"id": 1, "name": "a"}
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_late_row_says_so_in_a_header(*, late: bool) -> None:
+    headers, value = TargetLog().rows(USERS, [("U", (1, "a"))])
+    header = TargetHeader.from_kafka(headers).describing(late=late)
+    [envelope] = shape_of(USERS, format="debezium").envelopes(decode_batch(value), header)
+    assert dict(envelope.headers).get("gravity.late") == (b"true" if late else None)
 
 
 def test_a_part_of_the_row_before_the_change_is_no_row() -> None:
