@@ -237,6 +237,12 @@ class _Item:
         return self.admission is Admission.APPLY and self.header.routed.kind is RoutedKind.SCHEMA
 
 
+def _point_of(item: _Item) -> FrontierPoint:
+    """What a marker says."""
+    routed, time_us = item.header.routed, decode_record("marker", item.value)["time_us"]
+    return FrontierPoint(str(routed.to), routed.gtids, routed.ets, time_us)
+
+
 def _split(table: str) -> tuple[str, str]:
     database, _, name = table.partition(".")
     return database, name
@@ -312,6 +318,23 @@ class Lane:
         """Whether fetching may go on after it was full."""
         return self._rows < 2 * self._pace.rows_max and self._bytes < 2 * self._pace.bytes_max
 
+    @property
+    def passed(self) -> Mapping[str, FrontierPoint]:
+        """How far each source has surely been applied.
+
+        That is what is stored, and the markers behind it before which no row waits to be written: they will
+        be stored with a later write.
+        """
+        frontier = dict(self.stored.frontier)
+        for item in self._items:
+            if item.admission is not Admission.APPLY:
+                continue
+            if item.header.routed.kind is RoutedKind.MARKER:
+                frontier[item.header.routed.source] = _point_of(item)
+            elif item.header.routed.rows or item.alters:
+                break
+        return frontier
+
     def due(self, now_s: float, *, caught_up: bool) -> bool:
         """Whether a write should begin now. `caught_up`: nothing more was waiting in Kafka."""
         if not self._items or now_s < self.retry_at:
@@ -383,10 +406,7 @@ class Lane:
             elif routed.kind is RoutedKind.SCHEMA:
                 messages.append(Admitted(item.header, item.offset, item.value, None))
             elif routed.kind is RoutedKind.MARKER:
-                time_us = decode_record("marker", item.value)["time_us"]
-                frontier[routed.source] = FrontierPoint(
-                    str(routed.to), routed.gtids, routed.ets, time_us
-                )
+                frontier[routed.source] = _point_of(item)
         counts = self.stored.counts.plus(Counts(applied, 0, repeats, void))
         after = Stored(taken[-1].after, frontier, counts)
         return Write(self.partition, self.stored, after, tuple(messages), applied)

@@ -6,6 +6,7 @@ import json
 import random
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import structlog
@@ -16,7 +17,7 @@ from gravity.errors import FatalError, OffsetLostError, TransientError
 from gravity.fault import FaultPoint, reach
 from gravity.kafka.producer import LogProducer
 from gravity.kafka.reader import GroupReader, LogMessage, LogReader
-from gravity.sink import Lane, SinkWriter
+from gravity.sink import FrontierPoint, Lane, SinkWriter, Stored
 
 if TYPE_CHECKING:
     from gravity.kafka.client import Cluster
@@ -56,8 +57,11 @@ class SinkLoop:
         writer: SinkWriter,
         session_timeout_ms: int = 10000,
         member: str = "",
+        is_awaited: bool = False,
     ) -> None:
+        """`is_awaited`: COMMITs at a source wait for the target, so its progress is told at once."""
         self._stage = stage
+        self._is_awaited = is_awaited
         self._target = target
         self._topics = topics
         self._topic = topics.target(target)
@@ -69,9 +73,11 @@ class SinkLoop:
         self._halts: dict[int, FatalError] = {}
         self._paused: set[int] = set()
         self._published_s: dict[int, float] = {}
+        self._frontiers: dict[int, Mapping[str, FrontierPoint]] = {}
+        """As published last."""
         self._unpublished: set[int] = set()
         client = topics.group("sink", target)
-        self._producer = LogProducer(cluster, client)
+        self._producer = LogProducer(cluster, client, is_awaited=is_awaited)
         self._dead_letters = DeadLetters(
             LogProducer(cluster, f"{client}.dead"),
             topics.dead_letters,
@@ -122,6 +128,9 @@ class SinkLoop:
             else:
                 lane.writer.keep_alive()
             self._hold_back(lane, reader)
+        if self._is_awaited and messages:
+            # A marker without rows is not worth a write of its own, but those who wait are told of it.
+            self._unpublished.update({m.partition for m in messages} & self._lanes.keys())
         self._publish()
         self._producer.serve()
 
@@ -248,12 +257,19 @@ class SinkLoop:
                 stop.wait(wait_s)
                 attempt += 1
 
+    def _told(self, lane: Lane) -> Stored:
+        """What is published of a lane."""
+        return replace(lane.stored, frontier=lane.passed) if self._is_awaited else lane.stored
+
     def _publish(self) -> None:
         now = monotonic_s()
         for partition in list(self._unpublished):
-            if now - self._published_s.get(partition, float("-inf")) < PUBLISH_INTERVAL_S:
+            told = self._told(self._lanes[partition])
+            since_s = now - self._published_s.get(partition, float("-inf"))
+            is_awaited = self._is_awaited and told.frontier != self._frontiers.get(partition)
+            if since_s < PUBLISH_INTERVAL_S and not is_awaited:
                 continue
-            record = {**self._lanes[partition].stored.to_json(), "at_us": now_us()}
+            record = {**told.to_json(), "at_us": now_us()}
             self._producer.send(
                 self._topics.progress,
                 0,
@@ -261,4 +277,5 @@ class SinkLoop:
                 key=f"sink/{self._target}/{partition}".encode(),
             )
             self._published_s[partition] = now
+            self._frontiers[partition] = told.frontier
             self._unpublished.discard(partition)

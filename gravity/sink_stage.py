@@ -38,6 +38,8 @@ class Surroundings:
     """The installation's topic prefix."""
     partitions: int = 1
     """Partitions of the target topic: how many lanes there are."""
+    is_awaited: bool = False
+    """Whether COMMITs at a source wait for this target."""
 
 
 WriterFactory = Callable[[TargetT, Surroundings], SinkWriter]
@@ -107,6 +109,7 @@ def _run_targets(
             ),
             prefix=cluster.topic_prefix,
             partitions=cluster.partitions,
+            is_awaited=config.is_awaited(target.name),
         )
         loops.append(
             SinkLoop(
@@ -117,6 +120,7 @@ def _run_targets(
                 writer=make_writer(target, around),
                 session_timeout_ms=arguments.session_timeout_ms,
                 member=arguments.member,
+                is_awaited=config.is_awaited(target.name),
             )
         )
     _run_together(loops, stop)

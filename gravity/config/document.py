@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from collections.abc import Mapping
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from gravity.config.conflict import ConflictResolution, ConflictRule, rank_sources
 from gravity.config.kafka import Batch, Collector, KafkaCluster, Sink, Snapshot, State
-from gravity.config.model import Model, missing, require
+from gravity.config.model import Model, at, missing, require
 from gravity.config.operation import Alert, Failover, Merge, Monitoring
 from gravity.config.route import DistributionRule, Route, RoutingRule
 from gravity.config.source import Source
-from gravity.config.target import Target
+from gravity.config.target import MysqlTarget, Target
 
 
 class Config(Model):
@@ -51,6 +54,27 @@ class Config(Model):
     monitoring: Monitoring = Field(Monitoring(), description="What is watched.")
     alerts: tuple[Alert, ...] = Field((), description="Who is told. Also under `monitoring`.")
 
+    @model_validator(mode="after")
+    def _no_commit_waits_for_itself(self) -> Self:
+        """Refuses servers that wait for each other: a sink's COMMIT at one would wait for that of another sink."""
+        waits: dict[tuple[str, int], set[tuple[str, int]]] = {}
+        for index, source in enumerate(self.sources):
+            names = source.semi_sync.targets if source.semi_sync is not None else ()
+            awaited = {
+                (target.host, target.port)
+                for target in self.targets
+                if target.name in names and isinstance(target, MysqlTarget) and target.host
+            }
+            for endpoint in source.endpoints:
+                waits.setdefault(endpoint, set()).update(awaited)
+            if any(_leads_back(waits, endpoint) for endpoint in source.endpoints):
+                raise at(
+                    f"sources.{index}.semi-sync",
+                    "these servers would wait for each other's COMMITs: a target here is, or leads to, the "
+                    "source's own server",
+                )
+        return self
+
     def source(self, name: str) -> Source:
         """The source called `name`. Raises `KeyError` if there is none."""
         for source in self.sources:
@@ -64,6 +88,15 @@ class Config(Model):
             if target.name == name:
                 return target
         raise KeyError(name)
+
+    def is_awaited(self, target: str) -> bool:
+        """Whether COMMITs at some source wait for `target`, so that nothing on the way may wait by itself."""
+        return any(s.semi_sync is not None and target in s.semi_sync.targets for s in self.sources)
+
+    @property
+    def has_awaited_targets(self) -> bool:
+        """Whether COMMITs at some source wait for any target."""
+        return any(source.semi_sync is not None for source in self.sources)
 
     def source_ranks(self, rule: ConflictRule) -> dict[str, int]:
         """The sources that take part under `rule` and their ranks, 1 = best, all different."""
@@ -85,3 +118,19 @@ class Config(Model):
         if not self.targets:
             problems.append(missing("targets", "", "name at least one"))
         require(problems)
+
+
+def _leads_back(
+    waits: Mapping[tuple[str, int], set[tuple[str, int]]], start: tuple[str, int]
+) -> bool:
+    """Whether a server waits, by way of others too, for itself."""
+    seen: set[tuple[str, int]] = set()
+    ahead = list(waits.get(start, ()))
+    while ahead:
+        server = ahead.pop()
+        if server == start:
+            return True
+        if server not in seen:
+            seen.add(server)
+            ahead += waits.get(server, ())
+    return False

@@ -8,6 +8,7 @@ from gravity.config.problem import Problem, nearest_name
 from gravity.config.tree import Tree
 
 TARGET_REFERENCES = (
+    ("sources", "*", "semi-sync", "targets"),
     ("routing", "*", "targets"),
     ("routing", "*", "conditions", "*", "targets"),
     ("distribution-rules", "*", "targets"),

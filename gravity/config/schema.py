@@ -78,6 +78,7 @@ _SECTIONS: Mapping[str, str] = {
     "Metric": "`monitoring`: `metrics`",
     "Alert": "`alerts`",
     "RateLimit": "`rate-limit`",
+    "SemiSync": "`semi-sync`",
 }
 """Every part of the model and the heading it stands under, in the page's order."""
 

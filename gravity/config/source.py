@@ -13,6 +13,7 @@ from gravity.config.model import (
     DatabasePatterns,
     Model,
     Name,
+    Names,
     Patterns,
     Port,
     at,
@@ -75,6 +76,15 @@ class RateLimit(Model):
 
     rows_per_s_max: PositiveInt = Field(
         description="Rows read per second, existing ones and changes together."
+    )
+
+
+class SemiSync(Model):
+    """Targets that a COMMIT at the source waits for, by semi-synchronous replication."""
+
+    targets: Names = Field(
+        min_length=1,
+        description="The targets that must have a transaction before its COMMIT returns.",
     )
 
 
@@ -141,6 +151,14 @@ class Source(Model):
             "`snapshot: never`."
         ),
     )
+    semi_sync: SemiSync | None = Field(
+        None,
+        description=(
+            "The server's COMMIT returns only when all of these targets have the transaction, or after the "
+            "server's own timeout. The server must have semi-synchronous replication switched on: see "
+            "docs/consistency.md. Unset = COMMITs wait for nobody."
+        ),
+    )
     rate_limit: RateLimit | None = Field(None, description="Upper bound on reading; unset = none.")
     tls: Tls | None = Field(None, description="Encryption; unset = as the server offers.")
 
@@ -166,6 +184,14 @@ class Source(Model):
             raise at("start", "a file is one server's: with several hosts give gtid or timestamp")
         if isinstance(start, AfterGtids) and (problem := gtids_problem(start.gtids, self.type)):
             raise at("start", problem)
+        return self
+
+    @model_validator(mode="after")
+    def _copied_sources_end(self) -> Self:
+        if self.semi_sync is not None and self.snapshot == "only":
+            raise at(
+                "semi-sync", "with snapshot: only no COMMIT is ever read: leave one of them out"
+            )
         return self
 
     @property

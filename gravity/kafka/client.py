@@ -127,7 +127,11 @@ def consumer_settings(cluster: Cluster, client_id: str) -> Settings:
     }
 
 
-def producer_settings(cluster: Cluster, client_id: str) -> Settings:
+LINGER_MS = 2.0
+"""How long a producer waits for more to send in one request."""
+
+
+def producer_settings(cluster: Cluster, client_id: str, linger_ms: float = LINGER_MS) -> Settings:
     """Settings of every producer: idempotent, acknowledged by all replicas, small linger."""
     return {
         **client_settings(cluster, client_id),
@@ -137,7 +141,7 @@ def producer_settings(cluster: Cluster, client_id: str) -> Settings:
         # Guarded by tests/integration/router: test_what_the_broker_refuses_is_not_lost.
         "enable.gapless.guarantee": True,
         "acks": "all",
-        "linger.ms": 2,
+        "linger.ms": linger_ms,
         "compression.type": "lz4",
         "message.max.bytes": MESSAGE_BYTES_MAX,
         "queue.buffering.max.kbytes": 131072,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from gravity.errors import FencedError, GravityError, TransientError
-from gravity.kafka.client import kafka_error, producer_settings
+from gravity.kafka.client import LINGER_MS, kafka_error, producer_settings
 
 if TYPE_CHECKING:
     from gravity.kafka.client import Cluster
@@ -25,9 +25,15 @@ class LogProducer:
     """
 
     def __init__(
-        self, cluster: Cluster, client_id: str, transactional_id: str | None = None
+        self,
+        cluster: Cluster,
+        client_id: str,
+        transactional_id: str | None = None,
+        *,
+        is_awaited: bool = False,
     ) -> None:
-        settings = producer_settings(cluster, client_id)
+        """`is_awaited`: a COMMIT waits for what is sent, so each message leaves at once."""
+        settings = producer_settings(cluster, client_id, 0.0 if is_awaited else LINGER_MS)
         if transactional_id is not None:
             settings["transactional.id"] = transactional_id
             settings["transaction.timeout.ms"] = 60000

@@ -53,7 +53,7 @@ class Resolver:
         self.group = self.topics.group("resolver")
         self._target_of = {self.topics.routed(t.name): t.name for t in plan.targets}
         self._admin = TopicAdmin(cluster)
-        self.producer = LogProducer(cluster, self.group)
+        self.producer = LogProducer(cluster, self.group, is_awaited=config.has_awaited_targets)
         self.partitions: dict[TopicPartition, Partition] = {}
 
     @property

@@ -49,7 +49,7 @@ class Router:
         self.topics = Topics(config.kafka.topic_prefix)
         self._cluster = config.kafka
         self._group = group = self.topics.group("router")
-        self.producer = LogProducer(config.kafka, group)
+        self.producer = LogProducer(config.kafka, group, is_awaited=config.has_awaited_targets)
         self._control = ControlTopic(config.kafka, self.topics.control, group)
         self._plans = PlanStore(self._control)
         self._reader = LogReader(config.kafka, f"{group}.fences")

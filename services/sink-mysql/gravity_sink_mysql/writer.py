@@ -437,7 +437,8 @@ class MysqlWriter:
     @property
     def pace(self) -> Pace:
         """As configured; at once when nothing more is waiting."""
-        return replace(self._around.pace, wait_ms_idle=WAIT_MS_IDLE)
+        wait_ms_idle = 0 if self._around.is_awaited else WAIT_MS_IDLE
+        return replace(self._around.pace, wait_ms_idle=wait_ms_idle)
 
     def open(self) -> None:
         """Makes the database and the tables that hold our progress."""

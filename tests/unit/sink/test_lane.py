@@ -119,6 +119,31 @@ def test_markers_move_the_frontier_with_what_precedes_them() -> None:
     assert write.before.frontier == {}
 
 
+@given(st.lists(st.sampled_from("rmnav"), max_size=12))
+def test_what_has_passed_is_never_ahead_of_rows_and_alterations_that_wait(kinds: list[str]) -> None:
+    log, replaced = TargetLog(term=1), TargetLog()
+    makers = {
+        "r": lambda _: batches(log, [1])[0],
+        "m": lambda number: log.marker(f"0-1-{number}"),
+        "n": lambda _: log.note(),
+        "a": lambda _: log.schema_change(change_of("shop.orders", TableAction.TRUNCATE)),
+        "v": lambda _: replaced.marker("0-1-999"),
+    }
+    lane_ = lane(Stored(SinkProgress(term=1)))
+    offer_all(lane_, [makers[kind](number) for number, kind in enumerate(kinds)])
+    written = 0
+    while True:
+        ahead = [n for n in range(written, len(kinds)) if kinds[n] in "ra"]
+        passed = [n for n in range(ahead[0] if ahead else len(kinds)) if kinds[n] == "m"]
+        point = lane_.passed.get("s1")
+        assert (point.gtids if point else None) == (f"0-1-{passed[-1]}" if passed else None)
+        write = lane_.cut(0.0)
+        if write is None:
+            return
+        lane_.done(write.after, 0.0)
+        written = write.after.progress.next_offset
+
+
 def test_due_by_rows_by_age_and_by_silence() -> None:
     log = TargetLog()
     lane_ = lane()
