@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Self
 
@@ -192,6 +192,14 @@ class Frontiers:
             # The records tell how many, not whose: any of them may be a row of these transactions.
             lacks = f"rows of {target} are on hold, {holds} in all: see `gravity conflicts list`"
         return Look(least, lacks, holds)
+
+    def least(self, source: str, targets: Collection[str]) -> Frontier | None:
+        """How far every one of `targets` is with `source`, rows on hold passed; None while one is not known."""
+        lanes = [(target, number) for target in targets for number in range(self.partitions)]
+        points = [p for lane in lanes if (p := self._points.get(lane, {}).get(source))]
+        if len(points) < len(lanes):
+            return None
+        return min(points, key=lambda point: point.position, default=None)
 
     def _lacks(self, source: str, points: list[Frontier], wanted: Transactions) -> str:
         least = min(points, key=lambda point: point.position)

@@ -133,7 +133,7 @@ def _executed_at(source: Source, endpoint: tuple[str, int] | None) -> str:
 class ProgressFollower:
     """The progress topic from its beginning to its end, and on."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, client_id: str = _CLIENT) -> None:
         """Connects to Kafka; what has been published is read at the first `records`.
 
         Raises:
@@ -147,7 +147,7 @@ class ProgressFollower:
                 where=f"Kafka at {', '.join(config.kafka.brokers)}, {self._topic}",
                 remedy="start it with `gravity run CONFIG`; is kafka.topic-prefix right?",
             )
-        self._reader = LogReader(config.kafka, _CLIENT)
+        self._reader = LogReader(config.kafka, client_id)
         self._is_at_end = False
 
     def records(self, timeout_s: float) -> list[Record]:

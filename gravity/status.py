@@ -46,6 +46,9 @@ class SourceStatus:
     """Rows sent for each request of `gravity snapshot` that is being worked on, by its id."""
     plan: int | None = None
     """The routing plan by which it is read; None before the collector's first word."""
+    semi_sync: Mapping[str, Any] | None = None
+    """Whether its COMMITs wait for targets, as the collector last told: `state` is one of those of
+    `gravity.semi_sync`, the counters are the server's own. None = they are not to."""
 
     @property
     def is_silent(self) -> bool:
@@ -265,6 +268,7 @@ class ProgressHistory:
             tables=snapshot.get("tables", {}),
             requests=snapshot.get("requests", {}),
             plan=record.get("plan"),
+            semi_sync=record.get("semi_sync"),
         )
 
     def _target(

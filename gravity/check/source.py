@@ -10,9 +10,11 @@ from typing import Any, Final
 from gravity.catalog import Query, read_catalog
 from gravity.check.finding import Finding, Findings
 from gravity.check.grant import Grants
+from gravity.check.semi_sync import check_semi_sync
 from gravity.config.source import Source
 from gravity.errors import FatalError, GravityError
 from gravity.pattern import parse_table_pattern
+from gravity.semi_sync import QUESTIONS, ServerSemiSync
 
 CLOCK_SKEW_MS_MAX: Final = 1000
 """Conflicts by time compare commit times of different servers."""
@@ -73,6 +75,7 @@ def check_source(
     for ask in (
         lambda: _grants(find, flavor, query),
         lambda: [_clock(find, query, now_us)],
+        lambda: _semi_sync(find, source, query),
         lambda: _tables(find, source, query, literal),
     ):
         try:
@@ -152,6 +155,12 @@ def _grants(find: Findings, flavor: str, query: Query) -> Iterator[Finding]:
             f"missing: {', '.join(missing)}",
             f"GRANT {', '.join(missing)} ON *.* TO the account",
         )
+
+
+def _semi_sync(find: Findings, source: Source, query: Query) -> Iterator[Finding]:
+    if source.semi_sync is not None:
+        server = ServerSemiSync.of([query(question) for question in QUESTIONS])
+        yield from check_semi_sync(find, server)
 
 
 def _clock(find: Findings, query: Query, now_us: Callable[[], int]) -> Finding:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Group
@@ -141,14 +141,46 @@ def chart(now: PipelineStatus) -> Group:
         if target.parked_rows or target.late_rows or target.down:
             down = f"[red]{', '.join(target.down)}[/]" if target.down else ""
             merged.add_row(target.name, f"{target.parked_rows:,}", f"{target.late_rows:,}", down)
+    waiting = Table(
+        "source", "COMMITs wait for", "state", "waited", "did not", "fell back", "server waits"
+    )
+    for source in now.sources:
+        if source.semi_sync is not None:
+            told = source.semi_sync
+            waiting.add_row(
+                source.name,
+                ", ".join(told["targets"]),
+                semi_sync_text(told),
+                f"{told['acknowledged']:,}",
+                f"{told['unacknowledged']:,}",
+                f"{told['fallbacks']:,}",
+                f"{told['timeout_ms']:,} ms at most",
+            )
     return Group(
         sources,
+        *([waiting] if waiting.row_count else []),
         *([collectors] if now.collectors else []),
         stages,
         targets,
         *([held] if held.row_count else []),
         *([merged] if merged.row_count else []),
     )
+
+
+_SEMI_SYNC: Final = {
+    "on": "[green]they wait[/]",
+    "off": "[red]they do not: the server fell back[/]",
+    "joining": "[yellow]not yet: targets are behind[/]",
+    "disabled": "[red]not switched on at the server[/]",
+    "unknown": "[yellow]the server was not asked yet[/]",
+}
+
+
+def semi_sync_text(told: Mapping[str, Any]) -> str:
+    """Whether a source's COMMITs wait, in words."""
+    if told["state"] == "on" and told["others_may_answer"]:
+        return "[red]for any replica: another is semi-synchronous, too[/]"
+    return _SEMI_SYNC[told["state"]]
 
 
 def _state(part: SourceStatus | TargetStatus) -> str:

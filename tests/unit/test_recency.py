@@ -207,3 +207,24 @@ def test_what_the_configuration_does_not_name_is_refused() -> None:
             ask(config, *names, None)
     with pytest.raises(QuestionError, match="empty"):
         ask(config, "s", "t", " ")
+
+
+@given(
+    st.lists(st.integers(1, 30), min_size=2 * PARTITIONS, max_size=2 * PARTITIONS),
+    st.integers(0, 9),
+)
+def test_a_group_of_targets_is_as_far_as_the_least_lane_of_all(
+    passed: list[int], holds: int
+) -> None:
+    known = Frontiers(PARTITIONS)
+    known.add("resolver/t/0", {"holds": holds})
+    for number, place in enumerate(passed):
+        target, q = "tu"[number // PARTITIONS], number % PARTITIONS
+        assert known.least("s", ("t", "u")) is None
+        known.add(f"sink/{target}/{q}", applied(f"0-1-{place}", offset=place))
+    least = known.least("s", ("t", "u"))
+    assert least is not None
+    assert least.position.offset == min(passed)
+    known.add("sink/u/1", applied("0-1-1", source="another"))
+    assert known.least("s", ("t", "u")) is None
+    assert known.least("s", ("t",)) is not None

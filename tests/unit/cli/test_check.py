@@ -41,8 +41,12 @@ class Server:
         self.columns: list[tuple[Any, ...]] = [ID]
         self.keys: list[tuple[Any, ...]] = [("app", "users", "PRIMARY", "id", None, "")]
         self.refused = ""
+        self.semi_sync: dict[str, str] = {}
 
     def query(self, sql: str) -> Sequence[Sequence[Any]]:
+        if "semi" in sql:
+            kind = "VARIABLES" if "VARIABLES" in sql else "STATUS"
+            return list(self.semi_sync.items()) if kind == "VARIABLES" else []
         if "Variable_name" in sql:
             return list(self.variables.items())
         if sql.startswith("SHOW GRANTS"):
@@ -166,3 +170,18 @@ def test_a_target_that_may_not_be_written_fails() -> None:
     read_only, grant = "1", "GRANT SELECT ON *.* TO `u`@`%`"
     failed = {f.what for f in check_mysql_target(target, query) if f.verdict is Verdict.FAIL}
     assert failed == {"read_only", "grants on _gravity", "grants on out"}
+
+
+def test_semi_sync_is_looked_at_where_commits_are_to_wait() -> None:
+    server = Server()
+    assert not [what for what in server.findings() if "semi" in what]
+    wanted = {"semi_sync": {"targets": ("t",)}}
+    assert server.findings(**wanted)["semi-sync"].verdict is Verdict.FAIL
+    server.semi_sync = {
+        "rpl_semi_sync_source_enabled": "ON",
+        "rpl_semi_sync_source_wait_point": "AFTER_SYNC",
+        "rpl_semi_sync_source_timeout": "10000",
+    }
+    assert {f.verdict for f in server.findings(**wanted).values()} == {Verdict.PASS}
+    server.semi_sync["rpl_semi_sync_source_wait_point"] = "AFTER_COMMIT"
+    assert server.findings(**wanted)["rpl_semi_sync_source_wait_point"].verdict is Verdict.WARN

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+import io
 
-from gravity.cli.status import copy_text, duration_text
+import pytest
+from rich.console import Console
+
+from gravity.cli.status import chart, copy_text, duration_text
 from gravity.status import Installation, ProgressHistory, SourceStatus
 
 
@@ -36,3 +39,39 @@ def test_a_finished_copy_and_one_of_an_older_collector_are_told_by_their_tables(
 )
 def test_durations(seconds: int, text: str) -> None:
     assert duration_text(seconds) == text
+
+
+TOLD = {
+    "state": "on", "targets": ["lake", "bus"], "clients": 1, "answers": 3, "acknowledged": 1234,
+    "unacknowledged": 5, "fallbacks": 2, "timeout_ms": 10000, "wait_us": 9, "others_may_answer": False,
+}  # fmt: skip
+
+
+def _shown(semi_sync: dict[str, object] | None) -> str:
+    history = ProgressHistory()
+    record: dict[str, object] = {"position": "1:1:4:0", "rows": 5, "ets": 0, "at_us": 9}
+    history.add("collector/s", record if semi_sync is None else {**record, "semi_sync": semi_sync})
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(chart(history.status(Installation(("s",), (), 1), [], None, 10)))
+    return console.export_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, "they wait"),
+        ({"state": "off"}, "the server fell back"),
+        ({"state": "joining"}, "targets are behind"),
+        ({"state": "disabled"}, "not switched on"),
+        ({"state": "unknown"}, "not asked yet"),
+        ({"others_may_answer": True}, "for any replica"),
+    ],
+)
+def test_whether_commits_wait_is_told_in_words(change: dict[str, object], words: str) -> None:
+    shown = _shown({**TOLD, **change})
+    assert words in shown
+    assert all(part in shown for part in ("lake, bus", "1,234", "10,000 ms"))
+
+
+def test_nothing_is_told_of_commits_that_wait_for_nobody() -> None:
+    assert "wait" not in _shown(None).replace("waiting", "")
