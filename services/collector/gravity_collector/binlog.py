@@ -6,6 +6,8 @@ socket is read here in large pieces, because its own reader is far slower than t
 
 from __future__ import annotations
 
+import contextlib
+import selectors
 import socket
 import ssl
 import time
@@ -26,10 +28,11 @@ from gravity.errors import (
 )
 from gravity.gtid import Flavor, MysqlGtids
 from gravity_collector.decoder import TableDecoders
-from gravity_collector.event import Event, Rows
+from gravity_collector.event import AckAsked, Event, Rows
 from gravity_collector.event_parser import EventParser, ServerMessageError
 from gravity_collector.gtid_event import encode_gtids
 from gravity_collector.lookback import BinlogLookBack
+from gravity_collector.semi_sync import SESSION_STATEMENT, answer
 from gravity_collector.server import ServerFacts, server_facts
 from gravity_collector.xa import HeldTransactions
 
@@ -46,6 +49,8 @@ _LOOK_BACK_BIT: Final = 1 << 29
 """A second connection with the first one's server id would end that one."""
 _PIECE_BYTES: Final = 4 << 20
 _PIECE_EVENTS: Final = 10_000
+_ANSWER_S_MAX: Final = 10.0
+"""A server that takes no twenty bytes for so long is dead."""
 
 _RETRIED: Final = frozenset(
     (
@@ -161,6 +166,31 @@ class BinlogStream:
         self._heard_s = monotonic()
         self._later: Iterator[Event] | None = None
         self._failure: GravityError | None = None
+        self._waker: socket.socket | None = None
+        self._selector: selectors.BaseSelector | None = None
+
+    @property
+    def is_semi_sync(self) -> bool | None:
+        """Whether the server asks for acknowledgements here; None before its first event."""
+        return self._parser.is_semi_sync
+
+    def wake_by(self, waker: socket.socket) -> None:
+        """Ends `read` early when something comes in at the non-blocking `waker`, which is emptied then."""
+        self._waker = waker
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(waker, selectors.EVENT_READ)
+        self._selector.register(self._socket, selectors.EVENT_READ)
+
+    def acknowledge(self, asked: AckAsked) -> None:
+        """Tells the server that everything up to `asked` is acknowledged.
+
+        Raises TransientError when the connection is broken.
+        """
+        try:
+            self._socket.settimeout(_ANSWER_S_MAX)
+            self._socket.sendall(answer(asked.file_name, asked.next_offset))
+        except OSError as error:
+            raise self._broken(str(error)) from error
 
     @property
     def file_name(self) -> str:
@@ -233,7 +263,10 @@ class BinlogStream:
         return events
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Ends the connection. Harmless when repeated."""
+        if self._selector is not None:
+            self._selector.close()
+            self._selector = None
         self._on_close()
 
     @property
@@ -241,8 +274,10 @@ class BinlogStream:
         return f"source {self._source}, near {self._parser.file_name}:{self._parser.next_offset}"
 
     def _receive(self, timeout_s: float) -> bytes | None:
-        """What the socket gives; None if nothing came in time."""
+        """What the socket gives; None if nothing came in time, or we were woken before."""
         try:
+            if timeout_s and not self._is_readable(timeout_s):
+                return None
             self._socket.settimeout(timeout_s)
             received = self._socket.recv(_RECEIVE_BYTES)
         except (TimeoutError, BlockingIOError, InterruptedError, ssl.SSLWantReadError):
@@ -252,6 +287,18 @@ class BinlogStream:
         if not received:
             raise self._broken("the server closed it")
         return received
+
+    def _is_readable(self, timeout_s: float) -> bool:
+        """False when nothing came in time, or we were woken; without a waker the socket itself waits."""
+        if self._waker is None or self._selector is None:
+            return True
+        if isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
+            return True
+        ready = {key.fileobj for key, _ in self._selector.select(timeout_s)}
+        if self._waker in ready:
+            with contextlib.suppress(BlockingIOError):
+                self._waker.recv(4096)
+        return self._socket in ready
 
     def _broken(self, what: str) -> TransientError:
         return TransientError(f"the binlog connection broke: {what}", where=self._where)
@@ -270,12 +317,14 @@ def open_stream(
     decoders: TableDecoders | None = None,
     monotonic: Callable[[], float] = time.monotonic,
     settled: bool = True,
+    semi_sync: bool = False,
 ) -> BinlogStream:
     """Asks the server for its binlog from `start` on.
 
     `connection` are PyMySQL's arguments. `server_id` must be unique among the server's replicas. With
     `until_end` the server ends the stream where its binlog ends. `decoders` may be kept over reconnections.
-    `settled`: XA transactions come where they take effect; otherwise as they are logged.
+    `settled`: XA transactions come where they take effect; otherwise as they are logged. `semi_sync`: COMMITs
+    may wait for our answers. **The server takes everything before `start` for acknowledged.**
 
     Raises:
         TransientError: the server can't be reached now.
@@ -288,7 +337,9 @@ def open_stream(
         blocking=not until_end,
         resume_stream=True,
         slave_heartbeat=heartbeat_s,
-        pymysql_wrapper=partial(_connect, tagged=_tagged_gtids(start, facts.flavor)),
+        pymysql_wrapper=partial(
+            _connect, tagged=_tagged_gtids(start, facts.flavor), semi_sync=semi_sync
+        ),
         **_start_options(start, facts.flavor),
     )
     try:
@@ -315,7 +366,7 @@ def open_stream(
     client: socket.socket = reader._stream_connection._sock
     return BinlogStream(
         client,
-        EventParser(source, known, verify_checksums=verify_checksums),
+        EventParser(source, known, verify_checksums=verify_checksums, semi_sync=semi_sync),
         source=source,
         silence_s_max=heartbeat_s * _SILENT_HEARTBEATS_MAX,
         on_close=reader._stream_connection._force_close,
@@ -338,13 +389,17 @@ class _DumpConnection(pymysql.Connection):
         super()._write_bytes(data)  # type: ignore[misc]
 
 
-def _connect(*, tagged: MysqlGtids | None = None, **settings: Any) -> pymysql.Connection[Any]:
+def _connect(
+    *, tagged: MysqlGtids | None = None, semi_sync: bool = False, **settings: Any
+) -> pymysql.Connection[Any]:
     client = _DumpConnection(**settings)
     client.tagged = tagged
     with client.cursor() as cursor:
         # The library says so only while checksums are on now; older files may have them all the same.
         cursor.execute("SET @master_binlog_checksum = @@global.binlog_checksum")
         cursor.execute(f"SET SESSION net_write_timeout = {_WAIT_FOR_READER_S}")
+        if semi_sync:
+            cursor.execute(SESSION_STATEMENT)
     return client
 
 

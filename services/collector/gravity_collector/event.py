@@ -120,6 +120,15 @@ class Heartbeat(NamedTuple):
     next_offset: int
 
 
+class AckAsked(NamedTuple):
+    """A COMMIT at the server waits until everything before this position is acknowledged (semi-synchronous)."""
+
+    file_name: str
+    """As the server spells it, and wants it back."""
+    file_index: int
+    next_offset: int
+
+
 class GtidList(NamedTuple):
     """MariaDB: the last transaction of each domain and server before this file."""
 
@@ -145,6 +154,7 @@ Event = (
     | Rotate
     | FormatDescription
     | Heartbeat
+    | AckAsked
     | GtidList
     | Statement
 )

@@ -12,7 +12,7 @@ from zlib import crc32
 
 from gravity.errors import GravityError
 from gravity_collector.decoder import TableDecoders
-from gravity_collector.event import Event
+from gravity_collector.event import AckAsked, Event
 from gravity_collector.event_reader import (
     FORMAT,
     HEARTBEAT,
@@ -26,6 +26,7 @@ from gravity_collector.event_reader import (
     Handler,
     UnreadableEventError,
 )
+from gravity_collector.semi_sync import IS_ASKED, LEAD_BYTES, MAGIC
 
 __all__ = ["EventParser", "ServerMessageError", "UnreadableEventError"]
 
@@ -39,6 +40,7 @@ _EVENT_HEADER_BYTES: Final = 19
 _HEAD: Final = struct.Struct("<IBIBIIIH")
 _EVENT_HEAD: Final = struct.Struct("<IBIIIH")
 _HEAD_BYTES: Final = _HEAD.size
+_PACKET_LENGTH: Final = struct.Struct("<I")
 _OFFSET_MASK: Final = 0xFFFFFFFF
 _CHECKSUM: Final = struct.Struct("<I")
 _CHECKSUM_BYTES: Final = 4
@@ -65,7 +67,8 @@ class EventParser:
     """Cuts a server's bytes into events. One parser serves one connection.
 
     `source` names the source in errors. With `verify_checksums`, each event's CRC32 is checked.
-    `piece_bytes` bounds what one call gives of a compressed transaction.
+    `piece_bytes` bounds what one call gives of a compressed transaction. With `semi_sync` the connection asked
+    for it: an AckAsked follows each transaction whose COMMIT waits.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class EventParser:
         *,
         verify_checksums: bool = True,
         piece_bytes: int = PIECE_BYTES,
+        semi_sync: bool = False,
     ) -> None:
         self.is_at_end = False
         """The server has said that it sends nothing more."""
@@ -89,6 +93,12 @@ class EventParser:
         self._failure: GravityError | None = None
         # Events of these types are cut in one go, as soon as the format is known.
         self._plain_handlers: dict[int, Handler] = {}
+        self.is_semi_sync: bool | None = None if semi_sync else False
+        """Whether the server speaks semi-synchronously with us; None: the first event will tell."""
+        self._lead = 0
+        """Bytes between a packet's status and its event."""
+        self._asked: AckAsked | None = None
+        """Told behind the compressed transaction that is being given."""
 
     @property
     def file_name(self) -> str:
@@ -147,6 +157,7 @@ class EventParser:
             if reader.inner is not None:
                 self._rest += received
                 return reader.events
+            self._tell_asked()
             data = self._gathered(received)
             if data is None:
                 return reader.events
@@ -207,18 +218,25 @@ class EventParser:
         reader = self._reader
         checksum_bytes, offset = reader.checksum_bytes or 0, reader.next_offset
         verify, is_long = self._verify and checksum_bytes, bool(self._long)
-        while end - at >= _HEAD_BYTES:
-            packet, status, seconds, kind, server_id, size, log_pos, _ = unpack(data, at)
+        lead = self._lead
+        while end - at >= _HEAD_BYTES + lead:
+            # With a lead the status is the flag, and what comes before it is looked at apart.
+            packet, status, seconds, kind, server_id, size, log_pos, _ = unpack(data, at + lead)
+            if lead:
+                packet = _PACKET_LENGTH.unpack_from(data, at)[0]
+                status = status or data[at + 4] or data[at + 5] != MAGIC
             stop = at + _PACKET_HEADER_BYTES + (packet & _PACKET_BYTES_MAX)
             if stop > end:
                 return at
             handler = plain(kind)
-            if handler is None or status or stop - size - 5 != at or is_long:
+            if handler is None or status or stop - size - 5 - lead != at or is_long:
                 self._on_packet(data[at + _PACKET_HEADER_BYTES : stop])
                 if reader.inner is not None:
                     reader.read_inner(self._piece_bytes)
                     if reader.inner is not None:
                         return stop
+                    self._tell_asked()
+                lead = self._lead
                 plain, checksum_bytes = self._plain_handlers.get, reader.checksum_bytes or 0
                 offset, verify, is_long = (
                     reader.next_offset,
@@ -228,7 +246,7 @@ class EventParser:
                 at = stop
                 continue
             body_end = stop - checksum_bytes
-            if verify and crc32(view[at + 5 : body_end]) != checksum_at(data, body_end)[0]:
+            if verify and crc32(view[at + 5 + lead : body_end]) != checksum_at(data, body_end)[0]:
                 raise self._wrong_checksum()
             start, offset = offset, offset + size
             if offset & _OFFSET_MASK != log_pos and log_pos:
@@ -236,7 +254,7 @@ class EventParser:
                 offset = reader.next_offset
                 start = offset - size
             reader.next_offset = offset
-            handler(data[at + _HEAD_BYTES : body_end], seconds, server_id, start)
+            handler(data[at + _HEAD_BYTES + lead : body_end], seconds, server_id, start)
             at = stop
         if end - at >= _PACKET_HEADER_BYTES:
             stop = at + self._packet_bytes(data[at : at + _PACKET_HEADER_BYTES])
@@ -267,13 +285,31 @@ class EventParser:
             raise self._reader.unreadable(
                 f"the server sent a packet that starts with {payload[:8].hex()}"
             )
-        self._on_event(payload[1:])
+        if self.is_semi_sync is None:
+            # The first event is made up for this connection, and its time is 0.
+            self.is_semi_sync = payload[1] == MAGIC
+            self._lead = LEAD_BYTES if self.is_semi_sync else 0
+        if self._lead and payload[1] != MAGIC:
+            raise self._reader.unreadable(
+                f"the server left semi-synchronous replication: a packet starts with {payload[:8].hex()}"
+            )
+        self._on_event(payload[1 + self._lead :])
+        if self._lead and payload[2] & IS_ASKED:
+            reader = self._reader
+            self._asked = AckAsked(reader.file_name, reader.file_index, reader.next_offset)
+            if reader.inner is None:
+                self._tell_asked()
+
+    def _tell_asked(self) -> None:
+        asked, self._asked = self._asked, None
+        if asked is not None:
+            self._reader.events.append(asked)
 
     def _lengthen(self, payload: bytes) -> bool:
         """Takes a part of an event of several packets; True when it was the last."""
         if not self._long:
-            size = _EVENT_HEAD.unpack_from(payload, 1)[3]
-            self._long_left = 1 + size
+            size = _EVENT_HEAD.unpack_from(payload, 1 + self._lead)[3]
+            self._long_left = 1 + self._lead + size
         self._long.append(payload)
         self._long_left -= len(payload)
         if self._long_left < 0:

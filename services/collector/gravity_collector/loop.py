@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 from gravity.clock import monotonic_s, now_us
 from gravity.position import Position
+from gravity_collector.acknowledger import Acknowledger
 from gravity_collector.binlog import BinlogStream
 from gravity_collector.bucket import RowBucket
 from gravity_collector.copier import Copier
@@ -24,6 +26,7 @@ PROGRESS_IDLE_S: Final = 5.0
 _IDLE_READ_S: Final = 1.0
 """Longest wait for the server: a heartbeat comes as often, and a stop is noticed as late."""
 _SNAPSHOT_READ_S: Final = 0.01
+_HOLD_STEP_S: Final = 0.05
 _HELD_BACK_STEP_S: Final = 0.05
 _HELD_BACK_S_MAX: Final = 5.0
 """A server closes the connection of a replica that reads nothing for a minute; something is read as often."""
@@ -64,6 +67,12 @@ class Loop:
     """Whether the log does not say yet where this server's binlog was begun."""
     ends_with_copy: bool = False
     """Whether there is nothing to do once all existing rows are in the log."""
+    acknowledger: Acknowledger | None = None
+    """Where COMMITs at the source wait for targets."""
+    open_joined: Callable[[Position], BinlogStream] | None = None
+    """Opens the binlog anew, with answers, at a place that all these targets have passed."""
+    _is_idle: bool = False
+    """Whether the server had nothing more when it was read last."""
     _due: _Due = field(default_factory=_Due)
     _quiet: QuietTime = field(default_factory=QuietTime)
 
@@ -74,8 +83,12 @@ class Loop:
         """
         is_copied = False
         while not (stop.is_set() or is_copied or self.keeper.is_outdated):
-            if not self._is_held_back(stop):
+            if self.acknowledger is not None and self.acknowledger.is_holding:
+                self.acknowledger.watch.wait(_HOLD_STEP_S)
+            elif not self._is_held_back(stop):
                 self._read()
+            if self.acknowledger is not None:
+                self._acknowledge(self.acknowledger)
             self.publisher.serve()
             if self.keeper.failure is not None:
                 raise self.keeper.failure
@@ -111,27 +124,59 @@ class Loop:
         """Reads what is there; with nothing more to read, what has been read is sent.
 
         The first rows after a pause leave at once; under a steady trickle a span waits for `batch.wait-ms-max`
-        since the last, so that messages don't become as many as rows.
+        since the last, so that messages don't become as many as rows. Where a COMMIT waits, nothing does.
         """
         stream = self.stream
-        if not (stream.has_rows and stream.is_between_transactions):
-            stream.take(self._read_binlog(self._longest_wait_s()))
+        waits_since_s = self.acknowledger.unmarked_since_s if self.acknowledger else None
+        can_send = stream.is_between_transactions
+        if not can_send or not (stream.has_rows or waits_since_s is not None):
+            self._take(self._longest_wait_s())
             return
-        events = self._read_binlog(0)
-        if not events:
-            wait_s = self._due.last_span_s + self.pace_s - monotonic_s()
-            if wait_s <= 0:
-                stream.end_span()
-                self._due.last_span_s = monotonic_s()
-                return
-            events = self._read_binlog(wait_s)
-        stream.take(events)
+        if waits_since_s is not None:
+            is_time = not self._take(0) or monotonic_s() - waits_since_s > self.pace_s
+            if is_time and stream.is_between_transactions:
+                self._mark()
+            return
+        if self._take(0):
+            return
+        wait_s = self._due.last_span_s + self.pace_s - monotonic_s()
+        if wait_s <= 0:
+            stream.end_span()
+            self._due.last_span_s = monotonic_s()
+            return
+        self._take(wait_s)
 
-    def _read_binlog(self, timeout_s: float) -> list[Event]:
+    def _take(self, wait_s: float) -> bool:
+        """Reads the next events; false: there were none."""
         began_us = now_us()
-        events = self.binlog.read(timeout_s)
+        events = self.binlog.read(wait_s)
         self._quiet.read(events, began_us=began_us, ended_us=now_us())
-        return events
+        self.stream.take(events)
+        self._is_idle = not events
+        return bool(events)
+
+    def _acknowledge(self, acknowledger: Acknowledger) -> None:
+        """Answers COMMITs, or makes that they are answered."""
+        stream = self.stream
+        now = monotonic_s()
+        acknowledger.take(stream.take_asked(), now)
+        acknowledger.answer(self.binlog)
+        acknowledger.look(self.binlog, now)
+        if self._is_idle and stream.is_between_transactions and not self.copier.is_busy:
+            assert self.open_joined is not None
+            self.binlog = acknowledger.join(
+                self.binlog, stream.position, now, mark=self._mark, open_at=self.open_joined
+            )
+
+    def _mark(self) -> None:
+        """Sends what has been read, and says that it is all up to here."""
+        stream = self.stream
+        stream.end_span()
+        self.publisher.publish_marker(
+            plan=stream.plan_version, quiet=self._quiet.until_us if stream.merges else 0
+        )
+        if self.acknowledger is not None:
+            self.acknowledger.marked()
 
     def _longest_wait_s(self) -> float:
         """How long nothing but the server can have something to do for us."""
@@ -145,15 +190,11 @@ class Loop:
     def _serve_what_is_due(self) -> None:
         now, due, publisher = monotonic_s(), self._due, self.publisher
         if now >= due.marker_s and self.stream.is_between_transactions:
-            self.stream.end_span()
-            merges = self.stream.merges
-            publisher.publish_marker(
-                plan=self.stream.plan_version, quiet=self._quiet.until_us if merges else 0
-            )
+            self._mark()
             flows = publisher.rows != due.rows_at_marker
             due.rows_at_marker = publisher.rows
             # Others' rows wait for an idle source's markers where sources are merged.
-            often = flows or self.copier.is_busy or merges
+            often = flows or self.copier.is_busy or self.stream.merges
             due.marker_s = now + (MARKER_FLOWING_S if often else MARKER_IDLE_S)
         elif due.rows_at_marker != publisher.rows:
             # Rows have begun to flow: the next marker comes soon.
@@ -174,6 +215,11 @@ class Loop:
                     "rows": publisher.rows,
                     "plan": self.stream.plan_version,
                     "snapshot": self.copier.progress(),
+                    **(
+                        {}
+                        if self.acknowledger is None
+                        else {"semi_sync": self.acknowledger.progress()}
+                    ),
                     "at_us": now_us(),
                 },
             )

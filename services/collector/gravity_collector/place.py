@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
 
 from gravity.clock import monotonic_s
@@ -36,10 +36,13 @@ def open_binlog(
     owned: Ownership,
     open_at: Open,
     begin: Callable[[], tuple[BinlogStream, Resume, Sequence[Event]]],
+    *,
+    open_to_end: Open,
 ) -> tuple[BinlogStream, Resume, Sequence[Event]]:
     """The binlog from where reading goes on, that place, and events that were read to learn it.
 
-    `begin` opens the binlog of a source that has never been read.
+    `begin` opens the binlog of a source that has never been read, `open_to_end` one that ends where the server's
+    binlog ends now.
 
     Raises:
         PositionLostError: the server does not have that place any more.
@@ -48,7 +51,7 @@ def open_binlog(
     source = owned.source
     if owned.resume is not None:
         assert_same_server(owned.resume, identity(facts), source)
-        _assert_has(connection, facts, owned.resume, source)
+        _assert_has(connection, facts, owned.resume, source, open_to_end)
         place = owned.resume.next_position
         return open_at(_at(facts, place)), owned.resume, ()
     return begin()
@@ -114,8 +117,24 @@ def mariadb_gtids(connection: SourceConnection, file_name: str, offset: int) -> 
     return "" if found is None else str(found)
 
 
+def _logged_after(binlog: BinlogStream) -> Iterator[str]:
+    """The GTIDs of a binlog that was opened to its end, as far as they come soon enough."""
+    deadline = monotonic_s() + _FIRST_EVENT_S
+    try:
+        while not binlog.is_at_end and monotonic_s() < deadline:
+            for event in binlog.read(1.0):
+                if isinstance(event, Begin):
+                    yield event.gtid
+    finally:
+        binlog.close()
+
+
 def _assert_has(
-    connection: SourceConnection, facts: ServerFacts, resume: Resume, source: str
+    connection: SourceConnection,
+    facts: ServerFacts,
+    resume: Resume,
+    source: str,
+    open_to_end: Open,
 ) -> None:
     """Refuses a position that this server's binlog does not have, or has with another history."""
     place = resume.next_position
@@ -142,6 +161,10 @@ def _assert_has(
     ours = parse_gtids(facts.flavor, resume.gtids)
     if facts.flavor == "mysql":
         theirs = parse_gtids(facts.flavor, facts.gtid_set)
+        if not theirs.contains_all(ours):
+            # A COMMIT that waits for an answer is in the binlog, and in the executed set only afterwards.
+            for gtid in _logged_after(open_to_end(StartAfterGtids(facts.gtid_set))):
+                theirs.add(gtid)
         is_same = theirs.contains_all(ours)
     else:
         theirs = parse_gtids(facts.flavor, mariadb_gtids(connection, file_name, place.offset))

@@ -39,9 +39,12 @@ _EMPTIED = 1 << 30
 class IngestTopic:
     """The ingest topic as its owner sees it: one partition, read by offset, appended to in order."""
 
-    def __init__(self, cluster: Cluster, topic: str, client_id: str) -> None:
+    def __init__(
+        self, cluster: Cluster, topic: str, client_id: str, *, is_awaited: bool = False
+    ) -> None:
+        """`is_awaited`: COMMITs wait for what is appended."""
         self.topic = topic
-        self.producer = LogProducer(cluster, client_id)
+        self.producer = LogProducer(cluster, client_id, is_awaited=is_awaited)
         self._reader: LogReader | None = LogReader(cluster, f"{client_id}.scan")
 
     def append(self, header: IngestHeader) -> int:

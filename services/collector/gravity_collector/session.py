@@ -19,8 +19,14 @@ from gravity.kafka.control import ControlTopic
 from gravity.kafka.plan_store import PlanStore
 from gravity.placed_anew import is_placed_as, was_always_placed_so
 from gravity.topic import Topics
+from gravity_collector.awaited import acknowledge
 from gravity_collector.beginning import Beginning
-from gravity_collector.binlog import BinlogStream, Start, open_stream, read_server_facts
+from gravity_collector.binlog import (
+    BinlogStream,
+    Start,
+    open_stream,
+    read_server_facts,
+)
 from gravity_collector.bucket import RowBucket
 from gravity_collector.carried import Carried
 from gravity_collector.chunk import Chunk, Coverage, Since, TableName, TouchLog, Work
@@ -209,7 +215,12 @@ class Session:
         self._closing.append(connection.close)
         flows = Flows(self._shared.plans.require_newest(), name, _unique_keys(connection))
         catalog = _included_tables(connection, flows, name)
-        ingest = IngestTopic(cluster, self._topics.ingest(name), f"gravity-collector-{name}")
+        ingest = IngestTopic(
+            cluster,
+            self._topics.ingest(name),
+            f"gravity-collector-{name}",
+            is_awaited=self._source.semi_sync is not None,
+        )
         self._closing.append(ingest.close)
         return _Sides(host.endpoint, host.facts, connection, catalog, flows, ingest)
 
@@ -309,6 +320,14 @@ class Session:
             bucket=bucket,
             ends_with_copy=self._source.snapshot == "only",
         )
+        self._closing += acknowledge(
+            loop,
+            self._config,
+            self._source,
+            facts,
+            open_at=self._open_at(facts, semi_sync=True),
+            connect=lambda: SourceConnection(self._arguments, name),
+        )
         return loop, opened.events
 
     def _placed_anew(self, sides: _Sides, owned: Ownership, coverage: Coverage) -> set[TableName]:
@@ -356,6 +375,7 @@ class Session:
                 owned,
                 open_at,
                 lambda: beginning.open(self._source.start_point),
+                open_to_end=self._open_at(facts, to_end=True),
             )
             return _Opened(*found)
         except (PositionLostError, OtherServerError) as error:
@@ -395,7 +415,7 @@ class Session:
         )
 
     def _open_at(
-        self, facts: ServerFacts, *, to_end: bool = False
+        self, facts: ServerFacts, *, to_end: bool = False, semi_sync: bool = False
     ) -> Callable[[Start], BinlogStream]:
         def open_at(start: Start) -> BinlogStream:
             return open_stream(
@@ -407,6 +427,7 @@ class Session:
                 heartbeat_s=HEARTBEAT_S,
                 until_end=to_end,
                 settled=not to_end,
+                semi_sync=semi_sync,
             )
 
         return open_at

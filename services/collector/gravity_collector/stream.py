@@ -17,7 +17,17 @@ from gravity_collector.carried import Carried
 from gravity_collector.chunk import Chunk, Since, TableName, Touch, TouchLog, keys_of
 from gravity_collector.ddl.shape import Shapes
 from gravity_collector.decoder import Row, TableDecoder
-from gravity_collector.event import Begin, Commit, Event, Heartbeat, Query, Rollback, Rotate, Rows
+from gravity_collector.event import (
+    AckAsked,
+    Begin,
+    Commit,
+    Event,
+    Heartbeat,
+    Query,
+    Rollback,
+    Rotate,
+    Rows,
+)
 from gravity_collector.flow import PROGRESS_TABLE, Flows
 from gravity_collector.publisher import Publisher
 from gravity_collector.schema_history import SchemaHistory, Statement
@@ -88,6 +98,7 @@ class Stream:
         self._until = unfinished.to if unfinished is not None else None
         self._parts_there = unfinished.part + 1 if unfinished is not None else 0
         self._parts = unfinished.parts if unfinished is not None else 0
+        self._asked: list[AckAsked] = []
 
     @property
     def has_rows(self) -> bool:
@@ -128,8 +139,16 @@ class Stream:
                     self._on_rollback(event)
                 case Rotate() | Heartbeat():
                     self._on_place(event)
+                case AckAsked():
+                    self._asked.append(event)
+                    self._on_place(event)
                 case _:
                     pass
+
+    def take_asked(self) -> list[AckAsked]:
+        """The COMMITs that wait, of which this has not told yet."""
+        asked, self._asked = self._asked, []
+        return asked
 
     def end_span(self) -> None:
         """Publishes what has been read up to `position`."""
@@ -383,7 +402,7 @@ class Stream:
             # No span may reach back to where rows were read under the other plan.
             self._publisher.publish_marker(plan=self._flows.version)
 
-    def _on_place(self, event: Rotate | Heartbeat) -> None:
+    def _on_place(self, event: Rotate | Heartbeat | AckAsked) -> None:
         if self._begin is not None or self._skip:
             return
         place = Position(self._epoch, event.file_index, event.next_offset)

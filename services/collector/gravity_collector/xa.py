@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gravity_collector.event import (
+    AckAsked,
     Begin,
     Commit,
     Event,
@@ -93,6 +94,8 @@ class HeldTransactions:
                     self._forget(event.xid)
                     yield _end_of(event)
                 case _ if self._open is None:
+                    yield event
+                case AckAsked():  # Nobody who waits may be forgotten.
                     yield event
                 case Commit():  # In one phase: it was never prepared.
                     held, self._open = self._open, None

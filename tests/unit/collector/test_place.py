@@ -2,6 +2,7 @@
 
 import pytest
 from gravity_collector import place
+from gravity_collector.binlog import StartAfterGtids, StartAtFile
 from gravity_collector.event import Begin, Commit, Event, FormatDescription, Heartbeat, Rotate
 from gravity_collector.owner import Ownership, Resume
 
@@ -82,6 +83,50 @@ def test_a_place_that_the_server_does_not_have_is_told_with_its_cause(
             owned,
             lambda _: pytest.fail("opened"),
             lambda: pytest.fail("begun"),
+            open_to_end=lambda _: pytest.fail("opened"),
         )
     assert complaint in caught.value.what
     assert advice in caught.value.remedy
+
+
+UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
+
+
+class ToEnd(Reads):
+    """A binlog from a GTID set to its end."""
+
+    closed = False
+
+    @property
+    def is_at_end(self) -> bool:
+        return not self._reads
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def resumed(executed: str, read: str, logged: ToEnd) -> object:
+    """What is opened where `read` ends, at a MySQL server that has executed and logged these."""
+    resume = Resume(Position(1, 7, 400), read, 0, "mysql:1", 1)
+    found, _, _ = place.open_binlog(
+        Server({"b.000007": 900}),  # type: ignore[arg-type]
+        facts(flavor="mysql", file_name="b.000007", gtid_set=executed, server_uuid="1"),
+        Ownership("s", 1, 5, resume, frozenset(), None),
+        lambda start: start,  # type: ignore[arg-type,return-value]
+        lambda: pytest.fail("begun"),
+        open_to_end=lambda start: (
+            logged if start == StartAfterGtids(executed) else pytest.fail("opened")
+        ),  # type: ignore[arg-type,return-value]
+    )
+    return found
+
+
+def test_a_transaction_that_waits_for_an_answer_is_in_the_binlog_and_not_yet_executed() -> None:
+    logged = ToEnd([Begin(f"{UUID}:6", 7, 300), Commit(7, 350, 1)], [Begin(f"{UUID}:7", 7, 350)])
+    assert resumed(f"{UUID}:1-5", f"{UUID}:1-7", logged) == StartAtFile("b.000007", 400)
+    assert logged.closed
+
+
+def test_a_history_that_is_neither_executed_nor_logged_is_another_one() -> None:
+    with pytest.raises(PositionLostError, match="history is another one"):
+        resumed(f"{UUID}:1-5", f"{UUID}:1-7", ToEnd([Begin(f"{UUID}:6", 7, 300)]))

@@ -1,0 +1,123 @@
+"""Whom a COMMIT waits for is told at once: no pause on the way from the binlog to the marker."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gravity_collector.acknowledger import Acknowledger
+from gravity_collector.event import AckAsked
+from gravity_collector.loop import Loop
+
+from gravity.recency import Frontier
+
+ASKED = AckAsked("b.1", 1, 100)
+
+
+class Binlog:
+    """Gives what it is told to, and remembers how long it was to be waited for."""
+
+    is_semi_sync = True
+
+    def __init__(self, *reads: list[Any]) -> None:
+        self.reads = list(reads)
+        self.waits: list[float] = []
+
+    def read(self, timeout_s: float) -> list[Any]:
+        self.waits.append(timeout_s)
+        return self.reads.pop(0) if self.reads else []
+
+
+class Stream:
+    """Rows, questions, and whether it is between transactions."""
+
+    is_between_transactions = True
+    plan_version = 1
+
+    def __init__(self) -> None:
+        self.has_rows = False
+        self.asked: list[AckAsked] = []
+        self.sent: list[str] = []
+
+    def take(self, events: list[Any]) -> None:
+        self.asked += [one for one in events if isinstance(one, AckAsked)]
+        self.has_rows = self.has_rows or bool(events)
+        self.is_between_transactions = self.is_between_transactions and "begin" not in events
+
+    def take_asked(self) -> list[AckAsked]:
+        asked, self.asked = self.asked, []
+        return asked
+
+    def end_span(self) -> None:
+        self.has_rows = False
+        self.sent.append("span")
+
+    def publish_marker(self, *, plan: int) -> None:
+        assert plan == 1
+        self.sent.append("marker")
+
+
+class Nobody:
+    """Neither frontier nor server are known; existing rows are being copied, so nothing is joined."""
+
+    frontier: Frontier | None = None
+    failure = None
+    state = None
+    looks = 0
+    is_busy = True
+
+
+def loop_of(binlog: Binlog, stream: Stream, *, awaited: bool, pace_s: float = 1e9) -> Loop:
+    nobody: Any = Nobody()
+    acknowledger = Acknowledger("s", ("t",), 1, watch=nobody, server=nobody)
+    parts: Any = {"binlog": binlog, "stream": stream, "publisher": stream, "copier": nobody}
+    loop = Loop(source="s", keeper=nobody, bucket=nobody, pace_s=pace_s, **parts)
+    loop.acknowledger = acknowledger if awaited else None
+    loop._due.last_span_s = 1e12
+    return loop
+
+
+def turn(loop: Loop) -> None:
+    loop._read()
+    if loop.acknowledger is not None:
+        loop._acknowledge(loop.acknowledger)
+
+
+def test_a_marker_follows_a_commit_that_waits_with_nothing_more_to_read() -> None:
+    binlog, stream = Binlog(["row", ASKED], ["row", ASKED]), Stream()
+    loop = loop_of(binlog, stream, awaited=True)
+    for _ in range(3):
+        turn(loop)
+    assert stream.sent == ["span", "marker"]
+    assert binlog.waits[1:] == [0, 0]
+    turn(loop)
+    assert stream.sent == ["span", "marker"], "one is enough"
+
+
+def test_a_commit_that_waits_is_marked_amid_a_flood_too() -> None:
+    stream = Stream()
+    loop = loop_of(Binlog(*[["row", ASKED]] * 9), stream, awaited=True, pace_s=0)
+    turn(loop)
+    turn(loop)
+    assert stream.sent == ["span", "marker"]
+
+
+def test_a_transaction_that_is_being_read_is_not_cut_for_those_who_wait() -> None:
+    binlog, stream = Binlog(["row", ASKED], ["begin"]), Stream()
+    loop = loop_of(binlog, stream, awaited=True, pace_s=0)
+    loop._due.marker_s = loop._due.progress_s = 1e12
+    for _ in range(3):
+        turn(loop)
+    assert stream.sent == []
+    assert binlog.waits[-1] > 0, "its rest is waited for"
+    stream.is_between_transactions = True
+    turn(loop)
+    assert stream.sent == ["span", "marker"]
+
+
+def test_rows_that_nobody_waits_for_are_gathered() -> None:
+    binlog, stream = Binlog(["row"]), Stream()
+    loop = loop_of(binlog, stream, awaited=True)
+    turn(loop)
+    turn(loop)
+    assert stream.sent == []
+    assert binlog.waits[-1] > 1
