@@ -24,7 +24,10 @@ def prove(
     ] = "",
 ) -> None:
     """Runs every module `<what>_*.py` beside this one that has a `run`."""
-    names = sorted(path.stem for path in Path(__file__).parent.glob(f"{what}_{only or '*'}.py"))
+    names = sorted(
+        path.stem
+        for path in Path(__file__).parent.glob(f"{what}_{only.replace('-', '_') or '*'}.py")
+    )
     if not names:
         raise typer.BadParameter(f"nothing is proved about {what}: {', '.join(SUBJECTS)}")
     report = Report(what, seed, scale, seeds)
