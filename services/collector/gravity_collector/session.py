@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import structlog
 
-from gravity.catalog import CatalogTable, read_catalog
+from gravity.catalog import CatalogTable
 from gravity.clock import monotonic_s
-from gravity.errors import FatalError, GravityError, PositionLostError, TransientError
+from gravity.errors import GravityError, PositionLostError, TransientError
 from gravity.gtid import parse_gtids
 from gravity.kafka.control import ControlTopic
 from gravity.kafka.plan_store import PlanStore
@@ -31,14 +31,14 @@ from gravity_collector.bucket import RowBucket
 from gravity_collector.carried import Carried
 from gravity_collector.chunk import Chunk, Coverage, Since, TableName, TouchLog, Work
 from gravity_collector.copier import Copier
-from gravity_collector.ddl.ghost import is_working_table
 from gravity_collector.ddl.shape import Shapes
 from gravity_collector.desk import Desk
 from gravity_collector.event import Event
 from gravity_collector.failover import carried_rows, has_moved, next_epoch, open_elsewhere
-from gravity_collector.flow import Flows, keyless, no_keys
+from gravity_collector.flow import Flows, no_keys
 from gravity_collector.host import Endpoint
 from gravity_collector.host import name as name_of
+from gravity_collector.included import included_tables, rows_estimated, unique_keys
 from gravity_collector.keeper import Keeper
 from gravity_collector.loop import Loop
 from gravity_collector.owner import OtherServerError, Ownership, Resume, take_over
@@ -213,8 +213,8 @@ class Session:
         self._arguments = self._servers.arguments(host.endpoint)
         connection = SourceConnection(self._arguments, name)
         self._closing.append(connection.close)
-        flows = Flows(self._shared.plans.require_newest(), name, _unique_keys(connection))
-        catalog = _included_tables(connection, flows, name)
+        flows = Flows(self._shared.plans.require_newest(), name, unique_keys(connection))
+        catalog = included_tables(connection, flows, name)
         ingest = IngestTopic(
             cluster,
             self._topics.ingest(name),
@@ -280,7 +280,7 @@ class Session:
         begun_under = _plan_begun_under(owned) or flows.version
         first = flows
         if begun_under != flows.version:
-            first = Flows(self._shared.plans.get(begun_under), name, _unique_keys(sides.connection))
+            first = Flows(self._shared.plans.get(begun_under), name, unique_keys(sides.connection))
         stream = Stream(
             name,
             publisher,
@@ -306,7 +306,7 @@ class Session:
             desk,
             owned.requests,
             sides.catalog.keys(),
-            _rows_estimated(sides.connection) if wanted else {},
+            rows_estimated(sides.connection) if wanted else {},
         )
         loop = Loop(
             source=name,
@@ -468,58 +468,3 @@ def _plan_begun_under(owned: Ownership) -> int:
     if owned.resume is not None and owned.resume.next_position.ordinal:
         return owned.resume.plan
     return 0
-
-
-def _unique_keys(connection: SourceConnection) -> Callable[[str, str], tuple[str, ...]]:
-    def find(database: str, table: str) -> tuple[str, ...]:
-        found = read_catalog(
-            connection.query, lambda *_: True, connection.literal, only=(database, table)
-        )
-        entry = found.get((database, table))
-        return entry.schema.key_names if entry is not None else ()
-
-    return find
-
-
-def _rows_estimated(connection: SourceConnection) -> Mapping[TableName, int]:
-    rows = connection.query(
-        "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_ROWS FROM information_schema.TABLES"
-        " WHERE TABLE_TYPE = 'BASE TABLE'"
-    )
-    return {(str(database), str(table)): int(count or 0) for database, table, count in rows}
-
-
-def _included_tables(
-    connection: SourceConnection, flows: Flows, source: str
-) -> Mapping[TableName, CatalogTable]:
-    """The tables that are read. Raises FatalError naming all that have no key."""
-    meant = read_catalog(
-        connection.query,
-        lambda database, table: flows.plan.includes(source, database, table),
-        connection.literal,
-    )
-    catalog = {name: table for name, table in meant.items() if flows.includes(*name)}
-    left_out = [
-        ".".join(name) for name in meant if is_working_table(name[1]) and name not in catalog
-    ]
-    if left_out:
-        log.warning(
-            "working_tables_left_out",
-            source=source,
-            tables=sorted(left_out),
-            remedy="they look like tables of gh-ost or pt-online-schema-change: name them in `tables` to read them",
-        )
-    problems = [
-        keyless(source, *name)
-        for name, table in catalog.items()
-        if not (table.schema.key or flows.plan.reads_whole_rows(source, *name))
-    ]
-    if len(problems) > 1:
-        raise FatalError(
-            f"{len(problems)} tables have neither a primary key nor a unique key of NOT NULL columns",
-            where="; ".join(problem.where for problem in problems),
-            remedy="add primary keys, read them by all their values (`whole-row`), or leave them out by `exclude`",
-        )
-    if problems:
-        raise problems[0]
-    return catalog
