@@ -34,6 +34,8 @@ def status(
     Lag is the age of the data that a target surely has; 0 means that it has everything that was
     collected. Reads Kafka only, so it works from any machine and disturbs nothing.
 
+    Of sources whose COMMITs wait for targets (`semi-sync`) it says whether they do, with the server's own counters.
+
     Rows on hold, whose sources disagree, are listed by table, with the age of the change that began the oldest.
 
     With --json one line per look; `is_caught_up` says whether all targets have all: existing rows, and what was collected since.

@@ -13,7 +13,6 @@ from gravity_collector.acknowledger import Acknowledger
 from gravity_collector.binlog import BinlogStream
 from gravity_collector.bucket import RowBucket
 from gravity_collector.copier import Copier
-from gravity_collector.event import Event
 from gravity_collector.keeper import Kept
 from gravity_collector.publisher import Publisher
 from gravity_collector.quiet import QuietTime
