@@ -32,6 +32,7 @@ class Stream:
 
     is_between_transactions = True
     plan_version = 1
+    merges = False
 
     def __init__(self) -> None:
         self.has_rows = False
@@ -51,8 +52,8 @@ class Stream:
         self.has_rows = False
         self.sent.append("span")
 
-    def publish_marker(self, *, plan: int) -> None:
-        assert plan == 1
+    def publish_marker(self, *, plan: int, quiet: int) -> None:
+        assert (plan, quiet) == (1, 0)
         self.sent.append("marker")
 
 
