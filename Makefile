@@ -31,7 +31,7 @@ demo: $(READY) ## The main job on real servers: three sources into MySQL, ClickH
 	$(BIN)/python -m deploy.demo --rows $(ROWS)
 
 test: $(READY) check ## Everything that must pass: checks, then tests on real servers
-	$(BIN)/pytest $(SIDE_BY_SIDE) tests/contract tests/integration tests/end_to_end tests/fault $(T)
+	$(BIN)/pytest $(SIDE_BY_SIDE) --durations=20 tests/contract tests/integration tests/end_to_end tests/fault $(T)
 
 check: $(READY) fmt-check lint types imports unit ## Format, lint, types, import contracts, tidy, unit tests
 

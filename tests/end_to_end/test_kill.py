@@ -21,18 +21,6 @@ STAGES = (
 )
 
 
-def test_every_row_arrives_once_at_every_target(make_world: Callable[[int], World]) -> None:
-    world = make_world(400)
-    with world.pipeline() as pipeline:
-        world.until_flowing(pipeline)
-        load = world.load(3)
-        load.start()
-        wait_for(lambda: not load.running, pipeline, timeout_s=60, what="the load ends")
-        assert not load.failures
-        world.until_passed(pipeline)
-        world.assert_equal()
-
-
 def test_a_stage_killed_under_load_loses_nothing_and_doubles_nothing(
     make_world: Callable[[int], World],
 ) -> None:
