@@ -13,37 +13,17 @@ from functools import cached_property
 from operator import add, itemgetter
 from typing import Any, Final
 
+from gravity.avro_bytes import END as _END
+from gravity.avro_bytes import SMALL as _SMALL
+from gravity.avro_bytes import count_bytes as _count
+from gravity.avro_bytes import framed as _framed
 from gravity.batch import ChangeBatch, Value
 from gravity.codec import encode_batch, encode_head, encode_longs, travels_as_digits
 
 _BRANCHES: Final = {int: b"\x00", float: b"\x02", str: b"\x04", bytes: b"\x06"}
 """Where a kind of values stands in the union of schemas/change_batch.avsc."""
-_END = b"\x00"
-"""Of an array; alone, an array without items, and bytes or text without any."""
 _PLAIN_SHARE = 4
 """While fewer than this part of the rows are expected, the cells of all rows would cost more than they save."""
-
-
-def _long(value: int) -> bytes:
-    """Avro's int or long."""
-    rest = value << 1 if value >= 0 else (-value << 1) - 1
-    data = bytearray()
-    while rest > 0x7F:  # noqa: PLR2004 - seven bits a byte
-        data.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    data.append(rest)
-    return bytes(data)
-
-
-_SMALL: Final = [_long(value) for value in range(4096)]
-
-
-def _count(value: int) -> bytes:
-    return _SMALL[value] if value < len(_SMALL) else _long(value)
-
-
-def _framed(data: bytes) -> bytes:
-    return _count(len(data)) + data
 
 
 def _array(cells: Sequence[bytes]) -> bytes:

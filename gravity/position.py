@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 from gravity.errors import FormatError
 
 
-@dataclass(frozen=True, order=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """A row's place in one source, ordered within that source only.
 
     As `next_position` it names the first row not yet read: everything before it has been.

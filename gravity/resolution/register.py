@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from gravity.batch import LEFT, READ, REMOVES_ROW, Column, Value
 from gravity.position import Position
+from gravity.resolution.cell import object_form
 
 Row = tuple[Value, ...]
 
@@ -25,6 +26,14 @@ class Shape:
     schema_id: str
     columns: tuple[Column, ...]
     _places: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _forms: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    @property
+    def object_form(self) -> str:
+        """Makes a readable JSON object of a row's cells; see `gravity.resolution.cell`."""
+        if not self._forms:
+            self._forms.append(object_form(column.name for column in self.columns))
+        return self._forms[0]
 
     def index(self, name: str) -> int | None:
         """Where the column stands; None when the shape lacks it."""
@@ -33,9 +42,12 @@ class Shape:
         return self._places.get(name)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Change:
     """One source's change of one row."""
+
+    # Neither this nor a register or an opinion is changed once it is made. They are not frozen because they
+    # are made for every row, and a frozen one takes three times as long to make.
 
     source: str
     position: Position
@@ -48,9 +60,9 @@ class Change:
     """The columns to which it gave another value; None: not known, or of no interest to the rule."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Register:
-    """The latest that one source said about a row."""
+    """The latest that one source said about a row. Never changed; what is remembered with it follows from it."""
 
     position: Position
     op: int
@@ -61,6 +73,10 @@ class Register:
     shape: Shape
     changed_ets: Mapping[str, int] | None = None
     """Column to the latest commit time of a change of it; absent = 0. None: not kept, `ets` counts."""
+    saved_as: str | None = field(default=None, init=False, repr=False, compare=False)
+    """What it was last saved as, for who saves it."""
+    row_as: bytes | None = field(default=None, init=False, repr=False, compare=False)
+    """The row as it stands in a record of a conflict, for who writes those."""
 
     @property
     def live(self) -> bool:
@@ -156,7 +172,7 @@ def changed_columns(
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Opinion:
     """A register as it counts in resolving: below a floor, or covered by a decision, it counts otherwise."""
 

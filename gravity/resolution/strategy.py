@@ -14,7 +14,7 @@ from itertools import combinations, takewhile
 
 import xxhash
 
-from gravity.batch import Column
+from gravity.batch import LEFT, Column
 from gravity.plan import Resolution
 from gravity.resolution.merge import merge
 from gravity.resolution.register import (
@@ -31,9 +31,9 @@ from gravity.resolution.value import normalised, same_rows
 _MOMENT_TYPES = ("datetime", "timestamp", "date")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
-    """What a target must hold under a key."""
+    """What a target must hold under a key. Never changed; not frozen, since it is made for every row."""
 
     winner: str
     """The source that decided; OPERATOR where a row of an operator's own stands."""
@@ -64,6 +64,10 @@ def resolve(
     floors: Floors | None = None,
 ) -> Verdict | None:
     """What `registers` come to under `rule`; None when no source that takes part has spoken."""
+    if decision is None and not floors:
+        plain = _plain(registers, rule)
+        if plain is not None:
+            return plain
     opinions = opinions_of(registers, rule.ranks, decision, floors or {})
     if not opinions:
         return None
@@ -78,6 +82,37 @@ def resolve(
     if not candidates:
         return _no_row(winner)
     return _filled(candidates, opinions)
+
+
+def _plain(registers: Registers, rule: Resolution) -> Outcome | None:
+    """What nearly all rows come to, found without opinions; None: it takes the long way.
+
+    All sources' rows have one shape, so that no column has to be filled, and no row is at another target.
+    """
+    ranks = rule.ranks
+    by_time = rule.strategy == "timestamp-latest"
+    if not by_time and rule.strategy != "source-priority":
+        return None
+    if by_time and rule.timestamp_column is not None:
+        return None
+    winner, best, best_rank, shape = "", None, 0, None
+    for source, reg in registers.items():
+        rank = ranks.get(source)
+        if rank is None:
+            continue
+        if reg.op == LEFT or (reg.row is None and not by_time):
+            return None
+        if best is None:
+            shape = reg.shape
+        elif reg.shape is not shape:
+            return None
+        elif by_time:
+            if reg.ets < best.ets or (reg.ets == best.ets and rank > best_rank):
+                continue
+        elif rank > best_rank:
+            continue
+        winner, best, best_rank = source, reg, rank
+    return None if best is None else Outcome(winner, best.row, best.shape.columns)
 
 
 def _no_row(winner: Opinion) -> Outcome:
@@ -237,7 +272,7 @@ def after(before: Verdict | None, outcome: Outcome) -> Outcome:
         columns = () if before.row is None else before.columns
     else:
         columns = tuple(column for opinion in before.opinions for column in opinion.columns)
-    if columns == outcome.columns:
+    if columns is outcome.columns or columns == outcome.columns:
         return outcome
     present = {column.name for column in outcome.columns}
     gone = {c.name: c for c in columns if c.name not in present}

@@ -1,4 +1,4 @@
-"""What the resolver sends when sources disagree: batches of winners, records of conflicts. Pure."""
+"""What the resolver sends when sources disagree: batches of winners. Pure."""
 
 from __future__ import annotations
 
@@ -17,14 +17,10 @@ from gravity.batch import (
     Transaction,
     Value,
 )
-from gravity.codec import encode_record
 from gravity.errors import FatalError, FormatError
 from gravity.header import RoutedHeader
-from gravity.plan import Resolution
-from gravity.resolution.cell import cells_to_json, key_json, readable_json
-from gravity.resolution.register import OPERATOR, Register, Row
-from gravity.resolution.strategy import Hold, Outcome, Verdict
-from gravity_resolver.judgement import Judgement
+from gravity.resolution.register import OPERATOR, Register
+from gravity.resolution.strategy import Outcome
 
 
 def batches_of(
@@ -104,68 +100,6 @@ def _key_row(batch: ChangeBatch, index: int, schema: TableSchema) -> tuple[Value
         batch.columns[known[column.name]][index] if column.name in known else None
         for column in schema.columns
     )
-
-
-def outcome_name(outcome: Verdict | None) -> str:
-    """`row`, `delete` or `hold`."""
-    if isinstance(outcome, Hold):
-        return "hold"
-    return "row" if outcome is not None and outcome.row is not None else "delete"
-
-
-def conflict_record(
-    target: str,
-    *,
-    header: RoutedHeader,
-    batch: ChangeBatch,
-    index: int,
-    kind: str,
-    rule: Resolution,
-    judged: Judgement,
-    partition: int,
-    late: bool = False,
-) -> bytes:
-    """The conflict that row `index` met, for the conflicts topic (schemas/conflict.avsc)."""
-    outcome = judged.verdict
-    stands = outcome if isinstance(outcome, Outcome) else None
-    return encode_record(
-        "conflict",
-        {
-            "target": target,
-            "table": header.table,
-            "key": key_json([batch.columns[i][index] for i in batch.schema.key]),
-            "kind": kind,
-            "strategy": rule.strategy,
-            "outcome": outcome_name(outcome),
-            "winner": "" if stands is None else stands.winner,
-            "source": batch.source,
-            "seq": header.seq,
-            "row": batch.origin_of(index),
-            "plan": header.plan,
-            "opinions": [
-                {
-                    "source": source,
-                    "position": str(reg.position),
-                    "ets": reg.ets,
-                    "row": _row_text(reg.row, reg.shape.columns),
-                }
-                for source, reg in sorted(judged.registers.items())
-            ],
-            "state": judged.state,
-            "hold": judged.hold,
-            "partition": partition,
-            "key_columns": batch.schema.key_names,
-            "result": None if stands is None else _row_text(stands.row, stands.columns),
-            "late": late,
-        },
-    )
-
-
-def _row_text(row: Row | None, columns: Sequence[Column]) -> str | None:
-    if row is None:
-        return None
-    names = (column.name for column in columns)
-    return readable_json(dict(zip(names, cells_to_json(row), strict=True)))
 
 
 def operators_batch(

@@ -19,7 +19,8 @@ from gravity.plan import Resolution
 from gravity.position import Position
 from gravity.resolution.strategy import Outcome
 from gravity.schema_change import ColumnAction, ColumnChange, RowsAfter, SchemaChange, TableAction
-from gravity_resolver.emission import batches_of, conflict_record
+from gravity_resolver.conflict_record import conflict_record
+from gravity_resolver.emission import batches_of
 from gravity_resolver.judgement import Judgement
 from gravity_resolver.table_history import View
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from gravity.batch import Column, Value
@@ -21,9 +21,9 @@ HoldState = Literal["met", "open", "cleared", "decided"]
 """As in schemas/conflict.avsc."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Judgement:
-    """What became of a row by one event."""
+    """What became of a row by one event. Never changed; not frozen, since it is made for every row."""
 
     row: RowState
     verdict: Verdict | None
@@ -49,13 +49,14 @@ def judge(
     """
     registers = view(now.registers)
     verdict = resolve(registers, rule, now.decision)
+    now.came_to = view, rule, verdict
     latched = known.hold and rule.strategy == "error-stop" and not (rule.auto_clear or decided)
     if latched and isinstance(verdict, Outcome):
         verdict = Hold(tuple(opinions_of(registers, rule.ranks, now.decision, {})))
     if isinstance(verdict, Hold):
         name = known.hold or hold
         return Judgement(
-            replace(now, hold=name),
+            _with_hold(now, name),
             verdict,
             emits=False,
             hold=name,
@@ -65,11 +66,27 @@ def judge(
     state: HoldState = "decided" if decided else "cleared" if known.hold else "met"
     # During a hold, or under another rule, the target holds what can't be told from here.
     unknown = again or bool(known.hold) or known.tag not in (now.tag, "")
-    before = resolve((known_view or view)(known.registers), rule, known.decision)
+    before = _came_to(known, known_view or view, rule)
     emits = verdict is not None and (unknown or not same_outcome(before, verdict))
     if verdict is not None and emits:
         verdict = after(before, verdict)
-    return Judgement(replace(now, hold=""), verdict, emits, known.hold, state, registers)
+    return Judgement(_with_hold(now, ""), verdict, emits, known.hold, state, registers)
+
+
+def _came_to(known: RowState, view: View, rule: Resolution) -> Verdict | None:
+    """What the row came to before the event; looked up where the event before it has left it there."""
+    found = known.came_to
+    if found is not None and found[0] is view and found[1] is rule:
+        return found[2]
+    return resolve(view(known.registers), rule, known.decision)
+
+
+def _with_hold(row: RowState, hold: str) -> RowState:
+    if row.hold == hold:
+        return row
+    held = RowState(row.tag, row.registers, row.decision, hold)
+    held.came_to = row.came_to
+    return held
 
 
 @dataclass(frozen=True, slots=True)

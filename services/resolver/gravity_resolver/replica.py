@@ -20,8 +20,9 @@ from gravity.header import RoutedHeader, RoutedKind, TargetHeader
 from gravity.plan import RoutingPlan
 from gravity.resolution.register import OPERATOR
 from gravity.resolution.strategy import Outcome
+from gravity_resolver.conflict_record import conflict_record
 from gravity_resolver.effects import Caused, Counters, Effects, Output
-from gravity_resolver.emission import batches_of, conflict_record, operators_batch
+from gravity_resolver.emission import batches_of, operators_batch
 from gravity_resolver.graveyard import Graveyard
 from gravity_resolver.hold_book import HoldBook, stopped_by
 from gravity_resolver.judgement import Wish

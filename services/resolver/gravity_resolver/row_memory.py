@@ -11,13 +11,14 @@ from typing import Protocol
 from gravity.batch import LEFT, READ, TableSchema, Value
 from gravity.errors import FatalError
 from gravity.header import RoutedHeader
-from gravity.key import encode_key
+from gravity.key import encode_key, encode_keys
 from gravity.plan import Resolution, RoutingPlan
 from gravity.resolution.register import Change, Shape
 from gravity.resolution.strategy import rule_tag
 from gravity_resolver.graveyard import Graveyard
 from gravity_resolver.hold_book import HoldBook
 from gravity_resolver.judgement import Judgement, judge
+from gravity_resolver.row_cache import RowCache
 from gravity_resolver.row_state import RowState, columns_from_json, columns_to_json, is_dead
 from gravity_resolver.table_history import AS_WRITTEN, SourceTable, View
 
@@ -35,6 +36,12 @@ class StateView(Protocol):
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Every key that begins with `prefix` and its value, in the order of keys, as of this call."""
+
+
+def slots_of(table: str, key_columns: Sequence[Sequence[Value]]) -> list[bytes]:
+    """`slot_of` of each row; `key_columns` as in a batch."""
+    prefix = slot_of(table, ())
+    return [prefix + key for key in encode_keys(key_columns)]
 
 
 def slot_of(table: str, key: Sequence[Value]) -> bytes:
@@ -64,6 +71,7 @@ class RowMemory:
     _shapes: dict[str, Shape] = field(default_factory=dict)
     _tags: dict[tuple[int, str], str] = field(default_factory=dict)
     _views: dict[str, View] = field(default_factory=dict)
+    _cache: RowCache = field(default_factory=RowCache)
 
     @property
     def holds(self) -> int:
@@ -75,6 +83,13 @@ class RowMemory:
             if key in changed:
                 return changed[key]
         return self.saved.get(key)
+
+    def _row(self, slot: bytes) -> RowState:
+        """What is known of the row under `slot`."""
+        saved = self._get(slot)
+        if saved is None:
+            return RowState()
+        return self._cache.find(slot, saved) or RowState.load(saved, self._shape)
 
     def _entries(self, prefix: bytes, source: str) -> Iterator[tuple[bytes, bytes]]:
         """The rows under `prefix` of which `source` has spoken, saved or not, in the order of keys."""
@@ -162,11 +177,14 @@ class RowMemory:
         dumped = judged.row.dump()
         if before is None or dumped != known.dump():
             self.delta[slot] = dumped
-        shown = view.row(judged.row)
-        if rule.forgets_deletes and is_dead(shown) and not is_dead((before or view).row(known)):
-            self.graves.bury(table, slot, shown.ets, self._get, self.delta)
-        began = ets or judged.row.ets
-        self.held.note(table, slot, known.hold, judged.row.hold, ets=began, put=self.delta)
+            self._cache.keep(slot, dumped, judged.row)
+        if rule.forgets_deletes:
+            shown = view.row(judged.row)
+            if is_dead(shown) and not is_dead((before or view).row(known)):
+                self.graves.bury(table, slot, shown.ets, self._get, self.delta)
+        if known.hold != judged.row.hold:
+            began = ets or judged.row.ets
+            self.held.note(table, slot, known.hold, judged.row.hold, ets=began, put=self.delta)
         return judged
 
     def _shape_of(self, schema: TableSchema) -> Shape:

@@ -14,13 +14,15 @@ from gravity.resolution.register import Change, Register, Shape, changed_columns
 from gravity.resolution.strategy import Hold, Outcome, resolve
 from gravity.schema_change import SchemaChange
 from gravity.whole_row import is_whole_row
+from gravity_resolver.conflict_record import conflict_record
 from gravity_resolver.copies import count_rows, follow
 from gravity_resolver.effects import Caused, Counters
-from gravity_resolver.emission import batches_of, conflict_record
+from gravity_resolver.emission import batches_of
 from gravity_resolver.joined_change import JoinedChange, Step, told_by_rows
 from gravity_resolver.judgement import Judgement
-from gravity_resolver.row_memory import RowMemory, slot_of
+from gravity_resolver.row_memory import RowMemory, slot_of, slots_of
 from gravity_resolver.row_state import RowState
+from gravity_resolver.row_text import note_texts, row_texts
 from gravity_resolver.table_history import SourceTable, View
 
 Seen = tuple[int, int, int]
@@ -185,19 +187,22 @@ class RowResolving(RowMemory):
         shape = self._shape_of(batch.schema)
         tag = self._tag_of(rule, header)
         winners: list[tuple[int, Outcome]] = []
-        for index, (op, row) in enumerate(zip(batch.ops, batch.rows(), strict=True)):
-            slot = slot_of(header.table, [row[i] for i in batch.schema.key])
-            known = RowState.load(self._get(slot), self._shape)
+        slots = slots_of(header.table, [batch.columns[i] for i in batch.schema.key])
+        texts = row_texts(batch)
+        for index, (op, slot) in enumerate(zip(batch.ops, slots, strict=True)):
+            known = self._row(slot)
             shown = view(known.registers)
             change = _change_of(batch, index, shape, rule, shown.get(batch.source))
             if not known.registers and self._is_too_late(header.table, change):
                 counters.dead += op not in UNCOUNTED
                 caused.too_late.append((self.place[1] + index, encode_batch(batch.take([index]))))
                 continue
-            after = {
-                **known.registers,
-                batch.source: register(known.registers.get(batch.source), change),
-            }
+            mine = register(known.registers.get(batch.source), change)
+            after = {**known.registers, batch.source: mine}
+            if len(after) > len(known.registers):
+                after = dict(sorted(after.items()))  # As they come back from the state.
+            if mine.row is change.row:
+                note_texts(mine, texts[index], contended=len(after) > 1)
             judged = self._judge(
                 slot,
                 known,

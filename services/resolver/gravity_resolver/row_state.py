@@ -8,12 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gravity.batch import Column
+from gravity.plan import Resolution
 from gravity.position import Position
 from gravity.resolution.cell import cells_from_json, cells_to_json
 from gravity.resolution.register import Decision, Register, Shape
+from gravity.resolution.strategy import Verdict
 
 # Made once: json.dumps with separators makes an encoder a call, which is most of its cost here.
 _compact_json = json.JSONEncoder(separators=(",", ":")).encode
+_ascii_text: Callable[[str], str] = json.encoder.encode_basestring_ascii
+"""A text as `_compact_json` writes it."""
 
 
 @dataclass(slots=True)
@@ -26,6 +30,10 @@ class RowState:
     decision: Decision | None = None
     hold: str = ""
     """The hold that is open on the row; empty: none."""
+    came_to: tuple[object, Resolution, Verdict | None] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
+    """What the registers and the decision came to, and the view and the rule by which; None: not known any more."""
 
     @property
     def ets(self) -> int:
@@ -34,13 +42,16 @@ class RowState:
 
     def dump(self) -> bytes:
         """The state as bytes: a function of the set of events, and not of their order."""
-        record: list[object] = [
-            self.tag,
-            [_opinion(source, reg) for source, reg in sorted(self.registers.items())],
-        ]
+        opinions = ",".join(
+            [
+                f"[{_ascii_text(source)},{_saved_as(reg)}]"
+                for source, reg in sorted(self.registers.items())
+            ]
+        )
+        more = ""
         if self.decision is not None or self.hold:
-            record.append({"decision": _decision(self.decision), "hold": self.hold})
-        return _compact_json(record).encode()
+            more = "," + _compact_json({"decision": _decision(self.decision), "hold": self.hold})
+        return f"[{_ascii_text(self.tag)},[{opinions}]{more}]".encode()
 
     @classmethod
     def load(cls, data: bytes | None, shape_of: Callable[[str], Shape]) -> RowState:
@@ -77,22 +88,29 @@ def is_dead(row: RowState) -> bool:
     )
 
 
-def _opinion(source: str, reg: Register) -> list[object]:
-    record: list[object] = [
-        source,
-        _numbers(reg.position),
-        reg.op,
-        reg.ets,
-        None if reg.row is None else cells_to_json(reg.row),
-        reg.shape.schema_id,
-    ]
+def _saved_as(reg: Register) -> str:
+    """What a register is saved as behind its source's name; made once."""
+    if reg.saved_as is None:
+        cells = None if reg.row is None else _compact_json(cells_to_json(reg.row))
+        note_saved(reg, cells)
+    assert reg.saved_as is not None
+    return reg.saved_as
+
+
+def note_saved(reg: Register, cells: str | None) -> None:
+    """Remembers what a register is saved as; `cells`: its row as a JSON array in ASCII, None where it has none."""
+    epoch, file_index, offset, ordinal = reg.position
+    times = ""
     if reg.changed_ets is not None:
-        record.append(dict(sorted(reg.changed_ets.items())))
-    return record
+        times = "," + _compact_json(dict(sorted(reg.changed_ets.items())))
+    reg.saved_as = (
+        f"[{epoch},{file_index},{offset},{ordinal}],{reg.op},{reg.ets},"
+        f"{'null' if cells is None else cells},{_ascii_text(reg.shape.schema_id)}{times}"
+    )
 
 
 def _numbers(position: Position) -> list[int]:
-    return [position.epoch, position.file_index, position.offset, position.ordinal]
+    return list(position)
 
 
 def _decision(decision: Decision | None) -> list[object] | None:
