@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterable, Sequence
+from math import isfinite
 from typing import Any
 
 from gravity.batch import Value
@@ -13,6 +14,8 @@ from gravity.batch import Value
 readable_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 _json_text: Callable[[str], str] = json.encoder.encode_basestring
 """A text as `readable_json` writes it."""
+_ascii_text: Callable[[str], str] = json.encoder.encode_basestring_ascii
+"""A text as JSON in ASCII alone."""
 _DELETE = "\x7f"
 """The one ASCII character that JSON kept to ASCII escapes and readable JSON does not."""
 
@@ -54,25 +57,33 @@ def key_json(key: Sequence[Value]) -> str:
 def cell_texts(column: Sequence[Value]) -> list[str]:
     """Each cell of a column as `readable_json` of its JSON value: quicker than a row at a time."""
     kinds = set(map(type, column))
-    if kinds == {int}:
-        return list(map(int.__repr__, column))  # type: ignore[arg-type]
-    if kinds == {str}:
-        return list(map(_json_text, column))  # type: ignore[arg-type]
-    return list(map(_cell_text, column))
+    if len(kinds) == 1:
+        return list(map(_TEXT_BY_TYPE[kinds.pop()], column))
+    return [_TEXT_BY_TYPE[type(value)](value) for value in column]
 
 
-def _cell_text(value: Value) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, str):
-        return _json_text(value)
-    return readable_json(cell_to_json(value))
+def ascii_cell_texts(column: Sequence[Value], texts: list[str]) -> list[str]:
+    """As `texts`, which `cell_texts` gave, in ASCII alone: other characters as JSON's escapes."""
+    whole = "".join(texts)
+    if whole.isascii() and _DELETE not in whole:
+        return texts
+    return [
+        _ascii_text(value) if isinstance(value, str) else text
+        for value, text in zip(column, texts, strict=True)
+    ]
 
 
-def array_of(texts: Sequence[str]) -> str | None:
-    """A JSON array of cells, given by `cell_texts`, that holds ASCII alone; None where escapes are needed."""
-    text = f"[{','.join(texts)}]"
-    return text if text.isascii() and _DELETE not in text else None
+def _float_text(value: float) -> str:
+    return float.__repr__(value) if isfinite(value) else readable_json(value)
+
+
+_TEXT_BY_TYPE: dict[type, Callable[[Any], str]] = {
+    int: int.__repr__,
+    str: _json_text,
+    float: _float_text,
+    bytes: lambda value: readable_json(cell_to_json(value)),
+    type(None): lambda _: "null",
+}
 
 
 def object_form(names: Iterable[str]) -> str:

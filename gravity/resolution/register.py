@@ -74,9 +74,11 @@ class Register:
     changed_ets: Mapping[str, int] | None = None
     """Column to the latest commit time of a change of it; absent = 0. None: not kept, `ets` counts."""
     saved_as: str | None = field(default=None, init=False, repr=False, compare=False)
-    """What it was last saved as, for who saves it."""
+    """What it is saved as, for who saves it."""
+    told_as: bytes | None = field(default=None, init=False, repr=False, compare=False)
+    """What a record of a conflict says of it, for who writes those."""
     row_as: bytes | None = field(default=None, init=False, repr=False, compare=False)
-    """The row as it stands in a record of a conflict, for who writes those."""
+    """The row in it alone."""
 
     @property
     def live(self) -> bool:

@@ -40,9 +40,11 @@ def same_rows(
     if one_columns is not other_columns and one_columns != other_columns:
         return normalised(one, one_columns) == normalised(other, other_columns)
     for value, other_value, column in zip(one, other, one_columns, strict=True):
-        if value != other_value and normalised_value(value, column.type) != normalised_value(
-            other_value, column.type
-        ):
+        if value == other_value:
+            continue
+        if type(value) is int and type(other_value) is int:
+            return False
+        if normalised_value(value, column.type) != normalised_value(other_value, column.type):
             return False
     return True
 

@@ -55,15 +55,21 @@ def conflict_record(
         word(outcome_name(outcome)), word("" if stands is None else stands.winner), word(batch.source),
         _long(header.seq), _long(batch.origin_of(index)), _long(header.plan),
         count_bytes(len(registers)) if registers else b"",
-        *[_opinion(source, reg) for source, reg in sorted(registers.items())],
+        *[
+            word(source) + (reg.told_as or _told_as(reg))
+            for source, reg in sorted(registers.items())
+        ],
         END, word(judged.state), framed(judged.hold.encode()), _long(partition), _words(batch.schema.key_names),
         _NULL if stands is None else _result(stands, registers), _TRUE if late else _FALSE,
     ))  # fmt: skip
 
 
-def _opinion(source: str, reg: Register) -> bytes:
+def _told_as(reg: Register) -> bytes:
+    """What a record says of a register behind its source's name; made once."""
     place = b"%d:%d:%d:%d" % reg.position
-    return word(source) + framed(place) + long_bytes(reg.ets) + (reg.row_as or _row_as(reg))
+    made = framed(place) + long_bytes(reg.ets) + (reg.row_as or _row_as(reg))
+    reg.told_as = made
+    return made
 
 
 def _row_as(reg: Register) -> bytes:

@@ -22,7 +22,7 @@ from gravity_resolver.joined_change import JoinedChange, Step, told_by_rows
 from gravity_resolver.judgement import Judgement
 from gravity_resolver.row_memory import RowMemory, slot_of, slots_of
 from gravity_resolver.row_state import RowState
-from gravity_resolver.row_text import note_texts, row_texts
+from gravity_resolver.row_text import RowTexts
 from gravity_resolver.table_history import SourceTable, View
 
 Seen = tuple[int, int, int]
@@ -188,7 +188,7 @@ class RowResolving(RowMemory):
         tag = self._tag_of(rule, header)
         winners: list[tuple[int, Outcome]] = []
         slots = slots_of(header.table, [batch.columns[i] for i in batch.schema.key])
-        texts = row_texts(batch)
+        texts = RowTexts(batch)
         for index, (op, slot) in enumerate(zip(batch.ops, slots, strict=True)):
             known = self._row(slot)
             shown = view(known.registers)
@@ -202,7 +202,7 @@ class RowResolving(RowMemory):
             if len(after) > len(known.registers):
                 after = dict(sorted(after.items()))  # As they come back from the state.
             if mine.row is change.row:
-                note_texts(mine, texts[index], contended=len(after) > 1)
+                texts.leave_with(mine, index, contended=len(after) > 1)
             judged = self._judge(
                 slot,
                 known,

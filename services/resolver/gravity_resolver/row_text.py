@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 from gravity.batch import ChangeBatch
-from gravity.resolution.cell import array_of, cell_texts
+from gravity.resolution.cell import ascii_cell_texts, cell_texts
 from gravity.resolution.register import Register
 from gravity_resolver.conflict_record import note_row
 from gravity_resolver.row_state import note_saved
 
-
-def row_texts(batch: ChangeBatch) -> list[tuple[str, ...]]:
-    """The cells of each row as JSON."""
-    return list(zip(*map(cell_texts, batch.columns), strict=True))
+Texts = tuple[str, ...]
 
 
-def note_texts(reg: Register, cells: tuple[str, ...], *, contended: bool) -> None:
-    """Leaves with a register what its row, whose cells are given as JSON, will be written as.
+class RowTexts:
+    """The cells of each row of a batch as JSON."""
 
-    `contended`: whether other sources have spoken of the row, so that a conflict is to be expected.
-    """
-    array = array_of(cells)
-    if array is not None:
-        note_saved(reg, array)
-    if contended:
-        note_row(reg, reg.shape.object_form % cells)
+    def __init__(self, batch: ChangeBatch) -> None:
+        columns = [cell_texts(column) for column in batch.columns]
+        in_ascii = [
+            ascii_cell_texts(column, texts)
+            for column, texts in zip(batch.columns, columns, strict=True)
+        ]
+        self._rows: list[Texts] = list(zip(*columns, strict=True))
+        same = all(one is other for one, other in zip(columns, in_ascii, strict=True))
+        self._in_ascii = self._rows if same else list(zip(*in_ascii, strict=True))
+
+    def leave_with(self, reg: Register, row: int, *, contended: bool) -> None:
+        """Leaves with a register, whose row is number `row`, what it will be written as.
+
+        `contended`: whether other sources have spoken of the row, so that a conflict is to be expected.
+        """
+        note_saved(reg, f"[{','.join(self._in_ascii[row])}]")
+        if contended:
+            note_row(reg, reg.shape.object_form % self._rows[row])
