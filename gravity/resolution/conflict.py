@@ -34,12 +34,10 @@ def conflict_kind(
     if change.op == LEFT:
         return None
     mine = before.get(change.source)
-    others = [
-        reg
-        for source, reg in before.items()
-        if source != change.source and source in rule.ranks and reg.op != LEFT
-    ]
-    live = [reg for reg in others if reg.live]
+    live, deleted = [], []
+    for source, reg in before.items():
+        if source != change.source and source in rule.ranks and reg.op != LEFT:
+            (deleted if reg.row is None else live).append(reg)
     if change.op in REMOVES_ROW:
         if not live:
             return "delete_missing" if mine is None or not mine.live else None
@@ -54,7 +52,6 @@ def conflict_kind(
         if not same_rows(reg.row, reg.shape.columns, change.row, change.shape.columns):
             both_new = change.op in (INSERT, READ) and reg.op in (INSERT, READ)
             return "insert_insert" if both_new else "update_update"
-    deleted = [reg for reg in others if not reg.live]
     if deleted and not live:
         if any(reg.op == MOVED for reg in deleted):
             return "pk_move"
@@ -78,8 +75,9 @@ def _says_nothing_new(mine: Register | None, change: Change) -> bool:
 
 def is_late(before: Registers, change: Change, rule: Resolution) -> bool:
     """Whether another source has changed the row later already: the change arrives behind its time."""
-    return change.op != READ and any(
-        reg.ets > change.ets
-        for source, reg in before.items()
-        if source != change.source and source in rule.ranks
-    )
+    if change.op == READ:
+        return False
+    for source, reg in before.items():
+        if reg.ets > change.ets and source != change.source and source in rule.ranks:
+            return True
+    return False

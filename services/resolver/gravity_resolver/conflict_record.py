@@ -23,7 +23,6 @@ from gravity_resolver.judgement import Judgement
 _NULL, _PRESENT = b"\x00", b"\x02"
 _FALSE, _TRUE = b"\x00", b"\x01"
 _FORMAT = count_bytes(FORMAT_VERSIONS["conflict"])
-_long = lru_cache(maxsize=1024)(long_bytes)
 
 
 def outcome_name(outcome: Verdict | None) -> str:
@@ -46,22 +45,54 @@ def conflict_record(
     late: bool = False,
 ) -> bytes:
     """The conflict that row `index` met, for the conflicts topic (schemas/conflict.avsc)."""
-    outcome = judged.verdict
-    stands = outcome if isinstance(outcome, Outcome) else None
-    registers = judged.registers
-    key = key_json([batch.columns[i][index] for i in batch.schema.key])
-    return b"".join((
-        _FORMAT, word(target), word(header.table), framed(key.encode()), word(kind), word(rule.strategy),
-        word(outcome_name(outcome)), word("" if stands is None else stands.winner), word(batch.source),
-        _long(header.seq), _long(batch.origin_of(index)), _long(header.plan),
-        count_bytes(len(registers)) if registers else b"",
-        *[
+    return ConflictRecords(target, partition, header, batch, rule).record(
+        index, kind, judged, late=late
+    )
+
+
+class ConflictRecords:
+    """Records of the conflicts that a batch's rows meet."""
+
+    def __init__(
+        self,
+        target: str,
+        partition: int,
+        header: RoutedHeader,
+        batch: ChangeBatch,
+        rule: Resolution,
+    ) -> None:
+        self._batch = batch
+        self._keys = [batch.columns[i] for i in batch.schema.key]
+        self._head = _FORMAT + word(target) + word(header.table)
+        self._strategy = word(rule.strategy)
+        self._change = word(batch.source) + long_bytes(header.seq)
+        self._plan = long_bytes(header.plan)
+        self._tail = long_bytes(partition) + _words(batch.schema.key_names)
+
+    def record(self, index: int, kind: str, judged: Judgement, *, late: bool) -> bytes:
+        """The conflict of kind `kind` that row `index` met."""
+        outcome = judged.verdict
+        registers = judged.registers
+        key = key_json([column[index] for column in self._keys]).encode()
+        if isinstance(outcome, Outcome):
+            name, winner, result = (
+                outcome_name(outcome),
+                outcome.winner,
+                _result(outcome, registers),
+            )
+        else:
+            name, winner, result = outcome_name(outcome), "", _NULL
+        opinions = [
             word(source) + (reg.told_as or _told_as(reg))
             for source, reg in sorted(registers.items())
-        ],
-        END, word(judged.state), framed(judged.hold.encode()), _long(partition), _words(batch.schema.key_names),
-        _NULL if stands is None else _result(stands, registers), _TRUE if late else _FALSE,
-    ))  # fmt: skip
+        ]
+        return b"".join((
+            self._head, count_bytes(len(key)), key, word(kind), self._strategy, word(name), word(winner),
+            self._change, count_bytes(self._batch.origin_of(index)), self._plan,
+            count_bytes(len(registers)) if registers else b"", *opinions, END,
+            word(judged.state), framed(judged.hold.encode()) if judged.hold else END, self._tail,
+            result, _TRUE if late else _FALSE,
+        ))  # fmt: skip
 
 
 def _told_as(reg: Register) -> bytes:

@@ -9,12 +9,13 @@ from gravity.codec import decode_batch, encode_batch
 from gravity.errors import FatalError, FormatError
 from gravity.header import RoutedHeader, RoutedKind
 from gravity.plan import Resolution, RoutingPlan
+from gravity.position import Position
 from gravity.resolution.conflict import conflict_kind, is_late
 from gravity.resolution.register import Change, Register, Shape, changed_columns, register
 from gravity.resolution.strategy import Hold, Outcome, resolve
 from gravity.schema_change import SchemaChange
 from gravity.whole_row import is_whole_row
-from gravity_resolver.conflict_record import conflict_record
+from gravity_resolver.conflict_record import ConflictRecords
 from gravity_resolver.copies import count_rows, follow
 from gravity_resolver.effects import Caused, Counters
 from gravity_resolver.emission import batches_of
@@ -188,7 +189,9 @@ class RowResolving(RowMemory):
         tag = self._tag_of(rule, header)
         winners: list[tuple[int, Outcome]] = []
         slots = slots_of(header.table, [batch.columns[i] for i in batch.schema.key])
+        may_hold = rule.strategy == "error-stop"
         texts = RowTexts(batch)
+        records = ConflictRecords(self.target, self.partition, header, batch, rule)
         for index, (op, slot) in enumerate(zip(batch.ops, slots, strict=True)):
             known = self._row(slot)
             shown = view(known.registers)
@@ -209,7 +212,7 @@ class RowResolving(RowMemory):
                 RowState(tag, after, known.decision),
                 rule,
                 table=header.table,
-                hold=self._hold_name(index),
+                hold=self._hold_name(index) if may_hold else "",
                 view=view,
                 ets=header.ets,
             )
@@ -220,17 +223,7 @@ class RowResolving(RowMemory):
                 counters.late += late
             if judged.hold or kind not in (None, "delete_missing"):
                 caused.conflicts.append(
-                    conflict_record(
-                        self.target,
-                        header=header,
-                        batch=batch,
-                        index=index,
-                        kind=kind or _kind_of_hold(judged),
-                        rule=rule,
-                        judged=judged,
-                        partition=self.partition,
-                        late=late,
-                    )
+                    records.record(index, kind or _kind_of_hold(judged), judged, late=late)
                 )
             if op not in UNCOUNTED:
                 held = isinstance(judged.verdict, Hold)
@@ -252,8 +245,11 @@ def _change_of(
     changed = None
     if rule.strategy == "merge":
         changed = changed_columns(mine, op, row, shape, null_is_unset=rule.null_is_unset)
-    ets = batch.transactions[batch.tx[index]].ets
-    return Change(batch.source, batch.position_of(index), op, ets, row, shape, changed)
+    transaction = batch.transactions[batch.tx[index]]
+    position = Position(
+        batch.epoch, transaction.file_index, transaction.offset, batch.ordinal[index]
+    )
+    return Change(batch.source, position, op, transaction.ets, row, shape, changed)
 
 
 def _kind_of_hold(judged: Judgement) -> str:

@@ -80,12 +80,11 @@ def is_dead(row: RowState) -> bool:
 
     That the outcome is "no row" is not enough: a tombstone may hide a row that still lives at a source.
     """
-    return (
-        bool(row.registers)
-        and not row.hold
-        and not any(reg.live for reg in row.registers.values())
-        and (row.decision is None or row.decision.row is None)
-    )
+    for reg in row.registers.values():
+        if reg.row is not None:
+            return False
+    decided = row.decision is not None and row.decision.row is not None
+    return bool(row.registers) and not row.hold and not decided
 
 
 def _saved_as(reg: Register) -> str:
