@@ -1,4 +1,4 @@
-"""All benchmarks, or the ones named: `python -m tests.bench [decode codec routing contended sink snapshot drain latency many]`.
+"""All benchmarks, or the ones named: `python -m tests.bench [decode codec routing contended restore sink snapshot drain latency many]`.
 
 Each prints JSON lines with at least `bench`, `case`, `rows_per_s`, `cpu_s_per_100k`, `ratio` and `ratio_to`,
 and runs in a process of its own, so that none finds the memory of another.
@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 NAMES = (
-    "decode", "codec", "routing", "contended", "sink", "snapshot", "drain", "latency", "many",
+    "decode", "codec", "routing", "contended", "restore", "sink", "snapshot", "drain", "latency", "many",
 )  # fmt: skip
 
 
