@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import Any
 
+from gravity_resolver.replica import META_KEY
+
 from gravity.codec import encode_record
 from gravity.header import RoutedHeader, RoutedKind
 from gravity.plan import Resolution
@@ -152,8 +154,10 @@ def _digest(replica: Replica) -> str:
         take((header.to_kafka(), value))
     for record in replica.conflicts:
         take(record)
-    for item in sorted(replica.registers().items()):
-        take(item)
+    for item in sorted(replica.everything().items()):
+        if item[0] != META_KEY:
+            take(item)
+    take((replica.state.holds, sorted(replica.state.collected.items())))
     for source, counters in sorted(replica.state.counters.items()):
         take((source, sorted(asdict(counters).items(), key=str)))
     return seen.hexdigest()[:32]
