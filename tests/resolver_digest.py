@@ -159,7 +159,8 @@ def _digest(replica: Replica) -> str:
             take(item)
     take((replica.state.holds, sorted(replica.state.collected.items())))
     for source, counters in sorted(replica.state.counters.items()):
-        take((source, sorted(asdict(counters).items(), key=str)))
+        # Only what was counted: a counter that is new changes nothing.
+        take((source, [item for item in sorted(asdict(counters).items()) if item[1]]))
     return seen.hexdigest()[:32]
 
 
