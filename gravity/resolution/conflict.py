@@ -34,7 +34,8 @@ def conflict_kind(
     if change.op == LEFT:
         return None
     mine = before.get(change.source)
-    live, deleted = [], []
+    live: list[Register] = []
+    deleted: list[Register] = []
     for source, reg in before.items():
         if source != change.source and source in rule.ranks and reg.op != LEFT:
             (deleted if reg.row is None else live).append(reg)

@@ -138,7 +138,7 @@ class TargetLog:
             self.source,
             self.out_seq if self.seq is None else self.seq,
             from_=here,
-            to=replace(here, offset=self.offset + 1),
+            to=Position(1, 1, self.offset + 1),
             ets=self.offset,
         )
 

@@ -117,7 +117,8 @@ class PartitionStore:
         # What a crash takes is in the changelog still, and offset and rows go into one batch: so RocksDB's own
         # log would only double the writing.
         unlogged = WriteOptions()
-        unlogged.disable_wal = True
+        # A property, whatever the library's type stub says.
+        unlogged.disable_wal = True  # type: ignore[method-assign, assignment]
         for message in reader.read(self._topic, self._partition, start, end):
             pending[message.key or b""] = message.value
             records += 1
