@@ -47,7 +47,7 @@ class Change:
     """One source's change of one row."""
 
     # Neither this nor a register or an opinion is changed once it is made. They are not frozen because they
-    # are made for every row, and a frozen one takes three times as long to make.
+    # are made for every row, and a frozen one takes more than three times as long to make.
 
     source: str
     position: Position

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from gravity_resolver.row_state import RowState
 
 GENERATION_BYTES_MAX = 2 * 1024 * 1024
-"""Saved bytes of the rows in one generation; decoded they take about six times as much."""
+"""Saved bytes of the rows in one generation; decoded, with what is remembered of them, they take about eight times as much."""
 
 _Entries = dict[bytes, tuple[bytes, RowState]]
 

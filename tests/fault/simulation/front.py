@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 from gravity_router.routing import route
@@ -178,7 +177,7 @@ class Writer:
 
         def position(number: int) -> Position:
             if world.broken == "read-at-next":
-                return replace(place, ordinal=number)
+                return place._replace(ordinal=number)
             return place.of_read(number)
 
         rows = [
