@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from gravity.batch import REMOVES_ROW
 from gravity.clock import now_us
@@ -18,7 +18,10 @@ DEAD_MAX = 1000
 """Rows a process may set aside before it halts: more than that is a mistake, not bad luck."""
 
 
-KIND_BY_CODE: Final[Mapping[str, str]] = {
+Kind = Literal["fk_parent_missing", "fk_child_exists", "unique_secondary", "data"]
+"""Which of a target's constraints refuses a row; `data`: the column can't take the value."""
+
+KIND_BY_CODE: Final[Mapping[str, Kind]] = {
     "1062": "unique_secondary",  # ER_DUP_ENTRY; the primary key's is no conflict: it is updated.
     "1216": "fk_parent_missing",  # ER_NO_REFERENCED_ROW
     "1452": "fk_parent_missing",  # ER_NO_REFERENCED_ROW_2
@@ -29,6 +32,11 @@ KIND_BY_CODE: Final[Mapping[str, str]] = {
 
 Source: MySQL 8.4 Error Message Reference, server errors.
 """
+
+
+def kind_of(code: str) -> Kind:
+    """Which conflict with the target's constraints the error `code` is."""
+    return KIND_BY_CODE.get(code, "data")
 
 
 class Producer(Protocol):
@@ -71,7 +79,7 @@ class DeadLetters:
             FatalError: more than DEAD_MAX rows were refused since the process began.
             TransientError: the topic can't be written at present.
         """
-        fresh = [r for r in refusals if (partition, r.message.offset, r.row) not in self._known]
+        fresh = [r for r in refusals if (partition, r.message.offset, r.number) not in self._known]
         if len(self._known) + len(fresh) > DEAD_MAX:
             first = fresh[0]
             raise FatalError(
@@ -80,14 +88,14 @@ class DeadLetters:
                 remedy=f"mend the target; the rows set aside are in topic {self._topic}",
             )
         for refusal in fresh:
-            key = f"{self._target}/{partition}/{refusal.message.offset}/{refusal.row}"
+            key = f"{self._target}/{partition}/{refusal.message.offset}/{refusal.number}"
             self._producer.send(self._topic, 0, self._letter(partition, refusal), key=key.encode())
             conflict = self._conflict(partition, refusal)
             if conflict is not None:
                 self._producer.send(self._conflicts, 0, conflict)
         if fresh:
             self._producer.flush()
-            self._known.update((partition, r.message.offset, r.row) for r in fresh)
+            self._known.update((partition, r.message.offset, r.number) for r in fresh)
 
     def _letter(self, partition: int, refusal: Refusal) -> bytes:
         message, row = refusal.message, refusal.row
@@ -105,7 +113,7 @@ class DeadLetters:
                 "topic": self._target_topic,
                 "partition": partition,
                 "offset": message.offset,
-                "row": -1 if whole else row,
+                "row": -1 if whole else refusal.number,
                 "origin_seq": routed.seq,
                 "origin_row": -1 if batch is None else batch.origin_of(row),
                 "position": str(routed.from_ if batch is None else batch.position_of(row)),
@@ -130,7 +138,7 @@ class DeadLetters:
                 "target": self._target,
                 "table": routed.table,
                 "key": key_json([batch.columns[index][row] for index in batch.schema.key]),
-                "kind": KIND_BY_CODE.get(refusal.code, "data"),
+                "kind": kind_of(refusal.code),
                 "strategy": "",
                 "outcome": "dead_letter",
                 "winner": "",

@@ -112,6 +112,8 @@ class Look:
     """What is not there yet, in words; empty when everything is."""
     holds: int
     """Rows of the target, of any source, that wait for an operator or for the sources to agree."""
+    parked: int = 0
+    """Rows of any source that wait at the target, because its constraints refuse them for now."""
 
     @property
     def is_there(self) -> bool:
@@ -127,6 +129,7 @@ class Frontiers:
     """Of every target."""
     _points: dict[tuple[str, int], Points] = field(default_factory=dict)
     _holds: dict[tuple[str, int], int] = field(default_factory=dict)
+    _parked: dict[tuple[str, int], int] = field(default_factory=dict)
     _gtids: dict[str, str] = field(default_factory=dict)
     """What the collector has read."""
     _copied_us: dict[str, int] = field(default_factory=dict)
@@ -143,6 +146,7 @@ class Frontiers:
                 self._points[target, int(number)] = {
                     name: Frontier.of(point) for name, point in points.items()
                 }
+                self._parked[target, int(number)] = int(record.get("parked", 0))
             case ["resolver", target, number]:
                 self._holds[target, int(number)] = int(record.get("holds", 0))
             case _:
@@ -176,22 +180,30 @@ class Frontiers:
     ) -> Look:
         """Whether every partition of `target` has passed what is wanted of `source`.
 
-        `processed` takes rows on hold for passed; else nothing is there while any row of the target is on hold.
+        `processed` takes rows on hold and parked ones for passed; else nothing is there while the target has any.
         """
         lanes = [(target, number) for number in range(self.partitions)]
         holds = sum(self._holds.get(lane, 0) for lane in lanes)
+        parked = sum(self._parked.get(lane, 0) for lane in lanes)
         points = [p for lane in lanes if (p := self._points.get(lane, {}).get(source))]
         if len(points) < len(lanes):
             told = f"{len(points)} of {len(lanes)} partitions of {target} have passed a marker of {source}"
             return Look(
-                None, f"{told}: does it run, and is a table of {source} routed there?", holds
+                None,
+                f"{told}: does it run, and is a table of {source} routed there?",
+                holds,
+                parked,
             )
         least = min(points, key=lambda point: point.position)
         lacks = self._lacks(source, points, wanted)
         if not lacks and holds and not processed:
             # The records tell how many, not whose: any of them may be a row of these transactions.
             lacks = f"rows of {target} are on hold, {holds} in all: see `gravity conflicts list`"
-        return Look(least, lacks, holds)
+        if not lacks and parked and not processed:
+            lacks = (
+                f"rows of {target} are parked, {parked} in all: see docs/conflicts.md, Constraints"
+            )
+        return Look(least, lacks, holds, parked)
 
     def least(self, source: str, targets: Collection[str]) -> Frontier | None:
         """How far every one of `targets` is with `source`, rows on hold passed; None while one is not known."""

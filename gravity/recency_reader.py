@@ -49,6 +49,7 @@ class Answer:
     lacks: str
     """What was not there yet; empty for applied."""
     holds: int
+    parked: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -61,6 +62,7 @@ class Answer:
             "seconds": round(self.seconds, 3),
             "lacks": self.lacks,
             "holds": self.holds,
+            "parked": self.parked,
         }
 
 
@@ -68,7 +70,7 @@ def answer(question: Question, look: Look, since_s: float) -> Answer:
     """The end of a wait that began at `since_s` of the monotonic clock."""
     status: Literal["applied", "timeout"] = "applied" if look.is_there else "timeout"
     waited_s = monotonic_s() - since_s
-    return Answer(question, status, look.frontier, waited_s, look.lacks, look.holds)
+    return Answer(question, status, look.frontier, waited_s, look.lacks, look.holds, look.parked)
 
 
 def ask(

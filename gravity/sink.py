@@ -44,6 +44,10 @@ class Counts:
     """In messages of a resolver that had been replaced."""
     truncated: int = 0
     """Deleted by TRUNCATE TABLE, counted apart: they are no rows of a message. ClickHouse: keys."""
+    parked: int = 0
+    """Wait at the target, because its constraints refuse them for now. Goes down as well as up."""
+    superseded: int = 0
+    """Were parked when a later change of their key came."""
 
     def plus(self, other: Counts) -> Counts:
         """The sum of both."""
@@ -53,7 +57,18 @@ class Counts:
             self.repeats + other.repeats,
             self.void + other.void,
             self.truncated + other.truncated,
+            self.parked + other.parked,
+            self.superseded + other.superseded,
         )
+
+    def minus(self, other: Counts) -> Counts:
+        """What has to be added to `other` to give this."""
+        return self.plus(
+            Counts(
+                -other.applied, -other.dead, -other.repeats, -other.void, -other.truncated,
+                -other.parked, -other.superseded,
+            )
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +89,7 @@ class Stored:
                 for source, f in self.frontier.items()
             },
             "applied": c.applied, "dead": c.dead, "repeats": c.repeats, "void": c.void,
-            "truncated": c.truncated,
+            "truncated": c.truncated, "parked": c.parked, "superseded": c.superseded,
         }  # fmt: skip
 
     @classmethod
@@ -96,6 +111,8 @@ class Stored:
                 number("repeats"),
                 number("void"),
                 number("truncated"),
+                number("parked"),
+                number("superseded"),
             ),
         )
 
@@ -113,13 +130,21 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A row that the target will never take."""
+    """A row that the target does not take."""
 
     message: Admitted
     row: int
+    """Where it stands in `message.batch`."""
     code: str
     """The target's error code, or a name of our own."""
     reason: str
+    sent_as: int | None = None
+    """Its number in the message as it was sent, where `message.batch` is only a part of that."""
+
+    @property
+    def number(self) -> int:
+        """Its number in the message as it was sent."""
+        return self.row if self.sent_as is None else self.sent_as
 
 
 SetAside = Callable[[Sequence[Refusal]], None]
@@ -153,8 +178,16 @@ class Write:
 
     def dead_lettered(self, rows: int) -> Stored:
         """What is to be stored when this many of the rows were set aside."""
-        moved = self.after.counts.plus(Counts(applied=-rows, dead=rows))
-        return replace(self.after, counts=moved)
+        return self.corrected(Counts(applied=-rows, dead=rows))
+
+    def corrected(self, by: Counts) -> Stored:
+        """What is to be stored when rows ended otherwise than by being applied."""
+        return replace(self.after, counts=self.after.counts.plus(by))
+
+    def behind(self, stored: Stored) -> Write:
+        """The same write, where the target's counts have moved by more than `before` knew of."""
+        counts = stored.counts.plus(self.after.counts.minus(self.before.counts))
+        return replace(self, before=stored, after=replace(self.after, counts=counts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +222,13 @@ class LaneWriter(Protocol):
                 this one became durable may be unknown; the next call finds out.
             FencedError: another process has taken the lane over; nothing more was written.
             FatalError: an operator must act; nothing was written.
+        """
+
+    def retry(self, stored: Stored, set_aside: SetAside) -> Stored | None:
+        """Tries some of the parked rows again, if it is time; called after writes and while idle.
+
+        `stored` is what the last write or retry returned. What is returned is durable, with the rows that
+        the target took and those handed to `set_aside`; None: nothing has moved. Raises as `write` does.
         """
 
     def keep_alive(self) -> None:
@@ -423,6 +463,10 @@ class Lane:
         self.retry_at = 0.0
         self._oldest_s = now_s
         self._oldest_row_s = now_s if self._rows else None
+
+    def moved(self, stored: Stored) -> None:
+        """Remembers what the target has stored beside the lane's messages."""
+        self.stored = stored
 
     def failed(self, retry_at_s: float) -> None:
         """Remembers that a write did not succeed and when to try again."""

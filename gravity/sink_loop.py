@@ -17,7 +17,7 @@ from gravity.errors import FatalError, OffsetLostError, TransientError
 from gravity.fault import FaultPoint, reach
 from gravity.kafka.producer import LogProducer
 from gravity.kafka.reader import GroupReader, LogMessage, LogReader
-from gravity.sink import FrontierPoint, Lane, SinkWriter, Stored
+from gravity.sink import FrontierPoint, Lane, SetAside, SinkWriter, Stored
 
 if TYPE_CHECKING:
     from gravity.kafka.client import Cluster
@@ -124,9 +124,12 @@ class SinkLoop:
             if halt is not None and not lane.has_messages:
                 raise halt
             if halt is not None or lane.due(monotonic_s(), caught_up=not messages):
-                self._write(lane, reader)
+                done = self._write(lane, reader)
             else:
                 lane.writer.keep_alive()
+                done = monotonic_s() >= lane.retry_at
+            if done and halt is None:
+                self._retry(lane)
             self._hold_back(lane, reader)
         if self._is_awaited and messages:
             # A marker without rows is not worth a write of its own, but those who wait are told of it.
@@ -146,20 +149,9 @@ class SinkLoop:
         if write is None:
             return True
         try:
-            stored = lane.writer.write(
-                write, lambda refusals: self._dead_letters.set_aside(lane.partition, refusals)
-            )
+            stored = lane.writer.write(write, self._set_aside(lane))
         except TransientError as error:
-            wait_s = retry_wait_s(lane.attempts)
-            log.warning(
-                "write_failed",
-                target=self._target,
-                partition=lane.partition,
-                attempt=lane.attempts + 1,
-                retry_in_s=round(wait_s, 1),
-                reason=str(error),
-            )
-            lane.failed(monotonic_s() + wait_s)
+            self._failed(lane, error)
             return False
         reach(FaultPoint.SINK_COMMITTED_NOT_REMEMBERED)
         for message in write.messages:
@@ -171,10 +163,49 @@ class SinkLoop:
                     table=routed.table,
                     source=routed.source,
                 )
+        self._tell_parked(lane, stored)
         lane.done(stored, monotonic_s())
         reader.remember({lane.partition: stored.progress.next_offset})
         self._unpublished.add(lane.partition)
         return True
+
+    def _retry(self, lane: Lane) -> None:
+        """Has the target look at its parked rows again, if it has any."""
+        try:
+            stored = lane.writer.retry(lane.stored, self._set_aside(lane))
+        except TransientError as error:
+            self._failed(lane, error)
+            return
+        if stored is not None:
+            self._tell_parked(lane, stored)
+            lane.moved(stored)
+            self._unpublished.add(lane.partition)
+
+    def _set_aside(self, lane: Lane) -> SetAside:
+        return lambda refusals: self._dead_letters.set_aside(lane.partition, refusals)
+
+    def _failed(self, lane: Lane, error: TransientError) -> None:
+        wait_s = retry_wait_s(lane.attempts)
+        log.warning(
+            "write_failed",
+            target=self._target,
+            partition=lane.partition,
+            attempt=lane.attempts + 1,
+            retry_in_s=round(wait_s, 1),
+            reason=str(error),
+        )
+        lane.failed(monotonic_s() + wait_s)
+
+    def _tell_parked(self, lane: Lane, stored: Stored) -> None:
+        """Says when rows begin to wait at the target, and when the last of them is gone; not each."""
+        before, after = lane.stored.counts.parked, stored.counts.parked
+        if bool(before) != bool(after):
+            log.info(
+                "rows_parked" if after else "rows_no_longer_parked",
+                target=self._target,
+                partition=lane.partition,
+                rows=after or before,
+            )
 
     def _hold_back(self, lane: Lane, reader: GroupReader) -> None:
         """Bounds memory: a lane with enough to do fetches no more until it has room."""

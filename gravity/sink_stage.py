@@ -6,11 +6,12 @@ import argparse
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from gravity.config import load_config
+from gravity.config.conflict import ConflictResolution
 from gravity.config.target import ClickhouseTarget, KafkaTarget, MysqlTarget
 from gravity.errors import FatalError
 from gravity.kafka.admin import TopicAdmin
@@ -40,6 +41,10 @@ class Surroundings:
     """Partitions of the target topic: how many lanes there are."""
     is_awaited: bool = False
     """Whether COMMITs at a source wait for this target."""
+    conflicts: ConflictResolution = field(default_factory=ConflictResolution)
+    """What a row leads to that the target's constraints refuse."""
+    parked_rows_max: int = 10_000
+    """Rows of a lane that may wait at the target."""
 
 
 WriterFactory = Callable[[TargetT, Surroundings], SinkWriter]
@@ -110,6 +115,8 @@ def _run_targets(
             prefix=cluster.topic_prefix,
             partitions=cluster.partitions,
             is_awaited=config.is_awaited(target.name),
+            conflicts=config.conflict_resolution,
+            parked_rows_max=config.sink.parked_rows_max,
         )
         loops.append(
             SinkLoop(

@@ -110,7 +110,9 @@ def chart(now: PipelineStatus) -> Group:
     stages = Table("stage", "reads", "not acknowledged")
     for stage in now.stages:
         stages.add_row(stage.stage, stage.reads, f"{stage.waiting:,}")
-    targets = Table("target", "type", "rows", "rows/s", "waiting", "dead", "lag by source", "sink")
+    targets = Table(
+        "target", "type", "rows", "rows/s", "waiting", "parked", "dead", "lag by source", "sink"
+    )
     for target in now.targets:
         lags = "  ".join(f"{name} {lag_text(lag)}" for name, lag in target.lag_ms.items())
         targets.add_row(
@@ -119,6 +121,7 @@ def chart(now: PipelineStatus) -> Group:
             f"{target.applied:,}",
             f"{target.rows_per_s:,.0f}",
             f"{target.waiting:,}",
+            f"[yellow]{target.parked:,}[/]" if target.parked else "0",
             f"[red]{target.dead:,}[/]" if target.dead else "0",
             lags,
             _state(target),

@@ -39,30 +39,66 @@ def _column_rule(text: str) -> str:
     return text
 
 
+Refused = Literal["fk_parent_missing", "fk_child_exists", "unique_secondary", "data"]
+"""Which of a target's constraints refuses a row."""
+
+
 class Park(Model):
-    """How long a row waits for the parent it refers to."""
+    """How long a refused row waits at the target, and what happens then."""
 
-    park: Duration = Field(timedelta(minutes=10), description="Longest wait.")
-    then: Literal["hold", "dlq"] = Field("hold", description="What happens after it.")
+    park: Duration = Field(
+        timedelta(minutes=10),
+        description=(
+            "Longest wait, in commit time of the row's source. Only used with `then: dlq`."
+        ),
+    )
+    then: Literal["hold", "dlq"] = Field(
+        "dlq",
+        description="`dlq`: after it the row is dead-lettered; `hold`: it waits for ever, and is shown.",
+    )
 
-
-ConstraintAction = Literal["hold", "dlq"]
+    @property
+    def waits_us(self) -> int | None:
+        """The longest wait in microseconds; 0 = it does not wait at all, None = for ever."""
+        return None if self.then == "hold" else self.park // timedelta(microseconds=1)
 
 
 def _park(value: Any) -> Any:
     return {"then": value, "park": "0s"} if value in ("hold", "dlq") else value
 
 
-class Constraint(Model):
-    """What happens to a row that the target's own constraints refuse."""
+ParkOrAction = Annotated[Park, BeforeValidator(_park)]
+"""`hold`, `dlq`, or how long to park and what then."""
 
-    fk_parent_missing: Annotated[Park, BeforeValidator(_park)] = Field(
-        Park(), description="A foreign key whose parent is not there (yet)."
+
+class Constraint(Model):
+    """What happens to a row that a MySQL target's own constraints refuse.
+
+    `dlq`: it is dead-lettered at once; `hold`: it waits at the target for as long as it is refused.
+    """
+
+    fk_parent_missing: ParkOrAction = Field(
+        Park(),
+        description=(
+            "A foreign key: the parent is not there (yet), or, of a row that is to be deleted, children "
+            "still are."
+        ),
     )
-    unique_secondary: ConstraintAction = Field(
-        "hold", description="Another row holds the same value of a secondary unique key."
+    unique_secondary: ParkOrAction = Field(
+        Park(park=timedelta(0)),
+        description="Another row holds the same value of a secondary unique key.",
     )
-    data: ConstraintAction = Field("dlq", description="A value that the column can't take.")
+    data: Literal["hold", "dlq"] = Field("dlq", description="A value that the column can't take.")
+
+    def park_for(self, kind: Refused) -> Park:
+        """What a row leads to that is refused so."""
+        match kind:
+            case "fk_parent_missing" | "fk_child_exists":
+                return self.fk_parent_missing
+            case "unique_secondary":
+                return self.unique_secondary
+            case "data":
+                return Park(park=timedelta(0), then=self.data)
 
 
 class ConflictRule(Model):

@@ -28,13 +28,10 @@ class InactivePart:
     """Whether a value at `path` is one that has no effect."""
 
 
-_RULE = ("conflict-resolution", "rules", "*")
-
 INACTIVE: tuple[InactivePart, ...] = (
     InactivePart(("failover",), "primary and backup targets are all fed alike"),
     InactivePart(("monitoring", "metrics"), "thresholds are not watched"),
     InactivePart(("alerts",), "nobody is told"),
-    InactivePart((*_RULE, "constraint"), "a row the target refuses is dead-lettered"),
 )
 
 

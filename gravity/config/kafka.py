@@ -94,6 +94,13 @@ class Sink(Model):
     wait_ms_max: NonNegativeInt = Field(
         100, description="Age of the oldest unwritten row, in milliseconds."
     )
+    parked_rows_max: PositiveInt = Field(
+        10_000,
+        description=(
+            "Rows of one partition that may wait at a MySQL target for a parent or a unique value; with "
+            "more the sink halts. Raise it to go on."
+        ),
+    )
 
 
 class State(Model):

@@ -62,7 +62,7 @@ _SECTIONS: Mapping[str, str] = {
     "ConflictResolution": "`conflict-resolution`",
     "ConflictRule": "`conflict-resolution`: `rules`",
     "Constraint": "`conflict-resolution`: `rules`: `constraint`",
-    "Park": "`fk-parent-missing`",
+    "Park": "`fk-parent-missing`, `unique-secondary`",
     "KafkaCluster": "`kafka`",
     "KafkaSecurity": "`security`",
     "Sasl": "`security`: `sasl`",
@@ -125,9 +125,10 @@ def editor_schema() -> Schema:
     parts["RoutingRule"]["properties"]["targets"]["items"] = {
         "anyOf": [{"type": "string"}, {"$ref": f"{_REFERENCE}ShardTarget"}]
     }
-    parts["Constraint"]["properties"]["fk-parent-missing"] = {
-        "anyOf": [{"enum": ["hold", "dlq"]}, {"$ref": f"{_REFERENCE}Park"}]
-    }
+    for key in ("fk-parent-missing", "unique-secondary"):
+        parts["Constraint"]["properties"][key] = {
+            "anyOf": [{"enum": ["hold", "dlq"]}, {"$ref": f"{_REFERENCE}Park"}]
+        }
     parts["Monitoring"]["properties"]["alerts"] = document["properties"]["alerts"]
     parts["MysqlTarget"]["properties"]["type"] = {"enum": ["mysql", "mariadb"]}
     properties = document["properties"]

@@ -269,6 +269,9 @@ class ClickhouseLane:
         )
         return int(counted[0][0])
 
+    def retry(self, stored: Stored, set_aside: SetAside) -> None:
+        """Nothing is parked: ClickHouse knows no constraints between rows."""
+
     def keep_alive(self) -> None:
         """HTTP needs no session."""
 

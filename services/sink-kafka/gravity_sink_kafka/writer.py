@@ -330,6 +330,9 @@ class KafkaLane:
             producer.commit()
         self._topics.remember(topic, count)
 
+    def retry(self, stored: Stored, set_aside: SetAside) -> None:
+        """Nothing is parked: a topic knows no constraints."""
+
     def keep_alive(self) -> None:
         """Serves the producer's callbacks."""
         if self._producer is not None:

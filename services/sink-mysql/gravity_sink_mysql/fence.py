@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from gravity.clock import monotonic_s
 from gravity.errors import FencedError, TransientError
 from gravity.progress import SinkProgress
-from gravity.sink import Stored
+from gravity.sink import FrontierPoint, Stored
 from gravity_sink_mysql.connection import Session, code_of
 from gravity_sink_mysql.error_code import LOCK_WAIT_TIMEOUT, NO_SUCH_THREAD
 from gravity_sink_mysql.statement import quote_name, quote_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 DATABASE = "_gravity"
 PROGRESS = f"{quote_name(DATABASE)}.`_gravity_progress`"
@@ -124,6 +124,14 @@ class Fence:
                     remedy="the server rolls a large transaction back; wait, or look at SHOW PROCESSLIST",
                 )
             time.sleep(0.05)
+
+    def frontiers(self, session: Session) -> list[Mapping[str, FrontierPoint]]:
+        """How far each lane of the target is, source by source."""
+        rows = session.rows(
+            f"SELECT frontier FROM {PROGRESS} WHERE target={quote_text(self.target)}"
+            f" AND resolver_epoch={self.resolver_epoch}"
+        )
+        return [Stored.from_json(json.loads(text)).frontier for (text,) in rows]
 
     def _read(self, session: Session) -> tuple[int, Stored]:
         rows = session.rows(

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from gravity.batch import REMOVES_ROW, TRUNCATE, ChangeBatch
+from gravity.batch import TRUNCATE, ChangeBatch
 from gravity.clock import monotonic_s
 from gravity.errors import FatalError, GravityError, PoisonError, TransientError
 from gravity.fault import FaultPoint, reach
 from gravity.joined_follower import JoinedFollower
 from gravity.schema_change import SchemaChange, TableAction
 from gravity.schema_follower import Ahead, Follower, has_rows_to_delete, means_nothing
-from gravity.sink import Admitted, Pace, Refusal, SetAside, Stored, Write, split_table
+from gravity.sink import Admitted, Counts, Pace, SetAside, Stored, Write, split_table
 from gravity_sink_mysql.catalog import Catalog, Fit
 from gravity_sink_mysql.connection import Session, code_of
-from gravity_sink_mysql.error_code import ALREADY_MADE, ORDER_DEPENDENT, SHAPE_CHANGED
+from gravity_sink_mysql.error_code import ALREADY_MADE, SHAPE_CHANGED
 from gravity_sink_mysql.fence import CREATE_CONTROL_TABLES, DATABASE, Fence
+from gravity_sink_mysql.parked_table import CREATE_PARKED_TABLE, ParkedTable
+from gravity_sink_mysql.parking import Draft, Lot, Parked, passed_by_all
+from gravity_sink_mysql.row_application import Clock, Policy, RowApplication
+from gravity_sink_mysql.run_writer import NeedsOrderError, Run
 from gravity_sink_mysql.schema_log import CREATE_SCHEMA_TABLES, SchemaLog
-from gravity_sink_mysql.statement import (
-    STATEMENT_BYTES_MAX,
-    STATEMENT_ROWS_MAX,
-    Row,
-    latest_per_key,
-    quote_name,
-    spans,
-)
+from gravity_sink_mysql.statement import quote_name
 from gravity_sink_mysql.truncation import delete_all, delete_partition
 
 if TYPE_CHECKING:
@@ -41,19 +39,6 @@ WAIT_MS_IDLE = 5
 """A transaction costs little here: when nothing more is waiting, rows are not kept waiting either."""
 
 
-@dataclass(slots=True)
-class _Run:
-    """Messages of one table and one shape that are written together."""
-
-    fit: Fit
-    messages: list[tuple[int, Admitted]] = field(default_factory=list)
-    rows: int = 0
-
-
-class _NeedsOrderError(Exception):
-    """The changes have to be applied one by one, as the source made them."""
-
-
 class _ShapeMovedError(Exception):
     """An alteration was recorded since the rows were fitted to their tables."""
 
@@ -62,7 +47,14 @@ class MysqlLane:
     """One lane, on a session of its own. The contract is `gravity.sink.LaneWriter`."""
 
     def __init__(
-        self, target: MysqlTarget, around: Surroundings, fence: Fence, session: Session, epoch: int
+        self,
+        target: MysqlTarget,
+        around: Surroundings,
+        fence: Fence,
+        *,
+        session: Session,
+        epoch: int,
+        stored: Stored,
     ) -> None:
         self._target = target
         self._around = around
@@ -83,34 +75,70 @@ class MysqlLane:
         self._joined = JoinedFollower(
             target.name, target.schema_evolution, self._log, may_alter=target.create_tables
         )
+        self._policy = Policy(target.name, around.conflicts)
+        self._parked = ParkedTable(fence)
+        self._lot = self._load(session, stored)
         self._used_s = monotonic_s()
         self._reread_at: int | None = None
 
     def write(self, write: Write, set_aside: SetAside) -> Stored:
         """Applies `write` in one transaction."""
         try:
-            if self._session is None:
-                self._session = Session(self._target, DATABASE)
-                stored = self._fence.rejoin(self._session, self._epoch)
+            session = self._session
+            if session is None:
+                session = self._session = Session(self._target, DATABASE)
+                stored = self._fence.rejoin(session, self._epoch)
+                self._lot = self._load(session, stored)
                 if stored.progress.next_offset > write.before.progress.next_offset:
                     return stored  # The COMMIT whose answer was lost had succeeded.
-            return self._apply(self._session, write, set_aside)
+                # So may that of a round of parked rows have, which moves counts alone.
+                write = write.behind(stored)
+            return self._apply(session, write, set_aside)
         except GravityError as error:
-            # Whatever happened: what is not committed goes with the session.
-            self._leave()
-            self._ahead.forget()
-            if (
-                code_of(error) in SHAPE_CHANGED
-                and self._reread_at != write.before.progress.next_offset
-            ):
-                self._reread_at = write.before.progress.next_offset
-                self._catalog.forget()
-                raise TransientError(error.what, where=error.where) from error
-            if isinstance(error, PoisonError):
-                raise FatalError(error.what, where=error.where, remedy=error.remedy) from error
+            self._give_up(error, write.before)
             raise
         finally:
             self._used_s = monotonic_s()
+
+    def retry(self, stored: Stored, set_aside: SetAside) -> Stored | None:
+        """One round of parked rows, in a transaction of its own.
+
+        Without a session there is none: the next write makes one, and finds out what is stored.
+        """
+        session, began_s = self._session, monotonic_s()
+        if session is None or not self._lot.due(began_s):
+            return None
+        chosen = self._lot.choose()
+        write = Write(self._fence.partition, stored, stored, (), 0)
+        try:
+            found = self._persist(
+                session, lambda: self._try_again(session, write, chosen, set_aside)
+            )
+        except GravityError as error:
+            self._give_up(error, stored)
+            raise
+        finally:
+            self._used_s = monotonic_s()
+        self._lot.tried(began_s, monotonic_s(), released=found != stored)
+        return None if found == stored else found
+
+    def _give_up(self, error: GravityError, before: Stored) -> None:
+        """Whatever happened: what is not committed goes with the session. Raises what `error` means here."""
+        self._leave()
+        self._ahead.forget()
+        if code_of(error) in SHAPE_CHANGED and self._reread_at != before.progress.next_offset:
+            self._reread_at = before.progress.next_offset
+            self._catalog.forget()
+            raise TransientError(error.what, where=error.where) from error
+        if isinstance(error, PoisonError):
+            raise FatalError(error.what, where=error.where, remedy=error.remedy) from error
+
+    def _load(self, session: Session, stored: Stored) -> Lot:
+        return Lot(
+            self._parked.load(
+                session, next_offset=stored.progress.next_offset, count=stored.counts.parked
+            )
+        )
 
     def keep_alive(self) -> None:
         """Pings, so that the server does not take us for frozen."""
@@ -131,13 +159,20 @@ class MysqlLane:
             self._session = None
 
     def _apply(self, session: Session, write: Write, set_aside: SetAside) -> Stored:
-        self._log.session = session
         alone = write.schema_change
         if alone is not None:
+            self._log.session = session
             return self._apply_schema_change(session, write, alone)
+        return self._persist(session, lambda: self._apply_rows(session, write, set_aside))
+
+    def _persist(self, session: Session, attempt: Callable[[], Stored]) -> Stored:
+        """Makes `attempt` until no alteration of a table comes between."""
+        self._log.session = session
         for _ in range(SHAPE_ATTEMPTS):
             try:
-                return self._apply_rows(session, write, set_aside)
+                if not self._ahead.known:
+                    self._ahead.learn(self._log.all())
+                return attempt()
             except _ShapeMovedError:
                 pass
             except FatalError:
@@ -154,18 +189,36 @@ class MysqlLane:
         self._ahead.forget()
 
     def _apply_rows(self, session: Session, write: Write, set_aside: SetAside) -> Stored:
-        if not self._ahead.known:
-            self._ahead.learn(self._log.all())
         runs = self._runs(session, write.messages)
         try:
             return self._transact(
-                session, write, set_aside, lambda: self._apply_runs(session, runs)
+                session, write, set_aside, lambda rows: rows.apply_runs(runs, write.messages)
             )
-        except _NeedsOrderError:
+        except NeedsOrderError:
             session.execute("ROLLBACK")
         return self._transact(
-            session, write, set_aside, lambda: self._apply_in_order(session, runs)
+            session, write, set_aside, lambda rows: rows.apply_in_order(runs, write.messages)
         )
+
+    def _try_again(
+        self, session: Session, write: Write, chosen: Sequence[Parked], set_aside: SetAside
+    ) -> Stored:
+        runs = self._runs(session, self._parked.read(session, chosen))
+        waiting: list[Parked] = []
+        stored = self._transact(
+            session,
+            write,
+            set_aside,
+            lambda rows: waiting.extend(rows.try_again(chosen, runs, self._clock(session))),
+        )
+        for parked in waiting:
+            self._lot.learn(parked)
+        return stored
+
+    def _clock(self, session: Session) -> Clock:
+        """Asks for the lanes' frontiers once, when a row's time may be over."""
+        ask = functools.cache(lambda: self._fence.frontiers(session))
+        return lambda source: passed_by_all(ask(), source, lanes=self._around.partitions)
 
     def _apply_schema_change(self, session: Session, write: Write, message: Admitted) -> Stored:
         """Alters the table outside any transaction, or deletes its rows inside one; then moves progress."""
@@ -178,11 +231,17 @@ class MysqlLane:
         session.execute("BEGIN")
         self._fence.advance(session, self._epoch, write.before, write.after)
         stored = write.after
+        draft = Draft(self._lot)
         if truncates:
-            stored = write.truncated(self._delete_rows(session, message))
+            draft.emptied(message.header.routed.table)
+            draft.tables.add(message.header.routed.table)
+            self._parked.store(session, draft)
+            deleted = Counts(truncated=self._delete_rows(session, message))
+            stored = write.corrected(draft.counts.plus(deleted))
             self._fence.correct(session, stored)
         reach(FaultPoint.SINK_APPLIED_NOT_COMMITTED)
         session.execute("COMMIT")
+        self._settle(draft)
         return stored
 
     def _delete_rows(self, session: Session, message: Admitted) -> int:
@@ -207,28 +266,51 @@ class MysqlLane:
         session: Session,
         write: Write,
         set_aside: SetAside,
-        apply: Callable[[], list[Refusal]],
+        apply: Callable[[RowApplication], None],
     ) -> Stored:
         session.execute("BEGIN")
         self._fence.advance(session, self._epoch, write.before, write.after)
-        refusals = apply()
+        draft = Draft(self._lot)
+        apply(RowApplication(session, draft, self._policy))
         # Our locks on the tables' definitions hold until COMMIT: whoever records an alteration after
         # this look alters the table after our rows.
         if not self._ahead.is_all(self._log.number()):
             raise _ShapeMovedError
-        stored = write.after
-        if refusals:
-            set_aside(refusals)
-            stored = write.dead_lettered(len(refusals))
+        stored = write.corrected(draft.counts)
+        if not draft.is_empty:
+            self._require_room(draft)
+            if draft.dead:
+                set_aside(draft.dead)
+            self._parked.store(session, draft)
             self._fence.correct(session, stored)
+        elif write.before is write.after:
+            session.execute("ROLLBACK")  # A round in which nothing moved.
+            return stored
         reach(FaultPoint.SINK_APPLIED_NOT_COMMITTED)
         session.execute("COMMIT")
+        self._settle(draft)
         return stored
 
-    def _runs(self, session: Session, messages: Sequence[Admitted]) -> list[_Run]:
+    def _settle(self, draft: Draft) -> None:
+        self._lot.commit(draft)
+        self._lot.wrote(draft.tables)
+
+    def _require_room(self, draft: Draft) -> None:
+        limit = self._around.parked_rows_max
+        if draft.entered and draft.size > limit:
+            row = next(iter(draft.entered.values()))
+            raise FatalError(
+                f"more than {limit} rows would be parked; the next: {row.parked.code} {row.reason}",
+                where=f"target {self._target.name}, partition {self._fence.partition}, "
+                f"table {row.parked.table}",
+                remedy="see to the rows they wait for, raise sink.parked-rows-max, or have "
+                "`constraint` dead-letter them: see docs/conflicts.md, Constraints",
+            )
+
+    def _runs(self, session: Session, messages: Sequence[Admitted]) -> list[Run]:
         """Messages by table and shape. A table whose shape changes has several runs, in order."""
-        runs: list[_Run] = []
-        open_run: dict[tuple[str, str], _Run] = {}
+        runs: list[Run] = []
+        open_run: dict[tuple[str, str], Run] = {}
         for number, admitted in enumerate(messages):
             name = split_table(admitted.header)
             if admitted.batch is None:
@@ -244,7 +326,7 @@ class MysqlLane:
             message = replace(admitted, batch=batch)
             run = open_run.get(name)
             if run is None or run.fit is not fit:
-                run = open_run[name] = _Run(fit)
+                run = open_run[name] = Run(fit)
                 runs.append(run)
             run.messages.append((number, message))
             run.rows += len(batch)
@@ -283,136 +365,6 @@ class MysqlLane:
         if not knows_all:
             raise _ShapeMovedError
 
-    def _apply_runs(self, session: Session, runs: Sequence[_Run]) -> list[Refusal]:
-        refusals: list[Refusal] = []
-        for run in runs:
-            refusals += _RunWriter(session, run).apply()
-        return refusals
-
-    def _apply_in_order(self, session: Session, runs: Sequence[_Run]) -> list[Refusal]:
-        """Each change by itself, in the order of the messages: slow, but as the source did it."""
-        fits = {number: run.fit for run in runs for number, _ in run.messages}
-        messages = {number: message for run in runs for number, message in run.messages}
-        refusals: list[Refusal] = []
-        for number in sorted(messages):
-            message, fit = messages[number], fits[number]
-            batch = message.batch
-            if batch is None:
-                continue
-            images = list(zip(*(batch.columns[index] for index in fit.wanted), strict=True))
-            for row, (op, image) in enumerate(zip(batch.ops, images, strict=True)):
-                try:
-                    _apply_one(session, fit, image, removes=op in REMOVES_ROW)
-                except PoisonError as error:
-                    refusals.append(Refusal(message, row, str(code_of(error)), error.what))
-        return refusals
-
-
-def _apply_one(session: Session, fit: Fit, image: Row, *, removes: bool) -> None:
-    layout = fit.layout
-    if removes:
-        session.execute(layout.delete([layout.key_of(image)]))
-        return
-    if not session.execute(layout.update(image)):
-        session.execute(layout.insert() + layout.texts([image])[0])
-    for statement in layout.repairs([image]):
-        session.execute(statement)
-
-
-class _RunWriter:
-    """Writes the final state of one run's keys with few statements."""
-
-    def __init__(self, session: Session, run: _Run) -> None:
-        self._session = session
-        self._fit = run.fit
-        self._run = run
-        self._messages = dict(run.messages)
-        self._final = latest_per_key(
-            (
-                (number, m.batch, run.fit.wanted)
-                for number, m in run.messages
-                if m.batch is not None
-            ),
-            run.fit.key_index,
-        )
-        # Some bytes of a packet are the protocol's own; characters may take four bytes.
-        self._bytes_max = min(STATEMENT_BYTES_MAX, session.packet_bytes_max) // 2
-        self._refusals: list[Refusal] = []
-
-    def apply(self) -> list[Refusal]:
-        """Returns the rows that the target refuses."""
-        layout = self._fit.layout
-        removed = [key for _, _, key in self._final.removed()]
-        for start in range(0, len(removed), STATEMENT_ROWS_MAX):
-            self._execute(layout.delete(removed[start : start + STATEMENT_ROWS_MAX]))
-        origins, rows = self._final.upserted()
-        if not rows:
-            return self._refusals
-        if self._fit.primary_only:
-            self._insert(origins, rows, layout.on_duplicate())
-        elif not self._fit.key_is_primary:
-            # Which unique key an upsert would meet is not known.
-            raise _NeedsOrderError
-        else:
-            self._update_or_insert(origins, rows)
-        return self._refusals
-
-    def _update_or_insert(self, origins: list[tuple[int, int]], rows: list[Row]) -> None:
-        """Beside other unique keys an upsert may hit another row, so only keys that exist are upserted."""
-        layout = self._fit.layout
-        keys = [layout.key_of(row) for row in rows]
-        existing: set[tuple[object, ...]] = set()
-        for start in range(0, len(keys), STATEMENT_ROWS_MAX):
-            found = self._session.rows(
-                layout.lock_existing(keys[start : start + STATEMENT_ROWS_MAX])
-            )
-            existing.update(found)
-        # A key that the server prints otherwise than we do counts as absent: its INSERT then fails,
-        # and the changes are applied one by one.
-        is_there = [
-            tuple(str(v) if isinstance(v, int) else v for v in key) in existing for key in keys
-        ]
-        there = [index for index, known in enumerate(is_there) if known]
-        absent = [index for index, known in enumerate(is_there) if not known]
-        for chosen, suffix in ((there, layout.on_duplicate()), (absent, "")):
-            if chosen:
-                self._insert([origins[i] for i in chosen], [rows[i] for i in chosen], suffix)
-
-    def _insert(self, origins: list[tuple[int, int]], rows: list[Row], suffix: str) -> None:
-        texts = self._fit.layout.texts(rows)
-        sizes = list(map(len, texts))
-        for start, end in spans(sizes, rows_max=STATEMENT_ROWS_MAX, bytes_max=self._bytes_max):
-            self._insert_some(origins[start:end], rows[start:end], texts[start:end], suffix)
-
-    def _insert_some(
-        self, origins: list[tuple[int, int]], rows: list[Row], texts: list[str], suffix: str
-    ) -> None:
-        """Inserts these rows; halves them until those that the target refuses stand alone."""
-        try:
-            self._execute(self._fit.layout.insert() + ",".join(texts) + suffix)
-            for statement in self._fit.layout.repairs(rows):
-                self._execute(statement)
-        except PoisonError as error:
-            if len(self._final.last) < self._run.rows:
-                # An earlier change of the same key might have been taken.
-                raise _NeedsOrderError from error
-            if len(texts) == 1:
-                number, row = origins[0]
-                refusal = Refusal(self._messages[number], row, str(code_of(error)), error.what)
-                self._refusals.append(refusal)
-                return
-            half = len(texts) // 2
-            self._insert_some(origins[:half], rows[:half], texts[:half], suffix)
-            self._insert_some(origins[half:], rows[half:], texts[half:], suffix)
-
-    def _execute(self, sql: str) -> None:
-        try:
-            self._session.execute(sql)
-        except PoisonError as error:
-            if code_of(error) in ORDER_DEPENDENT:
-                raise _NeedsOrderError from error
-            raise
-
 
 def _quoted(name: tuple[str, str]) -> str:
     return f"{quote_name(name[0])}.{quote_name(name[1])}"
@@ -449,7 +401,7 @@ class MysqlWriter:
             )
             if not exists:
                 session.execute(f"CREATE DATABASE IF NOT EXISTS {quote_name(DATABASE)}")
-            for statement in (*CREATE_CONTROL_TABLES, *CREATE_SCHEMA_TABLES):
+            for statement in (*CREATE_CONTROL_TABLES, CREATE_PARKED_TABLE, *CREATE_SCHEMA_TABLES):
                 session.execute(statement)
         finally:
             session.close()
@@ -460,10 +412,13 @@ class MysqlWriter:
         fence = Fence(self._target.name, partition, self._around.resolver_epoch)
         try:
             epoch, stored = fence.take_over(session, kill_first=self._target.create_tables)
+            lane = MysqlLane(
+                self._target, self._around, fence, session=session, epoch=epoch, stored=stored
+            )
         except BaseException:
             session.close()
             raise
-        return MysqlLane(self._target, self._around, fence, session, epoch), stored
+        return lane, stored
 
     def close(self) -> None:
         """Lanes own their sessions; nothing is left."""
