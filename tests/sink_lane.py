@@ -62,3 +62,16 @@ def drain(lane: Lane, topic: Sequence[Message], refused: Refused | None = None) 
     while (write := lane.cut(0.0)) is not None:
         lane.done(insist(partial(lane.writer.write, write, set_aside)), 0.0)
     return lane
+
+
+def retry_until(
+    lane: Lane, is_so: Callable[[], bool], refused: Refused | None = None, *, within_s: float = 20.0
+) -> None:
+    """Tries parked rows again, as the loop does while idle, until something is so."""
+    set_aside, deadline = refused or Refused(), time.monotonic() + within_s
+    while not is_so():
+        assert time.monotonic() < deadline, f"still not so: {lane.stored.counts}"
+        stored = insist(partial(lane.writer.retry, lane.stored, set_aside))
+        if stored is not None:
+            lane.moved(stored)
+        time.sleep(0.005)

@@ -18,6 +18,7 @@ from gravity_sink_kafka.writer import KafkaWriter
 from gravity_sink_mysql.writer import MysqlWriter
 
 from gravity.batch import TableSchema, Value
+from gravity.config.conflict import ConflictResolution
 from gravity.config.kafka import KafkaCluster
 from gravity.config.target import ClickhouseTarget, KafkaTarget, MysqlTarget
 from gravity.kafka.admin import TopicAdmin
@@ -44,10 +45,20 @@ class TargetServer(ABC):
         self.database = f"shop{self.number}"
         self.name = f"t{self.number}"
         self.partitions = 2
+        self.conflicts = ConflictResolution()
+        self.parked_rows_max = 10_000
 
     def around(self, *, adopt: bool = False) -> Surroundings:
         pace = Pace(rows_max=1000, wait_ms_max=50, wait_ms_idle=50)
-        return Surroundings(1, f"topic{self.number}", adopt, pace, partitions=self.partitions)
+        return Surroundings(
+            1,
+            f"topic{self.number}",
+            adopt,
+            pace,
+            partitions=self.partitions,
+            conflicts=self.conflicts,
+            parked_rows_max=self.parked_rows_max,
+        )
 
     @abstractmethod
     def writer(self, *, adopt: bool = False, create: bool = True) -> SinkWriter: ...

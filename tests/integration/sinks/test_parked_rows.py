@@ -1,0 +1,451 @@
+"""Rows that wait at a MySQL or MariaDB target, with its real constraints: let go, set aside, killed between."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from gravity_devstack import Stack
+from gravity_sink_mysql import connection as connection_module
+from gravity_sink_mysql import writer as writer_module
+
+from gravity.config.conflict import ConflictResolution, ConflictRule, Constraint, Park
+from gravity.errors import FatalError, TransientError
+from gravity.schema_change import ColumnAction, ColumnChange, TableAction
+from gravity.sink import Lane
+from gravity.testing.target_log import Change, Message, TargetLog, change_of, table
+from tests.sink_lane import Refused, drain, insist, offer, retry_until, take_over
+from tests.target_server import MysqlServer, target_server
+
+pytestmark = pytest.mark.stack
+MINUTE_US = 60_000_000
+
+
+@pytest.fixture(params=["mariadb", "mysql"])
+def server(request: pytest.FixtureRequest, stack: Stack) -> Iterator[MysqlServer]:
+    made = target_server(request.param, stack)
+    assert isinstance(made, MysqlServer)
+    made.query(f"CREATE DATABASE {made.database}")
+    yield made
+    made.close()
+
+
+class Family:
+    """Two tables tied by a foreign key, at the target and as the source declares them."""
+
+    def __init__(self, server: MysqlServer) -> None:
+        name = server.database
+        server.query(f"CREATE TABLE {name}.parent (id INT PRIMARY KEY, n INT)")
+        server.query(
+            f"CREATE TABLE {name}.child (id INT PRIMARY KEY, p INT, n INT, "
+            "FOREIGN KEY (p) REFERENCES parent(id))"
+        )
+        self.parent = table(f"{name}.parent", [("id", "int"), ("n", "int")], ["id"])
+        self.child = table(f"{name}.child", [("id", "int"), ("p", "int"), ("n", "int")], ["id"])
+
+
+def constraint(**parts: Any) -> ConflictResolution:
+    rule = ConflictRule(strategy="source-priority", constraint=Constraint(**parts))
+    return ConflictResolution(rules=(rule,))
+
+
+def parked_rows(server: MysqlServer) -> list[tuple[int, int, str, str]]:
+    return server.query(
+        "SELECT part, message_offset, row_key, code FROM _gravity._gravity_parked "
+        f"WHERE target='{server.name}' ORDER BY part, message_offset, row_no"
+    )
+
+
+def read(lane: Lane, topic: list[Message]) -> int:
+    kinds = [dict(headers) for headers, _ in topic[: lane.stored.progress.next_offset]]
+    return sum(int(fields["rows"]) for fields in kinds)
+
+
+def require_conserved(server: MysqlServer, lane: Lane, topic: list[Message]) -> None:
+    c = lane.stored.counts
+    assert c.applied + c.superseded + c.parked + c.dead == read(lane, topic)
+    waiting = [row for row in parked_rows(server) if row[0] == lane.partition]
+    assert len(waiting) == c.parked
+
+
+def test_a_child_waits_for_its_parent_and_is_applied_when_it_comes(server: MysqlServer) -> None:
+    family, log, refused = Family(server), TargetLog(), Refused()
+    topic = [
+        log.rows(family.child, [("I", (1, 7, 0)), ("I", (2, None, 0)), ("I", (3, 7, 0))]),
+        log.rows(family.parent, [("I", (7, 0))]),
+    ]
+    lane = drain(take_over(server), topic[:1], refused)
+    assert server.rows("child") == {"2": ("None", "0")} or server.rows("child") == {
+        "2": (None, "0")
+    }
+    assert parked_rows(server) == [(0, 0, '["1"]', "1452"), (0, 0, '["3"]', "1452")]
+    require_conserved(server, lane, topic)
+    drain(lane, topic, refused)
+    retry_until(lane, lambda: lane.stored.counts.parked == 0, refused)
+    assert set(server.rows("child")) == {"1", "2", "3"}
+    assert lane.stored.counts.applied == 4
+    assert refused.letters == []
+    require_conserved(server, lane, topic)
+    assert take_over(server).stored == lane.stored
+
+
+def test_a_write_of_the_parent_gives_its_children_their_turn_at_once(
+    server: MysqlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what the server's own message names, not by the pause between rounds."""
+    monkeypatch.setattr("gravity_sink_mysql.parking.ROUND_EVERY_S", 10_000.0)
+    monkeypatch.setattr("gravity_sink_mysql.parking.REST", 0)
+    family, log = Family(server), TargetLog()
+    topic = [
+        log.rows(family.child, [("I", (1, 7, 0))]),
+        log.rows(family.parent, [("I", (7, 0)), ("I", (8, 0))]),
+        log.rows(family.child, [("I", (2, 8, 0))]),
+        log.rows(family.parent, [("D", (8, 0))]),
+        log.rows(family.child, [("D", (2, 8, 0))]),
+    ]
+    lane = drain(take_over(server), topic[:1])
+    lane.writer.retry(lane.stored, Refused())  # The first round is free.
+    drain(lane, topic[:2])
+    retry_until(lane, lambda: lane.stored.counts.parked == 0)
+    drain(lane, topic[:4])
+    assert parked_rows(server) == [(0, 3, '["8"]', "1451")]
+    lane.writer.retry(lane.stored, Refused())
+    drain(lane, topic)
+    retry_until(lane, lambda: lane.stored.counts.parked == 0)
+    assert set(server.rows("parent")) == {"7"}
+
+
+def test_the_parent_may_come_in_another_partition(server: MysqlServer) -> None:
+    family = Family(server)
+    log, other = TargetLog(), TargetLog()
+    children = drain(take_over(server), [log.rows(family.child, [("I", (1, 7, 0))])])
+    drain(take_over(server, partition=1), [other.rows(family.parent, [("I", (7, 0))])])
+    retry_until(children, lambda: children.stored.counts.parked == 0)
+    assert set(server.rows("child")) == {"1"}
+
+
+def test_a_parents_delete_waits_for_the_children_in_another_partition(server: MysqlServer) -> None:
+    family, log, other = Family(server), TargetLog(), TargetLog()
+    topic = [log.rows(family.parent, [("I", (7, 0))]), log.rows(family.parent, [("D", (7, 0))])]
+    below = [
+        other.rows(family.child, [("I", (1, 7, 0))]),
+        other.rows(family.child, [("D", (1, 7, 0))]),
+    ]
+    parents = drain(take_over(server), topic[:1])
+    children = drain(take_over(server, partition=1), below[:1])
+    drain(parents, topic)
+    assert parents.stored.counts.parked == 1
+    assert set(server.rows("parent")) == {"7"}
+    drain(children, below)
+    retry_until(parents, lambda: parents.stored.counts.parked == 0)
+    assert server.rows("parent") == {}
+    require_conserved(server, parents, topic)
+
+
+def test_a_child_without_a_parent_is_set_aside_when_the_logs_time_has_passed_in_every_lane(
+    server: MysqlServer,
+) -> None:
+    server.conflicts = constraint(fk_parent_missing=Park(park=timedelta(minutes=10)))
+    family, log, other, refused = Family(server), TargetLog(), TargetLog(), Refused()
+    topic = [log.rows(family.child, [("I", (5, 6, 0)), ("U", (1, 7, 0))])]
+    lane = drain(take_over(server), topic, refused)
+    log.offset += 11 * MINUTE_US
+    topic.append(log.marker())
+    drain(lane, topic, refused)
+    slow = take_over(server, partition=1)
+    behind = [other.marker()]
+    drain(slow, behind)
+
+    def rounds(count: int = 3) -> None:
+        for _ in range(count):
+            lane.writer._lot.tried(0.0, -10.0, released=False)  # type: ignore[attr-defined]
+            stored = lane.writer.retry(lane.stored, refused)
+            if stored is not None:
+                lane.moved(stored)
+
+    rounds()
+    assert refused.letters == [], "the parent may be in the lane that is behind"
+    assert lane.stored.counts.parked == 2
+    other.offset = log.offset
+    drain(slow, [*behind, other.marker()])
+    rounds()
+    assert [(r.message.offset, r.number, r.code) for r in refused.letters] == [
+        (0, 0, "1452"),
+        (0, 1, "1452"),
+    ]
+    assert "REFERENCES `parent`" in refused.letters[0].reason
+    assert (lane.stored.counts.parked, lane.stored.counts.dead) == (0, 2)
+    require_conserved(server, lane, topic)
+
+
+def test_later_changes_of_a_parked_row_stand_for_it(server: MysqlServer) -> None:
+    family, log, refused = Family(server), TargetLog(), Refused()
+    topic = [
+        log.rows(family.parent, [("I", (1, 0))]),
+        log.rows(family.child, [("I", (n, 9, 0)) for n in (1, 2, 3, 4)]),
+        # One moves to a parent that is there, one waits on with newer values, one goes.
+        log.rows(family.child, [("U", (1, 1, 5)), ("U", (2, 9, 5)), ("D", (3, 9, 0))]),
+        # And within one write: only the last counts, each ends once.
+        log.rows(
+            family.child, [("U", (4, 8, 6)), ("U", (4, 9, 7)), ("I", (5, 9, 1)), ("D", (5, 9, 1))]
+        ),
+        log.rows(family.parent, [("I", (9, 0))]),
+    ]
+    lane = take_over(server)
+    for upto in range(1, 5):
+        drain(lane, topic[:upto], refused)
+        require_conserved(server, lane, topic)
+    assert server.rows("child") == {"1": ("1", "5")}
+    assert [row[1:3] for row in parked_rows(server)] == [(2, '["2"]'), (3, '["4"]')]
+    assert lane.stored.counts.superseded == 6
+    drain(lane, topic, refused)
+    retry_until(lane, lambda: lane.stored.counts.parked == 0, refused)
+    assert server.rows("child") == {"1": ("1", "5"), "2": ("9", "5"), "4": ("9", "7")}
+    assert refused.letters == []
+
+
+def test_a_refused_later_change_leaves_what_waits(server: MysqlServer) -> None:
+    family, log, refused = Family(server), TargetLog(), Refused()
+    server.query(f"ALTER TABLE {server.database}.child MODIFY n TINYINT")
+    topic = [
+        log.rows(family.child, [("I", (1, 9, 1))]),
+        log.rows(family.child, [("U", (1, 9, 1000))]),
+        log.rows(family.parent, [("I", (9, 0))]),
+    ]
+    lane = drain(take_over(server), topic, refused)
+    retry_until(lane, lambda: lane.stored.counts.parked == 0, refused)
+    assert [(r.message.offset, r.code) for r in refused.letters] == [(1, "1264")]
+    assert server.rows("child") == {"1": ("9", "1")}
+    require_conserved(server, lane, topic)
+
+
+@pytest.mark.parametrize("policy", ["dlq", "park"])
+def test_a_unique_value_that_another_source_holds_never_touches_that_row(
+    server: MysqlServer, policy: str
+) -> None:
+    if policy == "park":
+        server.conflicts = constraint(unique_secondary=Park())
+    name = f"{server.database}.u"
+    server.query(f"CREATE TABLE {name} (id INT PRIMARY KEY, code VARCHAR(9) UNIQUE)")
+    schema = table(name, [("id", "int"), ("code", "varchar(9)")], ["id"])
+    a, b, refused = TargetLog(source="a"), TargetLog(source="b"), Refused()
+    first = [a.rows(schema, [("I", (1, "x"))])]
+    second = [b.rows(schema, [("I", (2, "x")), ("I", (3, "y"))])]
+    one = drain(take_over(server), first)
+    two = drain(take_over(server, partition=1), second, refused)
+    assert server.rows("u") == {"1": ("x",), "3": ("y",)}
+    require_conserved(server, two, second)
+    if policy == "dlq":
+        assert [(r.row, r.code) for r in refused.letters] == [(0, "1062")]
+        return
+    first.append(a.rows(schema, [("U", (1, "z"))]))
+    drain(one, first)
+    retry_until(two, lambda: two.stored.counts.parked == 0, refused)
+    assert server.rows("u") == {"1": ("z",), "2": ("x",), "3": ("y",)}
+    assert refused.letters == []
+
+
+def test_a_policy_of_the_table_is_followed(server: MysqlServer) -> None:
+    server.conflicts = ConflictResolution(
+        rules=(
+            ConflictRule(
+                tables=(f"{server.database}.child",),
+                strategy="source-priority",
+                constraint=Constraint(fk_parent_missing=Park(park=timedelta(0)), data="hold"),
+            ),
+        )
+    )
+    family, log, refused = Family(server), TargetLog(), Refused()
+    topic = [log.rows(family.child, [("I", (1, 9, 1)), ("I", (2, None, 2**40))])]
+    lane = drain(take_over(server), topic, refused)
+    assert [(r.row, r.code) for r in refused.letters] == [(0, "1452")]
+    assert [row[2:] for row in parked_rows(server)] == [('["2"]', "1264")]
+    server.query(f"ALTER TABLE {server.database}.child MODIFY n BIGINT")
+    retry_until(lane, lambda: lane.stored.counts.parked == 0, refused)
+    assert server.rows("child")["2"][1] == str(2**40)
+
+
+def test_more_rows_than_may_wait_halt_by_name_and_nothing_of_the_write_is_kept(
+    server: MysqlServer,
+) -> None:
+    server.parked_rows_max = 3
+    family, log = Family(server), TargetLog()
+    topic = [
+        log.rows(family.child, [("I", (n, 9, 0)) for n in range(3)]),
+        log.rows(family.child, [("I", (7, None, 0)), ("I", (8, 9, 0))]),
+    ]
+    lane = drain(take_over(server), topic[:1])
+    with pytest.raises(FatalError, match=r"more than 3 rows would be parked.*1452"):
+        drain(lane, topic)
+    assert server.rows("child") == {}
+    server.parked_rows_max = 4
+    again = drain(take_over(server), topic)
+    assert again.stored.counts.parked == 4
+
+
+def test_a_truncated_table_has_no_rows_that_wait(server: MysqlServer) -> None:
+    family, log = Family(server), TargetLog()
+    child = f"{server.database}.child"
+    topic = [
+        log.rows(family.child, [("I", (1, 9, 0)), ("I", (2, None, 0))]),
+        log.schema_change(change_of(child, TableAction.TRUNCATE), partitions=(0, 0)),
+        log.rows(family.parent, [("I", (9, 0))]),
+        log.rows(family.child, [("I", (3, 9, 0))]),
+    ]
+    lane = drain(take_over(server), topic)
+    assert parked_rows(server) == []
+    assert set(server.rows("child")) == {"3"}
+    assert (lane.stored.counts.superseded, lane.stored.counts.truncated) == (1, 1)
+    require_conserved(server, lane, topic)
+
+
+def test_a_parked_row_follows_the_changes_of_its_table(server: MysqlServer) -> None:
+    family, log = Family(server), TargetLog()
+    child = f"{server.database}.child"
+    renamed = ColumnChange(ColumnAction.RENAME, "n", "number")
+    topic = [
+        log.rows(family.child, [("I", (1, 9, 5))]),
+        log.schema_change(change_of(child, TableAction.ALTER, renamed)),
+        log.rows(family.parent, [("I", (9, 0))]),
+    ]
+    lane = drain(take_over(server), topic)
+    retry_until(lane, lambda: lane.stored.counts.parked == 0)
+    assert server.named_rows("child", "id") == {"1": {"p": "9", "number": "5"}}
+
+
+class KilledError(Exception):
+    """Stands for the end of the process."""
+
+
+def test_a_lane_killed_anywhere_applies_every_row_once(
+    server: MysqlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random histories of a source with foreign keys, two partitions, killed before and behind COMMIT."""
+    family, draw = Family(server), random.Random(11)
+    deadly = {"before": 0.0}
+
+    def reach(_point: object) -> None:
+        if draw.random() < deadly["before"]:
+            raise KilledError
+
+    monkeypatch.setattr(writer_module, "reach", reach)
+    monkeypatch.setattr("gravity_sink_mysql.parking.ROUND_EVERY_S", 0.0)
+    monkeypatch.setattr("gravity_sink_mysql.parking.REST", 0)
+    logs = [TargetLog(), TargetLog()]
+    topics: list[list[Message]] = [[], []]
+    parents: dict[int, int] = {}
+    children: dict[int, tuple[int | None, int]] = {}
+    for number in range(120):
+        name, key = draw.choice(["parent", "child", "child"]), draw.randrange(6)
+        change: Change | None = None
+        if name == "parent":
+            if draw.random() < 0.6:
+                parents[key] = number
+                change = ("U", (key, number))
+            elif key in parents and all(p != key for p, _ in children.values()):
+                change = ("D", (key, parents.pop(key)))
+        elif draw.random() < 0.3 and key in children:
+            change = ("D", (key, *children.pop(key)))
+        elif draw.random() < 0.8 and parents:
+            children[key] = (draw.choice(list(parents)), number)
+            change = ("U", (key, *children[key]))
+        if change is not None:
+            schema = family.parent if name == "parent" else family.child
+            q = (key + (name == "child")) % 2
+            topics[q].append(logs[q].rows(schema, [change]))
+    lanes = [take_over(server, partition=q) for q in range(2)]
+    deadly["before"] = 0.15
+    refused, ahead = Refused(), 0
+    while any(
+        lane.stored.progress.next_offset < len(topic) or lane.stored.counts.parked
+        for lane, topic in zip(lanes, topics, strict=True)
+    ):
+        ahead += 1
+        assert ahead < 3000, [lane.stored.counts for lane in lanes]
+        q = draw.randrange(2)
+        lane, topic = lanes[q], topics[q]
+        try:
+            start = lane.stored.progress.next_offset
+            if draw.random() < 0.6 and start < len(topic):
+                offer(lane, topic[: start + draw.randint(1, 5)])
+                while (write := lane.cut(0.0)) is not None:
+                    lane.done(insist(partial(lane.writer.write, write, refused)), 0.0)
+            else:
+                stored = lane.writer.retry(lane.stored, refused)
+                if stored is not None:
+                    lane.moved(stored)
+            if draw.random() < 0.1:
+                raise KilledError
+        except KilledError:
+            lane.writer.close()
+            lanes[q] = lane = take_over(server, partition=q)
+        require_conserved(server, lane, topic)
+    assert refused.letters == []
+    assert server.rows("parent") == {str(key): (str(n),) for key, n in parents.items()}
+    assert server.rows("child") == {
+        str(key): tuple(None if cell is None else str(cell) for cell in cells)
+        for key, cells in children.items()
+    }
+    assert sum(lane.stored.counts.superseded for lane in lanes) > 0, (
+        "the history parks and replaces rows"
+    )
+
+
+def test_a_round_whose_answer_is_lost_is_found_out_with_the_next_write(
+    server: MysqlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family, log = Family(server), TargetLog()
+    topic = [
+        log.rows(family.child, [("I", (1, 9, 0)), ("I", (2, 8, 0))]),
+        log.rows(family.parent, [("I", (9, 0))]),
+        log.rows(family.parent, [("I", (5, 0))]),
+    ]
+    lane = drain(take_over(server), topic[:2])
+    execute = connection_module.Session.execute
+
+    def lose(session: connection_module.Session, sql: str) -> int:
+        found = execute(session, sql)
+        if sql == "COMMIT":
+            raise TransientError("the connection is gone")
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(connection_module.Session, "execute", lose)
+        with pytest.raises(TransientError):
+            lane.writer.retry(lane.stored, Refused())
+    assert set(server.rows("child")) == {"1"}, "the round was durable"
+    assert lane.writer.retry(lane.stored, Refused()) is None, "what is stored is not known here"
+    drain(lane, topic)
+    assert lane.stored.counts.parked == 1
+    require_conserved(server, lane, topic)
+    assert take_over(server).stored == lane.stored
+
+
+def test_a_lane_set_back_by_hand_begins_without_parked_rows(server: MysqlServer) -> None:
+    family, log = Family(server), TargetLog()
+    topic = [log.rows(family.child, [("I", (1, 9, 0))])]
+    lane = drain(take_over(server), topic)
+    require_conserved(server, lane, topic)
+    server.query(f"DELETE FROM _gravity._gravity_progress WHERE target='{server.name}'")
+    again = drain(take_over(server), topic)
+    require_conserved(server, again, topic)
+    server.query(f"DELETE FROM _gravity._gravity_parked WHERE target='{server.name}'")
+    with pytest.raises(FatalError, match="0 rows are parked, but the progress row says 1"):
+        take_over(server)
+
+
+def test_an_older_lane_that_wakes_up_moves_no_parked_row(server: MysqlServer) -> None:
+    family, log = Family(server), TargetLog()
+    topic = [log.rows(family.child, [("I", (1, 9, 0))])]
+    old = drain(take_over(server), topic)
+    new = take_over(server)
+    server.query(f"INSERT INTO {server.database}.parent VALUES (9, 0)")
+    with pytest.raises(Exception, match=r"another process owns this lane|connection"):
+        old.writer.retry(old.stored, Refused())
+    retry_until(new, lambda: new.stored.counts.parked == 0)
+    assert new.stored.counts.applied == 1
+    require_conserved(server, new, topic)
