@@ -138,6 +138,20 @@ def test_a_copy_that_begins_again_counts_from_its_new_end() -> None:
     assert not is_there(known, "0-1-1")
 
 
+def test_parked_rows_keep_everything_back_unless_they_count_as_there() -> None:
+    known = frontiers(("collector/s", collected()), *lanes(*["0-1-9"] * PARTITIONS))
+    known.add("sink/u/1", {**applied("0-1-9"), "parked": 4})
+    assert is_there(known, "0-1-9"), "another target's"
+    known.add("sink/t/1", {**applied("0-1-9"), "parked": 2})
+    look = known.look("s", "t", Transactions.parse("0-1-9"))
+    assert not look.is_there
+    assert (look.parked, look.holds) == (2, 0)
+    assert "2 in all" in look.lacks
+    assert is_there(known, "0-1-9", processed=True)
+    known.add("sink/t/1", {**applied("0-1-9"), "parked": 0})
+    assert is_there(known, "0-1-9")
+
+
 def test_rows_on_hold_keep_everything_back_unless_they_count_as_there() -> None:
     known = frontiers(("collector/s", collected()), *lanes(*["0-1-9"] * PARTITIONS))
     known.add("resolver/u/1", {"holds": 4})

@@ -19,7 +19,7 @@ from gravity.schema_change import ColumnAction, ColumnChange, RowsAfter, TableAc
 from gravity.testing.sink_process import SinkInstallation, wait_until
 from gravity.testing.target_log import Message, TargetLog, change_of, table
 from tests.evolving_table import text_column
-from tests.target_server import KafkaServer, TargetServer
+from tests.target_server import KafkaServer, MysqlServer, TargetServer
 
 pytestmark = pytest.mark.stack
 Install = Callable[..., SinkInstallation]
@@ -228,6 +228,42 @@ def test_a_refused_row_becomes_a_dead_letter_and_the_counts_add_up(
     letters = _all(installation, installation.topics.dead_letters)
     assert [decode_record("dead_letter", value)["row"] for value in letters] == [1]
     assert process.stop() == 0, process.output()
+
+
+def test_killed_while_parked_rows_are_let_go_it_lets_them_go_once(
+    mariadb_only: TargetServer, install: Install
+) -> None:
+    server = mariadb_only
+    assert isinstance(server, MysqlServer)
+    name = server.database
+    server.query(f"CREATE DATABASE {name}")
+    server.query(f"CREATE TABLE {name}.parent (id INT PRIMARY KEY)")
+    server.query(
+        f"CREATE TABLE {name}.child (id INT PRIMARY KEY, p INT, FOREIGN KEY (p) REFERENCES parent(id))"
+    )
+    parent = table(f"{name}.parent", [("id", "int")], ["id"])
+    child = table(f"{name}.child", [("id", "int"), ("p", "int")], ["id"])
+    installation, children, parents = install(), TargetLog(), TargetLog()
+
+    def told(**wanted: int) -> None:
+        def is_so() -> bool:
+            record = installation.progress().get(f"sink/{server.name}/0") or {}
+            return all(record.get(key) == value for key, value in wanted.items())
+
+        wait_until(is_so, what=f"{wanted}")
+
+    first = installation.start(fault=f"{FaultPoint.SINK_APPLIED_NOT_COMMITTED}:3:kill")
+    installation.send(0, [children.rows(child, [("I", (1, 9)), ("I", (2, 9)), ("I", (3, None))])])
+    told(applied=1, parked=2)
+    # The parent's own write is the second transaction; the third lets the children go.
+    installation.send(1, [parents.rows(parent, [("I", (9,))])])
+    assert first.wait() == -9
+    assert set(server.rows("child")) == {"3"}
+    second = installation.start()
+    told(applied=3, parked=0, dead=0, superseded=0)
+    assert server.rows("child") == {"1": ("9",), "2": ("9",), "3": (None,)}
+    assert second.stop() == 0, second.output()
+    assert "rows_no_longer_parked" in second.output()
 
 
 def _counted(installation: SinkInstallation, key: str) -> dict[str, Any] | None:

@@ -104,6 +104,41 @@ def test_a_plan_of_the_first_format_is_read() -> None:
     assert RoutingPlan.from_json(record) == plan
 
 
+MINUTE_US = 60_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "fk", "unique", "data"),
+    [
+        ("{}", 10 * MINUTE_US, 0, 0),
+        ("{fk-parent-missing: dlq, unique-secondary: hold, data: hold}", 0, None, None),
+        (
+            "{fk-parent-missing: {park: 1m}, unique-secondary: {park: 2m}}",
+            MINUTE_US,
+            2 * MINUTE_US,
+            0,
+        ),
+        ("{fk-parent-missing: {park: 1m, then: hold}}", None, 0, 0),
+    ],
+)
+def test_how_long_a_refused_row_waits(
+    text: str, fk: int | None, unique: int | None, data: int | None
+) -> None:
+    rule = f"{{table: 'shop.*', strategy: merge, constraint: {text}}}"
+    loaded = parse_config(
+        f"sources: [{{name: a}}]\nconflict-resolution: {{rules: [{rule}]}}", env={}
+    )
+    assert not [notice for notice in loaded.notices if "constraint" in notice.message]
+    resolution = loaded.config.conflict_resolution
+    constraint = resolution.rule_for("t", "shop", "orders").constraint
+    assert constraint.park_for("fk_parent_missing").waits_us == fk
+    assert constraint.park_for("fk_child_exists").waits_us == fk
+    assert constraint.park_for("unique_secondary").waits_us == unique
+    assert constraint.park_for("data").waits_us == data
+    other = resolution.rule_for("t", "other", "orders").constraint
+    assert other.park_for("fk_parent_missing").waits_us == 10 * MINUTE_US, "without any rule"
+
+
 def test_every_key_of_a_rule() -> None:
     rule = conflicts("""{custom-rules: [{match: {target: t1, table: "shop.*"}, strategy: merge,
         sources: [a, b, c], timestamp-source: commit, on-delete: incarnation,

@@ -55,6 +55,22 @@ def test_a_dead_letter_names_the_row_and_carries_it() -> None:
     assert decode_batch(record["value"]).rows() == [(1, "n1")]
 
 
+def test_a_row_that_was_parked_is_named_by_its_place_in_the_message_it_came_with() -> None:
+    sent = Sent()
+    dead = letters(sent)
+    whole = message(3)
+    assert whole.batch is not None
+    alone = Admitted(whole.header, whole.offset, b"", whole.batch.take([2]))
+    dead.set_aside(3, [Refusal(alone, 0, "1452", "no parent", sent_as=2)])
+    dead.set_aside(3, [Refusal(whole, 2, "1452", "no parent")])
+    topic, key, value = sent.messages[0]
+    record = decode_record("dead_letter", value)
+    assert (topic, key) == ("dead", b"t1/3/7/2")
+    assert (record["row"], record["origin_row"], record["offset"]) == (2, 2, 7)
+    assert decode_batch(record["value"]).rows() == [(2, "n2")]
+    assert len(sent.messages) == 2, "it is known when it comes again"
+
+
 def test_a_row_refused_again_in_a_retry_is_not_written_again() -> None:
     sent = Sent()
     dead = letters(sent)

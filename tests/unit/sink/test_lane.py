@@ -217,7 +217,20 @@ def test_what_is_stored_survives_json(offset: int, number: int, gtids: str) -> N
     stored = Stored(
         SinkProgress(offset, number, 3),
         {"s": FrontierPoint("1:2:3:4", gtids, number, 7)},
-        Counts(number, 1, 2, 3, 4),
+        Counts(number, 1, 2, 3, 4, 5, 6),
     )
     assert Stored.from_json(stored.to_json()) == stored
     assert Stored.from_json({}) == Stored()
+
+
+def test_a_write_stands_on_counts_that_moved_without_it() -> None:
+    """As a round of parked rows does whose answer was lost."""
+    lane_, log = lane(stored=Stored(counts=Counts(applied=5, parked=2))), TargetLog()
+    offer_all(lane_, batches(log, [3]))
+    write = lane_.cut(0.0)
+    assert write is not None
+    found = Stored(counts=Counts(applied=6, parked=0, dead=1))
+    moved = write.behind(found)
+    assert moved.before == found
+    assert moved.after.counts == Counts(applied=9, parked=0, dead=1)
+    assert moved.after.progress == write.after.progress
