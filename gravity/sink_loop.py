@@ -127,7 +127,7 @@ class SinkLoop:
                 done = self._write(lane, reader)
             else:
                 lane.writer.keep_alive()
-                done = monotonic_s() >= lane.retry_at
+                done = True
             if done and halt is None:
                 self._retry(lane)
             self._hold_back(lane, reader)

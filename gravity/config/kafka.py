@@ -98,7 +98,7 @@ class Sink(Model):
         10_000,
         description=(
             "Rows of one partition that may wait at a MySQL target for a parent or a unique value; with "
-            "more the sink halts. Raise it to go on."
+            "more the partition stands still, and the sink halts when none is let go."
         ),
     )
 

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from gravity.sink_stage import Surroundings
 
 PING_S = 3.0
+ROOM_WAIT_S = 60.0
+"""How long a lane whose parked rows are too many stands still without one being let go, before it halts."""
 SHAPE_ATTEMPTS = 5
 """How often rows are written anew because their table was altered meanwhile, before a pause."""
 WAIT_MS_IDLE = 5
@@ -41,6 +43,10 @@ WAIT_MS_IDLE = 5
 
 class _ShapeMovedError(Exception):
     """An alteration was recorded since the rows were fitted to their tables."""
+
+
+class _NoRoomError(TransientError):
+    """More rows would be parked than may be. The session is good: rounds of parked rows go on."""
 
 
 class MysqlLane:
@@ -78,6 +84,7 @@ class MysqlLane:
         self._policy = Policy(target.name, around.conflicts)
         self._parked = ParkedTable(fence)
         self._lot = self._load(session, stored)
+        self._full_since_s: float | None = None
         self._used_s = monotonic_s()
         self._reread_at: int | None = None
 
@@ -94,6 +101,10 @@ class MysqlLane:
                 # So may that of a round of parked rows have, which moves counts alone.
                 write = write.behind(stored)
             return self._apply(session, write, set_aside)
+        except _NoRoomError:
+            if self._session is not None:
+                self._session.execute("ROLLBACK")
+            raise
         except GravityError as error:
             self._give_up(error, write.before)
             raise
@@ -292,20 +303,30 @@ class MysqlLane:
         return stored
 
     def _settle(self, draft: Draft) -> None:
+        if draft.left or draft.entered:
+            self._full_since_s = None
         self._lot.commit(draft)
         self._lot.wrote(draft.tables)
 
     def _require_room(self, draft: Draft) -> None:
+        """Has the lane wait for its parked rows, or for the lanes that bring their parents, or halts."""
         limit = self._around.parked_rows_max
-        if draft.entered and draft.size > limit:
-            row = next(iter(draft.entered.values()))
-            raise FatalError(
-                f"more than {limit} rows would be parked; the next: {row.parked.code} {row.reason}",
-                where=f"target {self._target.name}, partition {self._fence.partition}, "
-                f"table {row.parked.table}",
-                remedy="see to the rows they wait for, raise sink.parked-rows-max, or have "
-                "`constraint` dead-letter them: see docs/conflicts.md, Constraints",
-            )
+        if not draft.entered or draft.size <= limit:
+            return
+        row = next(iter(draft.entered.values()))
+        what = f"more than {limit} rows would be parked; the next: {row.parked.code} {row.reason}"
+        where = f"target {self._target.name}, partition {self._fence.partition}, table {row.parked.table}"
+        now_s = monotonic_s()
+        if self._full_since_s is None:
+            self._full_since_s = now_s
+        if now_s - self._full_since_s < ROOM_WAIT_S:
+            raise _NoRoomError(what, where=where)
+        raise FatalError(
+            what,
+            where=where,
+            remedy="see to the rows they wait for, raise sink.parked-rows-max, or have `constraint` "
+            "dead-letter them: see docs/conflicts.md, Constraints",
+        )
 
     def _runs(self, session: Session, messages: Sequence[Admitted]) -> list[Run]:
         """Messages by table and shape. A table whose shape changes has several runs, in order."""

@@ -18,7 +18,7 @@ from gravity.errors import FatalError, TransientError
 from gravity.schema_change import ColumnAction, ColumnChange, TableAction
 from gravity.sink import Lane
 from gravity.testing.target_log import Change, Message, TargetLog, change_of, table
-from tests.sink_lane import Refused, drain, insist, offer, retry_until, take_over
+from tests.sink_lane import Refused, cut, drain, insist, offer, retry_until, take_over
 from tests.target_server import MysqlServer, target_server
 
 pytestmark = pytest.mark.stack
@@ -182,6 +182,25 @@ def test_a_child_without_a_parent_is_set_aside_when_the_logs_time_has_passed_in_
     require_conserved(server, lane, topic)
 
 
+def test_a_row_copied_before_its_sources_first_commit_waits_from_that_commit_on(
+    server: MysqlServer,
+) -> None:
+    server.partitions = 1
+    family, log, refused = Family(server), TargetLog(offset=-100), Refused()
+    topic = [log.rows(family.child, [("R", (1, 7, 0))])]
+    lane = drain(take_over(server), topic)
+    for minutes, dead in ((1_000, 0), (1_009, 0), (1_010, 1)):
+        log.offset = minutes * MINUTE_US
+        topic.append(log.marker())
+        drain(lane, topic)
+        lane.writer._lot.tried(0.0, -10.0, released=False)  # type: ignore[attr-defined]
+        stored = lane.writer.retry(lane.stored, refused)
+        lane.moved(stored or lane.stored)
+        assert len(refused.letters) == dead
+        lane = take_over(server)  # Since when it waits is stored.
+    assert lane.stored.counts.parked == 0
+
+
 def test_later_changes_of_a_parked_row_stand_for_it(server: MysqlServer) -> None:
     family, log, refused = Family(server), TargetLog(), Refused()
     topic = [
@@ -269,9 +288,33 @@ def test_a_policy_of_the_table_is_followed(server: MysqlServer) -> None:
     assert server.rows("child")["2"][1] == str(2**40)
 
 
-def test_more_rows_than_may_wait_halt_by_name_and_nothing_of_the_write_is_kept(
+def test_a_lane_with_too_many_parked_rows_waits_for_the_lane_that_brings_their_parents(
     server: MysqlServer,
 ) -> None:
+    server.parked_rows_max = 3
+    family, log, other = Family(server), TargetLog(), TargetLog()
+    topic = [
+        log.rows(family.child, [("I", (n, 9, 0)) for n in range(3)]),
+        log.rows(family.child, [("I", (7, None, 0)), ("I", (8, 8, 0))]),
+    ]
+    lane = drain(take_over(server), topic[:1])
+    offer(lane, topic)
+    write = cut(lane)
+    with pytest.raises(TransientError, match="more than 3 rows would be parked"):
+        lane.writer.write(write, Refused())
+    assert server.rows("child") == {}
+    drain(take_over(server, partition=1), [other.rows(family.parent, [("I", (9, 0))])])
+    retry_until(lane, lambda: lane.stored.counts.parked == 0)
+    drain(lane, topic)
+    assert set(server.rows("child")) == {"0", "1", "2", "7"}
+    assert lane.stored.counts.parked == 1
+    require_conserved(server, lane, topic)
+
+
+def test_more_rows_than_may_wait_halt_by_name_and_nothing_of_the_write_is_kept(
+    server: MysqlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "ROOM_WAIT_S", 0.0)
     server.parked_rows_max = 3
     family, log = Family(server), TargetLog()
     topic = [
