@@ -360,6 +360,57 @@ def test_a_parked_row_follows_the_changes_of_its_table(server: MysqlServer) -> N
     assert server.named_rows("child", "id") == {"1": {"p": "9", "number": "5"}}
 
 
+def test_a_row_parked_behind_a_change_of_another_partition_follows_it_once(
+    server: MysqlServer,
+) -> None:
+    """It waits as it was sent: as it looked in the altered table it would be altered again."""
+    Family(server)
+    name = f"{server.database}.pair"
+    server.query(
+        f"CREATE TABLE {name} (id INT PRIMARY KEY, p INT, x INT, y INT, "
+        f"FOREIGN KEY (p) REFERENCES {server.database}.parent(id))"
+    )
+    pair = table(name, [("id", "int"), ("p", "int"), ("x", "int"), ("y", "int")], ["id"])
+    swapped = change_of(
+        name,
+        TableAction.ALTER,
+        ColumnChange(ColumnAction.RENAME, "x", "y"),
+        ColumnChange(ColumnAction.RENAME, "y", "x"),
+    )
+    first, second = TargetLog(seq=1), TargetLog(seq=2)
+    topic = [first.rows(pair, [("I", (1, None, 1, 2))])]
+    drain(take_over(server), topic)
+    drain(take_over(server, partition=1), [second.schema_change(swapped)])
+    topic.append(first.rows(pair, [("I", (2, 9, 1, 2))]))
+    lane = drain(take_over(server), topic)
+    assert lane.stored.counts.parked == 1
+    server.query(f"INSERT INTO {server.database}.parent VALUES (9, 0)")
+    retry_until(lane, lambda: lane.stored.counts.parked == 0)
+    assert server.named_rows("pair", "id") == {
+        "1": {"p": None, "x": "2", "y": "1"},
+        "2": {"p": "9", "x": "2", "y": "1"},
+    }
+
+
+def test_a_taken_change_ends_the_waiting_of_its_row_although_nothing_is_refused(
+    server: MysqlServer,
+) -> None:
+    family, log, refused = Family(server), TargetLog(), Refused()
+    topic = [
+        log.rows(family.parent, [("I", (1, 0))]),
+        log.rows(family.child, [("I", (n, 9, 0)) for n in (1, 2)]),
+        log.rows(family.child, [("U", (1, 1, 5)), ("D", (2, 9, 0)), ("I", (3, 1, 0))]),
+        log.rows(family.parent, [("I", (9, 0))]),
+    ]
+    lane = take_over(server)
+    for upto in range(1, 5):
+        drain(lane, topic[:upto], refused)
+        require_conserved(server, lane, topic)
+    assert (lane.stored.counts.parked, lane.stored.counts.superseded) == (0, 2)
+    assert lane.writer.retry(lane.stored, refused) is None
+    assert server.rows("child") == {"1": ("1", "5"), "3": ("1", "0")}
+
+
 class KilledError(Exception):
     """Stands for the end of the process."""
 
