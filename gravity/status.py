@@ -114,10 +114,10 @@ class TargetStatus:
     """Rows that later ones of other sources went before, since the target was first written (`merge`)."""
     down: tuple[str, ...] = ()
     """Sources that some partition does not wait for any more (`merge`)."""
-    parked: int = 0
+    parked_at_target: int = 0
     """Rows that wait at the target, because its constraints refuse them for now."""
     superseded: int = 0
-    """Rows that were parked when a later change of their key came."""
+    """Rows that were parked at the target when a later change of their key came."""
 
     @property
     def is_silent(self) -> bool:
@@ -306,7 +306,7 @@ class ProgressHistory:
                 for counts in record.get("counters", {}).values()
             ),
             down=tuple(sorted({name for record in resolved for name in record.get("down", ())})),
-            parked=sum(record.get("parked", 0) for record in records),
+            parked_at_target=sum(record.get("parked", 0) for record in records),
             superseded=sum(record.get("superseded", 0) for record in records),
         )
 

@@ -121,7 +121,7 @@ def chart(now: PipelineStatus) -> Group:
             f"{target.applied:,}",
             f"{target.rows_per_s:,.0f}",
             f"{target.waiting:,}",
-            f"[yellow]{target.parked:,}[/]" if target.parked else "0",
+            f"[yellow]{target.parked_at_target:,}[/]" if target.parked_at_target else "0",
             f"[red]{target.dead:,}[/]" if target.dead else "0",
             lags,
             _state(target),

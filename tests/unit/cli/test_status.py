@@ -47,9 +47,9 @@ def test_parked_rows_are_added_up_over_the_partitions() -> None:
     one = {**applied(10, rows=3), "parked": 2, "superseded": 1}
     two = {**applied(10, rows=3), "parked": 5}
     target = status([("sink/t/0", one), ("sink/t/1", two)], 60).targets[0]
-    assert (target.applied, target.parked, target.superseded) == (6, 7, 1)
+    assert (target.applied, target.parked_at_target, target.superseded) == (6, 7, 1)
     older = status([("sink/t/0", applied(10)), ("sink/t/1", applied(10))], 60).targets[0]
-    assert (older.parked, older.superseded) == (0, 0)
+    assert (older.parked_at_target, older.superseded) == (0, 0)
 
 
 def test_lag_is_nothing_once_every_partition_has_what_was_collected() -> None:
