@@ -206,7 +206,7 @@ class Frontiers:
         return Look(least, lacks, holds, parked)
 
     def least(self, source: str, targets: Collection[str]) -> Frontier | None:
-        """How far every one of `targets` is with `source`, rows on hold passed; None while one is not known."""
+        """How far every one of `targets` is with `source`, rows on hold or parked passed; None while one is not known."""
         lanes = [(target, number) for target in targets for number in range(self.partitions)]
         points = [p for lane in lanes if (p := self._points.get(lane, {}).get(source))]
         if len(points) < len(lanes):
