@@ -5,6 +5,9 @@ Pure: no I/O.
 `users` means that table in every database, `shop.users` the one of database `shop`. `*` stands for
 any text, `?` for one character, `[ab]`, `[a-z]` for one of a set and `[!ab]` for one outside it; a
 set also takes a special character literally: `[.]`, `[*]`. Upper and lower case differ.
+
+Where captures are asked for, `{part}` stands for any text too, and `{part:[0-9]*}` for what that pattern
+means; what stood there is known by that name.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 _SPECIAL = frozenset("*?[")
+_CAPTURE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::([^{}]+))?\}")
 
 
 class PatternError(ValueError):
@@ -35,7 +39,23 @@ class Glob:
     @property
     def is_exact(self) -> bool:
         """Whether the pattern has no wildcard, so that it means one name only."""
-        return not _SPECIAL & set(self.text)
+        return not _SPECIAL & set(self.text) and not self.captures
+
+    @property
+    def captures(self) -> tuple[str, ...]:
+        """The names of what it captures, in order."""
+        return tuple(self._expression.groupindex)
+
+    @property
+    def has_nameless(self) -> bool:
+        """Whether it has a wildcard that is not captured."""
+        text = _CAPTURE.sub("", self.text) if self.captures else self.text
+        return bool(_SPECIAL & set(text))
+
+    def captured(self, name: str) -> dict[str, str]:
+        """What the captures stand for in `name`, which the pattern means."""
+        found = self._expression.fullmatch(name)
+        return {} if found is None else found.groupdict()
 
 
 def _set_end(text: str, start: int) -> int:
@@ -54,21 +74,36 @@ def _set_expression(text: str, body: str) -> str:
     return f"[{'^' if negated else ''}{inner}]"
 
 
-def parse_glob(text: str) -> Glob:
-    """The pattern that `text` says.
+def parse_glob(text: str, *, captures: bool = False) -> Glob:
+    """The pattern that `text` says; with `captures`, `{name}` and `{name:pattern}` are captured.
 
     Raises:
-        PatternError: empty, padded with spaces, a `[` that is never closed, or a reversed range.
+        PatternError: empty, padded with spaces, a `[` that is never closed, a reversed range, or a `{`
+            that begins no capture.
     """
     if not text:
         raise PatternError("an empty pattern means no table; * means all of them")
     if text != text.strip():
         raise PatternError(f"{text!r}: spaces around a name")
+    return Glob(text, re.compile(_expression(text, captures=captures), re.DOTALL))
+
+
+def _expression(text: str, *, captures: bool) -> str:
     parts: list[str] = []
     index = 0
     while index < len(text):
         character = text[index]
-        if character == "*":
+        if captures and character in "{}":
+            match = _CAPTURE.match(text, index)
+            if match is None or f"(?P<{match[1]}>" in "".join(parts):
+                raise PatternError(
+                    f"{text!r}: the {character} at character {index + 1} begins no capture; "
+                    "write {name} or {name:pattern}, each name once"
+                )
+            inner = ".*" if match[2] is None else _expression(match[2], captures=False)
+            parts.append(f"(?P<{match[1]}>{inner})")
+            index = match.end() - 1
+        elif character == "*":
             parts.append(".*")
         elif character == "?":
             parts.append(".")
@@ -81,7 +116,7 @@ def parse_glob(text: str) -> Glob:
         else:
             parts.append(re.escape(character))
         index += 1
-    return Glob(text, re.compile("".join(parts), re.DOTALL))
+    return "".join(parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +139,23 @@ class TablePattern:
         """Whether the table's name is given without wildcards (the database may have them)."""
         return self.table.is_exact
 
+    @property
+    def captures(self) -> tuple[str, ...]:
+        """The names of what it captures."""
+        return (*(self.database.captures if self.database else ()), *self.table.captures)
+
+    def captured(self, database: str, table: str) -> dict[str, str]:
+        """What the captures stand for in the name of a table that the pattern means."""
+        found = {} if self.database is None else self.database.captured(database)
+        return found | self.table.captured(table)
+
 
 @lru_cache(maxsize=4096)
-def parse_table_pattern(text: str) -> TablePattern:
+def parse_table_pattern(text: str, *, captures: bool = False) -> TablePattern:
     """The pattern that `text` says: `table` or `database.table`, each a glob.
 
     Raises:
-        PatternError: either glob is bad, or there is more than one dot outside a set.
+        PatternError: either glob is bad, there is more than one dot outside a set, or one name is captured twice.
     """
     dots = []
     index = 0
@@ -118,14 +163,22 @@ def parse_table_pattern(text: str) -> TablePattern:
         if text[index] == "[":
             end = _set_end(text, index)
             index = end if end > 0 else len(text)
+        elif captures and text[index] == "{":
+            end = text.find("}", index)
+            index = end if end > 0 else len(text)
         elif text[index] == ".":
             dots.append(index)
         index += 1
     if len(dots) > 1:
         raise PatternError(f"{text!r}: more than one dot; write database.table, and [.] for a dot")
     if not dots:
-        return TablePattern(text, None, parse_glob(text))
-    return TablePattern(text, parse_glob(text[: dots[0]]), parse_glob(text[dots[0] + 1 :]))
+        return TablePattern(text, None, parse_glob(text, captures=captures))
+    database = parse_glob(text[: dots[0]], captures=captures)
+    table = parse_glob(text[dots[0] + 1 :], captures=captures)
+    twice = set(database.captures) & set(table.captures)
+    if twice:
+        raise PatternError(f"{text!r}: {{{min(twice)}}} is captured twice")
+    return TablePattern(text, database, table)
 
 
 @dataclass(frozen=True, slots=True)

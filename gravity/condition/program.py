@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from typing import cast as typed
 
 from gravity.batch import Column, Value
@@ -96,7 +96,7 @@ def _inputs(operands: Iterable[Operand]) -> frozenset[str]:
     return frozenset(operand.code for operand in operands if not operand.is_constant)
 
 
-class _Compiler:
+class Compiler:
     """Writes one expression into a frame."""
 
     def __init__(self, columns: Iterable[Column]) -> None:
@@ -353,14 +353,20 @@ class _Compiler:
     def evaluator(self, node: Expression) -> Evaluator:
         """The finished function."""
         verdict = self.verdict(node)
-        body = [*self.frame.lines, f"return [{verdict.value} for {loop(verdict.inputs)}]"]
+        return typed(Evaluator, self.finished(f"[{verdict.value} for {loop(verdict.inputs)}]"))
+
+    def finished(self, result: str) -> Callable[[Mapping[str, Sequence[Value]], int], list[Any]]:
+        """The function of a batch's columns and its number of rows that gives `result`."""
+        body = [*self.frame.lines, f"return {result}"]
         source = "def evaluate(columns, rows):\n" + "".join(f"    {line}\n" for line in body)
         if len(source) > CODE_LENGTH_MAX:
             raise ConditionError("too long a condition", remedy="split it into several rules")
         # The source is made of operators and generated names only; every value of the user's is
         # reached through `names`.
         exec(compile(source, "<condition>", "exec"), self.frame.names)  # noqa: S102
-        return typed(Evaluator, self.frame.names["evaluate"])
+        return typed(
+            Callable[[Mapping[str, Sequence[Value]], int], list[Any]], self.frame.names["evaluate"]
+        )
 
 
 def _combine(operator: str, parts: Sequence[Verdict]) -> Verdict:
@@ -425,7 +431,7 @@ class Condition:
         evaluator = self._evaluators.get(key)
         if evaluator is None:
             try:
-                evaluator = _Compiler(key).evaluator(self._expression)
+                evaluator = Compiler(key).evaluator(self._expression)
             except ConditionError as error:
                 raise ConditionError(
                     error.what, where=error.where or self.text, remedy=error.remedy

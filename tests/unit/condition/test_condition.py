@@ -157,13 +157,13 @@ def test_a_program_is_made_once_per_table_shape(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(program, "TABLES_MAX", 3)
     condition = compile_condition("c = 1 AND 'kept' = 'kept'")
     made: list[object] = []
-    compiler = program._Compiler
+    compiler = program.Compiler
 
-    def counted(columns: tuple[Column, ...]) -> program._Compiler:
+    def counted(columns: tuple[Column, ...]) -> program.Compiler:
         made.append(columns)
         return compiler(columns)
 
-    monkeypatch.setattr(program, "_Compiler", counted)
+    monkeypatch.setattr(program, "Compiler", counted)
     types = ("int", "bigint", "decimal(3,1)")
     for type_text in (*types, *types, "bigint"):
         cell = "1.0" if type_text.startswith("decimal") else 1
