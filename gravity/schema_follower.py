@@ -8,7 +8,7 @@ until it is done, and the altering partition waits for nobody: so nothing can wa
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -174,12 +174,9 @@ class Follower:
 
     def _plan(self, change: SchemaChange, header: TargetHeader, where: str) -> Alteration | None:
         table = header.routed.table
-        if len(self._port.origins(table)) > 1 and change.source:
-            raise FatalError(
-                f"several tables of a source share this one, and one of them changes: {change.statement[:500]}",
-                where=where,
-                remedy="give each table one of its own at the target, or alter it by hand and set schema-evolution: ignore",
-            )
+        shared = bool(change.source) and len(self._port.origins(table)) > 1
+        if shared:
+            _refuse_for_one(change, where)
         shape = self._port.shape(table)
         steps: tuple[Step, ...] = ()
         if change.action is TableAction.DROP:
@@ -187,7 +184,12 @@ class Follower:
                 return None
         else:
             steps = plan_steps(
-                change, shape, self._port.judge, additive=self._policy == "additive", where=where
+                change,
+                shape,
+                self._port.judge,
+                additive=self._policy == "additive",
+                shared=shared,
+                where=where,
             )
             _refuse_new_key(change, shape, steps, table)
         before = tuple(column.name for column in shape or ())
@@ -285,10 +287,14 @@ def plan_steps(
     *,
     additive: bool,
     where: str,
+    shared: bool = False,
 ) -> tuple[Step, ...]:
     """What `change` comes to at a table that has `shape` now.
 
-    Raises FatalError for what `additive` forbids.
+    `shared`: other tables of the source have their rows there too, so nothing may be taken away, and what
+    is added may be there already.
+
+    Raises FatalError for what `additive` forbids, or a shared table does.
     """
     real = None if shape is None else {column.name.lower(): column for column in shape}
     steps: list[Step] = []
@@ -297,13 +303,18 @@ def plan_steps(
         match item.action:
             case ColumnAction.ADD:
                 steps.append(_added(item, change.rows))
+                if shared and found is not None:
+                    steps += _modified(item, found, change.rows, judge, missing=False)
             case ColumnAction.DROP:
-                steps.append(_dropped(item, found, additive=additive))
+                steps.append(_dropped(item, found, additive=additive or shared))
             case ColumnAction.RENAME:
                 steps.append(Step(ColumnAction.RENAME, item.name, item.new_name))
             case ColumnAction.MODIFY:
                 steps += _modified(item, found, change.rows, judge, missing=real is None)
-    for step in steps if additive else ():
+    for step in steps if shared else ():
+        if step.anew or (step.action is ColumnAction.MODIFY and not _widens(step, real, judge)):
+            raise _only_of_one(f"column {step.name} would be converted", change, where)
+    for step in steps if additive and not shared else ():
         taken = real is not None and step.name.lower() in real
         if step.anew or (step.action is ColumnAction.ADD and taken):
             raise FatalError(
@@ -312,6 +323,35 @@ def plan_steps(
                 remedy="rename the column at the target, then start the sink again",
             )
     return tuple(steps)
+
+
+def _widens(
+    step: Step,
+    real: Mapping[str, RealColumn] | None,
+    judge: Callable[[RealColumn, Column], Fitness],
+) -> bool:
+    found = None if real is None else real.get(step.name.lower())
+    return found is None or step.column is None or judge(found, step.column) != "convert"
+
+
+def _refuse_for_one(change: SchemaChange, where: str) -> None:
+    """Raises FatalError for what would be done to the rows of other tables as well."""
+    if change.action is TableAction.DROP:
+        raise _only_of_one("its rows would have to go, and no others", change, where)
+    for item in change.columns:
+        if item.new_name:
+            raise _only_of_one(f"column {item.name} has another name in others", change, where)
+
+
+def _only_of_one(what: str, change: SchemaChange, where: str) -> FatalError:
+    return FatalError(
+        f"several tables of a source share this one, and one of them changes: {what}: {change.statement[:500]}",
+        where=where,
+        remedy=(
+            "make the same change to the others, then the target's table as they are by hand, and start the "
+            "sink with schema-evolution: ignore until it is past it; or give each table one of its own"
+        ),
+    )
 
 
 def _added(item: ColumnChange, rows: RowsAfter) -> Step:
@@ -371,8 +411,12 @@ def _refuse_new_key(
             raise key_changed(table, change.source)
 
 
-def has_rows_to_delete(port: SchemaTarget, routed: RoutedHeader, target: str) -> bool:
+def has_rows_to_delete(
+    port: SchemaTarget, routed: RoutedHeader, target: str, policy: Policy
+) -> bool:
     """Whether a TRUNCATE of the source's table finds rows at `target`: not where the table was dropped since.
+
+    Nor, under policy `ignore`, where other tables have rows in it: an operator deletes those of this one.
 
     Raises:
         TransientError: the table is being altered; FatalError: rows of other tables are in it, too.
@@ -382,10 +426,15 @@ def has_rows_to_delete(port: SchemaTarget, routed: RoutedHeader, target: str) ->
     refuse_unfinished(known, where)
     origins = port.origins(routed.table)
     if len(origins) > 1:
+        if policy == "ignore":
+            return False
         raise FatalError(
             f"TRUNCATE of one of several tables that share this one: {', '.join(origins)}",
             where=f"{where}, source {routed.source}, position {routed.from_}",
-            remedy="give each table one of its own at the target: see docs/schema-changes.md",
+            remedy=(
+                "delete its rows at the target by hand, and start the sink with schema-evolution: ignore until "
+                "it is past it; or give each table one of its own: see docs/schema-changes.md"
+            ),
         )
     dropped = any(
         item.action is TableAction.DROP and item.source == routed.source and item.seq > routed.seq

@@ -159,6 +159,7 @@ class ClickhouseLane:
         self._server = server
         self._around = around
         self._target = target.name
+        self._policy = target.schema_evolution
         self._partition = partition
         self._catalog = Catalog(target.name, create=target.create_tables, adopt=around.adopt)
         self._log = SchemaLog(server, target.name, around.resolver_epoch, partition)
@@ -252,7 +253,7 @@ class ClickhouseLane:
     def _bury_rows(self, message: Admitted) -> int:
         """A tombstone for every key of this partition; of all where the table lies in one."""
         header, routed = message.header, message.header.routed
-        if not has_rows_to_delete(self._log, routed, self._target):
+        if not has_rows_to_delete(self._log, routed, self._target, self._policy):
             return 0
         version = row_version(header.resolver_epoch, header.out_seq, 0)
         self._server.execute(

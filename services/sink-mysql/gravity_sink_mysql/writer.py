@@ -258,7 +258,9 @@ class MysqlLane:
     def _delete_rows(self, session: Session, message: Admitted) -> int:
         """Deletes the rows of this partition; of all partitions where the table lies in one."""
         routed = message.header.routed
-        if not has_rows_to_delete(self._log, routed, self._target.name):
+        if not has_rows_to_delete(
+            self._log, routed, self._target.name, self._target.schema_evolution
+        ):
             return 0
         quoted = _quoted(split_table(message.header))
         if routed.first == routed.last:
