@@ -16,6 +16,7 @@ from gravity.batch import TableSchema
 from gravity.errors import FatalError
 from gravity.plan import Feed, FormerRouting, RoutingPlan
 from gravity.topic import checkpoint_key, numbered, owner_key
+from gravity.transform.rule import TransformPlan
 from gravity.whole_row import is_whole_row
 
 FORMER_MAX = 8
@@ -99,6 +100,8 @@ class Way:
     """Whether that may be any of them."""
     is_joined: bool
     """Whether several sources feed it: only then the resolver remembers what each says of a row."""
+    transform: TransformPlan | None
+    """What is made of its columns."""
 
 
 def _ways(plan: RoutingPlan, source: str, database: str, table: str) -> dict[str, Way]:
@@ -123,6 +126,7 @@ def _ways(plan: RoutingPlan, source: str, database: str, table: str) -> dict[str
             is_divided=bool(rules) and bool(places),
             is_anywhere=bool(rules) and True in places,
             is_joined=plan.resolution(feed.target, feed.table) is not None,
+            transform=feed.transform,
         )
     return ways
 

@@ -19,6 +19,8 @@ from gravity.key import GROUP_PREFIX, LANE_JOB, LANE_TABLE
 from gravity.merge_order import MergeOrder
 from gravity.pattern import TableSelection, parse_glob, parse_table_pattern, select_tables
 from gravity.placement import Placement, Share
+from gravity.transform.rule import TransformPlan
+from gravity.transform.shape import Transformation, transformation
 
 Strategy = Literal["source-priority", "timestamp-latest", "merge", "error-stop"]
 OnDelete = Literal["incarnation", "absolute", "fallthrough"]
@@ -61,17 +63,38 @@ class TargetPlan:
             if parse_table_pattern(text).matches(database, table):
                 return form == "debezium"
         return False
+    transforms: tuple[TransformPlan, ...] = ()
+    """How tables differ here; the first that means a table is used, and no other."""
 
-    def table(self, database: str, table: str) -> str:
+    def transform(self, source: str, database: str, table: str) -> TransformPlan | None:
+        """The transform of a source's table."""
+        for rule in self.transforms:
+            if rule.means(source, database, table):
+                return rule
+        return None
+
+    def table(self, source: str, database: str, table: str) -> str:
         """The name, at this target, of a source's table."""
-        return f"{self.database or database}.{table}"
+        plain = self.database or database
+        rule = self.transform(source, database, table)
+        if rule is None:
+            return f"{plain}.{table}"
+        return ".".join(rule.renamed(source, (database, table), plain))
+
+    def may_rename_to(self, source: str, database: str, table: str) -> bool:
+        """Whether some table of `source` may come to have this name here by a transform."""
+        return any(
+            rule.may_make(source, (database, table), self.database) for rule in self.transforms
+        )
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
-        """The target in a plan's JSON."""
+        """The target in a plan's JSON, of this format or an older one."""
         order_by = tuple((pattern, lane) for pattern, lane in record["order_by"])
         formats = tuple((pattern, form) for pattern, form in record.get("formats", ()))
-        return cls(**{**_tuples(record), "order_by": order_by, "formats": formats})
+        transforms = tuple(map(TransformPlan.from_json, record.get("transforms", ())))
+        made = {"order_by": order_by, "formats": formats, "transforms": transforms}
+        return cls(**{**_tuples(record), **made})
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +202,14 @@ class Feed:
     shares: tuple[Share, ...] = ()
     old_rows: bool = False
     """Whether the rows before a change travel along."""
+    transform: TransformPlan | None = None
+    """How the table differs there. Conditions and shares are about the row as the source has it."""
+
+    @property
+    def shapes(self) -> bool:
+        """Whether rows have other columns there than at the source."""
+        rule = self.transform
+        return rule is not None and (rule.touches_columns or rule.joins_tables)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,12 +303,15 @@ class RoutingPlan:
             parse_table_pattern(text).matches(database, table) for text in plan.whole_row
         )
 
-    def may_count(self, source: str, name: str) -> bool:
-        """Whether the target table `name` may be fed with whole rows by that source: its database may have another name."""
-        plan, table = self._sources.get(source), name.partition(".")[2]
-        return plan is not None and any(
+    def may_count(self, source: str, target: str, name: str) -> bool:
+        """Whether the target table `name` may be fed with whole rows by that source: it may be called otherwise there."""
+        plan = self._sources.get(source)
+        if plan is None or not plan.whole_row:
+            return False
+        database, _, table = name.partition(".")
+        return any(
             parse_table_pattern(text).table.matches(table) for text in plan.whole_row
-        )
+        ) or self.target(target).may_rename_to(source, database, table)
 
     def feeds(self, source: str, schema: TableSchema) -> tuple[Feed, ...]:
         """Where rows of this table go, each target once, in the order of the configuration.
@@ -337,13 +371,14 @@ class RoutingPlan:
             if matching and not routes:
                 continue
             conditions = None if not matching else _conditions(routes)
-            name = target.table(database, table)
+            name = target.table(source, database, table)
             lane = self.lane(target.name, name, database, table)
             shares = () if conditions is None else tuple(r.share for r in routes if r.share)
             # Of several sources the resolver decides, which lets go of what rows were.
             shown = target.wants_old_rows(database, table)
             old_rows = shown and self.resolution(target.name, name) is None
-            yield Feed(target.name, name, lane, conditions, shares, old_rows)
+            rule = target.transform(source, database, table)
+            yield Feed(target.name, name, lane, conditions, shares, old_rows, rule)
 
     def feeds_by_name(self, source: str, database: str, table: str) -> tuple[Feed, ...]:
         """Where rows of this table may go, whatever its columns are: a schema change goes there too."""
@@ -355,10 +390,24 @@ class RoutingPlan:
                 continue
             if ruled and all(route.target != target.name for route in matching):
                 continue
-            name = target.table(database, table)
+            name = target.table(source, database, table)
             lane = self.lane(target.name, name, database, table)
-            found.append(Feed(target.name, name, lane, None))
+            rule = target.transform(source, database, table)
+            found.append(Feed(target.name, name, lane, None, transform=rule))
         return tuple(found)
+
+    def shaping(self, feed: Feed, source: str, schema: TableSchema) -> Transformation | None:
+        """How rows of a table get the columns that they have by `feed`; None: they have them.
+
+        Raises FatalError where the transform does not fit the table.
+        """
+        if feed.transform is None or not feed.shapes:
+            return None
+        try:
+            return transformation(feed.transform, source, schema)
+        except FatalError as error:
+            where = f"target {feed.target}, {error.where}"
+            raise FatalError(error.what, where=where, remedy=error.remedy) from error
 
     def lane(self, target: str, name: str, database: str, table: str) -> str:
         """The lane of a target table: as fixed, as configured, as a merge or a rule needs it, else `table`."""
@@ -413,9 +462,12 @@ class RoutingPlan:
         """Columns whose values before a change must travel: the key's, and those that decide its way.
 
         All of them where a target is told what rows were before.
+
+        Raises FatalError where a table has not the columns that decide, or that a transform needs.
         """
         wanted = set(schema.key)
         for feed in self.feeds(source, schema):
+            self.shaping(feed, source, schema)
             wanted.update(self.deciding_columns(feed, schema))
             if feed.old_rows:
                 wanted.update(range(len(schema.columns)))
@@ -460,17 +512,20 @@ class RoutingPlan:
             return found
         database, _, table = name.partition(".")
         any_database = self.target(target).database is not None
-        return tuple(
-            source.name
-            for source in self.sources
-            if any(
+
+        def may_have(source: SourcePlan) -> bool:
+            return any(
                 pattern.table.matches(table)
                 and (any_database or pattern.database is None or pattern.database.matches(database))
                 for pattern in map(parse_table_pattern, source.tables)
-            )
-            and (
+            ) and (
                 any_database or any(parse_glob(text).matches(database) for text in source.databases)
             )
+
+        return tuple(
+            source.name
+            for source in self.sources
+            if may_have(source) or self.target(target).may_rename_to(source.name, database, table)
         )
 
     def to_json(self) -> dict[str, Any]:

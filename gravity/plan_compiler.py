@@ -26,6 +26,7 @@ from gravity.plan import (
     configured_lane,
 )
 from gravity.sharding import shardings_of
+from gravity.transform.sharing import Shared
 
 if TYPE_CHECKING:
     from gravity.config import Config
@@ -94,6 +95,7 @@ def compile_plan(
                 t.exclude,
                 tuple(t.order_by.items()),
                 getattr(t, "formats", ()),
+                tuple(transform.plan() for transform in t.transforms),
             )
             for t in config.targets
         ),
@@ -126,17 +128,16 @@ def _with_tables(
     lanes = {target: dict(by_table) for target, by_table in plan.lanes.items()}
     feeding: dict[str, dict[str, list[str]]] = {target.name: {} for target in plan.targets}
     wider: dict[tuple[str, str], str] = {}
-    origins: dict[tuple[str, str, str], str] = {}
+    shared = Shared()
     for table in tables:
         schema = table.schema
         if not plan.includes(table.source, schema.database, schema.table):
             continue
         _check_fit(plan, table)
         for feed in plan.feeds(table.source, schema):
-            name = f"{schema.database}.{schema.table}"
-            origin = origins.setdefault((table.source, feed.target, feed.table), name)
-            if origin != name:
-                raise two_tables_in_one(table.source, feed, origin, name)
+            shaping = plan.shaping(feed, table.source, schema)
+            shape = schema if shaping is None else shaping.schema
+            shared.take_in(table.source, feed.target, feed.table, feed.transform, shape)
             names = feeding[feed.target].setdefault(feed.table, [])
             if table.source not in names:
                 names.append(table.source)
@@ -238,18 +239,6 @@ def _require_merge(plan: RoutingPlan) -> None:
                 remedy="leave order-by out for this target, or name the targets to merge for in "
                 f"`merge.targets`; where rows flow already, {BEGIN_ANEW}",
             )
-
-
-def two_tables_in_one(source: str, feed: Feed, first: str, second: str) -> FatalError:
-    """The refusal of two tables of one source that would become one table: equal keys would overwrite each other."""
-    return FatalError(
-        f"{first} and {second} of source {source} would both become {feed.table}",
-        where=f"target {feed.target}",
-        remedy=(
-            "leave `database` out of the target, so that each keeps its own, or exclude one of them; "
-            "if one was renamed to the other, start the collector again"
-        ),
-    )
 
 
 def _check_fit(plan: RoutingPlan, table: SourceTable) -> None:

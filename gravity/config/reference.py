@@ -27,6 +27,7 @@ SOURCE_REFERENCES = (
     ("distribution-rules", "*", "sources"),
     ("routing-rules", "*", "sources"),
     ("conflict-resolution", "rules", "*", "sources"),
+    ("targets", "*", "transforms", "*", "sources"),
 )
 OWNER = "owner:"
 """What stands before a source's name in a column rule of strategy `merge`."""

@@ -22,6 +22,9 @@ NAMES_AS_KEYS = frozenset(
     }
 )
 """Mappings whose keys are the user's own names, so their hyphens and underscores stay."""
+TRANSFORMS = "transforms"
+NAMES_IN_TRANSFORMS = frozenset({"rename", "add", "cast", "mask"})
+"""The same inside a transform, where `columns` has keys of ours."""
 
 CLICKHOUSE_PORTS = {9000: 8123, 9440: 8443}
 """Native protocol port -> HTTP port of the same server, without and with TLS."""
@@ -69,16 +72,19 @@ class Speller:
             kafka.value = {}
         kafka.mapping.setdefault("brokers", Tree(kafka.place, BROKERS_TEMPLATE))
 
-    def hyphenate(self, tree: Tree, *, names: bool = False) -> None:
-        """Spells keys with hyphens; keys that are `names` are left as they are."""
+    def hyphenate(
+        self, tree: Tree, *, names: bool = False, named: frozenset[str] = NAMES_AS_KEYS
+    ) -> None:
+        """Spells keys with hyphens; keys that are `names` are left as they are, and those under a key in `named`."""
         for key, child in list(tree.mapping.items()):
             hyphenated = key.replace("_", "-")
             wanted = next((k for k in UNDERSCORED if k.replace("_", "-") == hyphenated), hyphenated)
-            self.hyphenate(child, names=wanted in NAMES_AS_KEYS and not names)
+            inside = NAMES_IN_TRANSFORMS if wanted == TRANSFORMS and not names else named
+            self.hyphenate(child, names=wanted in named and not names, named=inside)
             if not names and wanted != key:
                 self.rename(tree, key, wanted)
         for child in tree.items:
-            self.hyphenate(child)
+            self.hyphenate(child, named=named)
 
     def rename(self, tree: Tree, key: str, wanted: str) -> None:
         """Moves the value of `key`, if there is one, to the key `wanted`."""
@@ -168,7 +174,9 @@ class Speller:
         tree.mapping["alerts"] = alerts
 
     def target_forms(self, tree: Tree) -> None:
-        """`type: mariadb` is `mysql`; a ClickHouse native port is answered with the HTTP port."""
+        """`table:` of a transform is `tables`; `type: mariadb` is `mysql`; a ClickHouse native port is answered with the HTTP port."""
+        for transform in tree.select("targets", "*", TRANSFORMS, "*"):
+            self.rename(transform, "table", "tables")
         for target in tree.select("targets", "*"):
             kind = target.mapping.get("type")
             if kind is None:

@@ -31,6 +31,7 @@ from gravity.config.model import (
     require,
 )
 from gravity.config.problem import Problem
+from gravity.config.transform import Transform
 from gravity.evolution import Policy
 from gravity.pattern import parse_table_pattern, select_tables
 
@@ -111,6 +112,13 @@ class TargetTables(Model):
         ),
     )
 
+    transforms: tuple[Transform, ...] = Field(
+        (),
+        description=(
+            "How tables differ here: names, columns, values. The first that means a table is used. "
+            "See docs/routing.md."
+        ),
+    )
     schema_evolution: Policy = Field(
         "apply",
         description=(

@@ -13,7 +13,7 @@ from gravity.key import GROUP_PREFIX, LANE_KEY
 from gravity.pattern import parse_table_pattern
 from gravity.placed_anew import before_columns
 from gravity.plan import RoutingPlan
-from gravity.plan_compiler import two_tables_in_one
+from gravity.transform.sharing import Shared
 from gravity.whole_row import BYTES_MAX, ROWS_MAX, is_whole_row, whole_row_schema
 from gravity_collector.ddl.ghost import is_working_table
 from gravity_collector.decoder import TableDecoder
@@ -42,8 +42,7 @@ class Flows:
         self._unique_key = unique_key
         self._by_decoder: dict[TableDecoder, Flow | None] = {}
         self._by_schema: dict[TableSchema, Flow] = {}
-        self._origins: dict[tuple[str, str], str] = {}
-        """(target, table there) to the source's table that was first seen to go there."""
+        self._shared = Shared()
 
     @property
     def version(self) -> int:
@@ -119,11 +118,10 @@ class Flows:
 
     def _made(self, schema: TableSchema) -> Flow:
         feeds = self.plan.feeds(self._source, schema)
-        name = f"{schema.database}.{schema.table}"
         for feed in feeds:
-            origin = self._origins.setdefault((feed.target, feed.table), name)
-            if origin != name:
-                raise two_tables_in_one(self._source, feed, origin, name)
+            shaping = self.plan.shaping(feed, self._source, schema)
+            shape = schema if shaping is None else shaping.schema
+            self._shared.take_in(self._source, feed.target, feed.table, feed.transform, shape)
         whole_row = is_whole_row(schema)
         for feed in feeds if whole_row else ():
             where = f"source {self._source}, table {schema.database}.{schema.table}, target {feed.target}"

@@ -43,7 +43,7 @@ class RowResolving(RowMemory):
         """Of a table with one source it passes; among several, what it changes for the target is told."""
         rule = plan.resolution(self.target, header.table)
         if rule is None:
-            if plan.may_count(header.source, header.table):
+            if plan.may_count(header.source, self.target, header.table):
                 follow(header.table, SchemaChange.decode(value), self._get, self.delta)
             return Caused([(header, value)])
         change = SchemaChange.decode(value)
@@ -112,7 +112,7 @@ class RowResolving(RowMemory):
     ) -> ChangeBatch | None:
         """The rows not seen before; None where the value can be forwarded as it is, unless they are `needed`."""
         fresh = (header.seq, header.part, header.first) > seen
-        counts = plan.may_count(header.source, header.table)
+        counts = plan.may_count(header.source, self.target, header.table)
         if (
             not needed
             and fresh

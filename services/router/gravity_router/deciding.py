@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from gravity.batch import INSERT, ChangeBatch, Value
 from gravity.condition import ConditionError, compile_condition
 from gravity.errors import FatalError, FormatError
-from gravity.key import key_partitions
 from gravity.placed_anew import is_anywhere
 from gravity.plan import Feed, RoutingPlan
 
@@ -22,12 +21,6 @@ class Deciding:
         self._first = first
         self._places: dict[tuple[str, bool], list[int]] = {}
         self._verdicts: dict[tuple[str, bool], list[bool | None]] = {}
-        self._partitions: dict[str, list[int]] = {}
-
-    @property
-    def partition_count(self) -> int:
-        """Partitions of every target's topics."""
-        return self._plan.partitions
 
     def takes(self, feed: Feed, *, after: bool) -> list[bool]:
         """Whether each row goes by `feed`, after the change or before it."""
@@ -80,14 +73,6 @@ class Deciding:
                     for op, turn, place in zip(self._batch.ops, turns, known, strict=True)
                 ]
             self._places[name, after] = known
-        return known
-
-    def partitions(self, table: str) -> list[int]:
-        """The partition of each row of the target table `table`, by its key after the change."""
-        known = self._partitions.get(table)
-        if known is None:
-            key = [self._batch.columns[index] for index in self._batch.schema.key]
-            known = self._partitions[table] = key_partitions(table, key, self._plan.partitions)
         return known
 
     def _image(self, index: int, *, after: bool) -> Sequence[Value]:
