@@ -52,6 +52,8 @@ class Way:
     op: str
     key: dict[str, int | float | str | None]
     """Column to value; bytes as hexadecimal digits."""
+    row: dict[str, int | float | str | None]
+    """The whole row as the target gets it; of a deleted one only the key counts."""
 
 
 def explain(
@@ -100,7 +102,10 @@ def explain(
         })  # fmt: skip
         return
     screen.print(_rules_chart(why, with_before=earlier is not None))
-    screen.print(_ways_chart(ways) if ways else "[yellow]sent nowhere[/]: counted as filtered")
+    shaped = any(feed.shapes for feed in plan.feeds(source, schema))
+    screen.print(
+        _ways_chart(ways, shaped=shaped) if ways else "[yellow]sent nowhere[/]: counted as filtered"
+    )
 
 
 def _object(text: str, option: str) -> dict[str, Any]:
@@ -175,11 +180,12 @@ def _ways(plan: RoutingPlan, source: str, value: bytes, schema: TableSchema) -> 
         if message.header.kind is not RoutedKind.ROWS:
             continue
         batch = decode_batch(message.value)
+        names = tuple(batch.schema.column_index)
         for op, cells in zip(batch.ops, batch.rows(), strict=True):
-            key = {schema.columns[index].name: _printable(cells[index]) for index in schema.key}
-            ways.append(
-                Way(message.target, message.header.table, message.partition, _OPERATIONS[op], key)
-            )
+            row = {name: _printable(cell) for name, cell in zip(names, cells, strict=True)}
+            key = {name: row[name] for name in batch.schema.key_names}
+            target, table = message.target, message.header.table
+            ways.append(Way(target, table, message.partition, _OPERATIONS[op], key, row))
     return ways
 
 
@@ -207,10 +213,12 @@ def _verdict(value: bool | None) -> str:
     return "NULL: no" if value is None else "yes" if value else "no"
 
 
-def _ways_chart(ways: Sequence[Way]) -> Table:
-    table = Table("sent to", "table", "partition", "operation", "key")
+def _ways_chart(ways: Sequence[Way], *, shaped: bool) -> Table:
+    """`shaped`: some target has other columns than the source."""
+    table = Table("sent to", "table", "partition", "operation", "row" if shaped else "key")
     for way in ways:
-        key = ", ".join(f"{name}={value}" for name, value in way.key.items())
-        cells = (way.target, way.table, str(way.partition), way.op, key)
+        row = way.row if shaped and not way.op.startswith("delete") else way.key
+        shown = ", ".join(f"{name}={'NULL' if v is None else v}" for name, v in row.items())
+        cells = (way.target, way.table, str(way.partition), way.op, shown)
         table.add_row(*(cell.replace("[", r"\[") for cell in cells))
     return table

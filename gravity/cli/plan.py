@@ -22,6 +22,7 @@ from gravity.key import LANE_JOB
 from gravity.placed_anew import is_placed_as
 from gravity.plan import Resolution, RoutePlan, RoutingPlan
 from gravity.plan_compiler import SourceTable, compile_plan
+from gravity.transform.rule import TransformPlan
 
 if TYPE_CHECKING:
     from gravity.cli.plan_diff import FlowChange
@@ -43,6 +44,8 @@ class Flow:
     """Rows go if any is true, be it a condition or a share of keys; None = all rows go."""
     order: str
     conflicts: str
+    columns: tuple[str, ...] = ()
+    """What a transform makes of the columns, one text for each; with patterns, of the names as well."""
 
 
 def plan(
@@ -205,6 +208,7 @@ def table_flows(plan: RoutingPlan, tables: Sequence[SourceTable]) -> list[Flow]:
             plan.rows_of(feed),
             feed.lane + _merge_text(plan, feed.target),
             _resolution_text(plan.resolution(feed.target, feed.table)),
+            () if feed.transform is None else feed.transform.describe(),
         )
         for table in tables
         if plan.includes(table.source, table.schema.database, table.schema.table)
@@ -237,6 +241,7 @@ def pattern_flows(plan: RoutingPlan) -> list[Flow]:
             _rows_text(plan, route),
             _order_text(plan, route.target),
             _rules_text(plan, route.target),
+            _transforms_text(plan, route.target),
         )
         for route in _merged(plan.routes)
     ]
@@ -251,6 +256,7 @@ def pattern_flows(plan: RoutingPlan) -> list[Flow]:
                 None,
                 _order_text(plan, target.name),
                 _rules_text(plan, target.name),
+                _transforms_text(plan, target.name),
             )
             for target in plan.targets
         ]
@@ -261,6 +267,20 @@ def _rows_text(plan: RoutingPlan, route: RoutePlan) -> tuple[str, ...] | None:
     if route.share is not None:
         return (plan.placement(route.share.placement).describe(route.share.place),)
     return None if route.condition is None else (route.condition,)
+
+
+def _transforms_text(plan: RoutingPlan, target: str) -> tuple[str, ...]:
+    """The target's transforms, each with the tables that it is for."""
+    return tuple(
+        f"{', '.join(rule.tables)}{_new_name(rule)}: {'; '.join(rule.describe()) or 'all columns as they are'}"
+        for rule in plan.target(target).transforms
+    )
+
+
+def _new_name(rule: TransformPlan) -> str:
+    if rule.database is None and rule.table is None:
+        return ""
+    return f" → {rule.database or '{database}'}.{rule.table or '{table}'}"
 
 
 def _merged(routes: Iterable[RoutePlan]) -> list[RoutePlan]:
@@ -310,7 +330,9 @@ def _resolution_text(resolution: Resolution | None) -> str:
 
 
 def _chart(flows: Sequence[Flow]) -> Table:
-    table = Table("from", "tables", "target", "rows", "order", "conflicts", show_lines=False)
+    shaped = any(flow.columns for flow in flows)
+    heads = ["from", "tables", "target", "rows", "order", "conflicts"]
+    table = Table(*heads, *(["columns"] if shaped else []), show_lines=False)
     for flow in flows:
         tables = ", ".join(flow.tables)
         if flow.exclude:
@@ -318,6 +340,8 @@ def _chart(flows: Sequence[Flow]) -> Table:
         if flow.target_table and flow.target_table != tables:
             tables += f" → {flow.target_table}"
         rows = "all" if flow.conditions is None else " or ".join(flow.conditions)
-        cells = (", ".join(flow.sources), tables, flow.target, rows, flow.order, flow.conflicts)
+        cells = [", ".join(flow.sources), tables, flow.target, rows, flow.order, flow.conflicts]
+        if shaped:
+            cells.append("\n".join(flow.columns) or "as they are")
         table.add_row(*(cell.replace("[", r"\[") for cell in cells))
     return table

@@ -54,7 +54,9 @@ def _way(flow: Flow) -> tuple[object, ...]:
 
 def chart(changes: Sequence[FlowChange]) -> Table:
     """The changes as a table; where something differs, both are shown."""
-    table = Table("", "from", "table", "target", "rows", "order", "conflicts")
+    shaped = any(flow.columns for c in changes for flow in (c.before, c.after) if flow is not None)
+    more = ["columns"] if shaped else []
+    table = Table("", "from", "table", "target", "rows", "order", "conflicts", *more)
     for change in changes:
         flow = change.after or change.before
         assert flow is not None
@@ -62,7 +64,7 @@ def chart(changes: Sequence[FlowChange]) -> Table:
         cells = [
             names if flow.target_table == names else f"{names} → {_both(change, 'target_table')}",
             flow.target,
-            *(_both(change, name) for name in ("conditions", "order", "conflicts")),
+            *(_both(change, name) for name in ("conditions", "order", "conflicts", *more)),
         ]
         colour = {"new": "green", "gone": "red", "other": "yellow"}[change.kind]
         plain = (cell.replace("[", r"\[") for cell in (", ".join(flow.sources), *cells))
@@ -72,9 +74,15 @@ def chart(changes: Sequence[FlowChange]) -> Table:
 
 def _both(change: FlowChange, name: str) -> str:
     texts = [
-        _text(getattr(flow, name)) for flow in (change.before, change.after) if flow is not None
+        _columns_text(flow.columns) if name == "columns" else _text(getattr(flow, name))
+        for flow in (change.before, change.after)
+        if flow is not None
     ]
     return " ⇒ ".join(dict.fromkeys(texts))
+
+
+def _columns_text(columns: tuple[str, ...]) -> str:
+    return "; ".join(columns) or "as they are"
 
 
 def _text(value: str | tuple[str, ...] | None) -> str:
