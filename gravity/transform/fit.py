@@ -26,6 +26,7 @@ _BYTES_PER_CHARACTER = 4
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 _EXPONENT_MAX = 400
 _WIDE: Final = Context(prec=1000)
+_REAL_MAX: Final = {"float": 10**38, "double": 10**308}
 """Texts of larger numbers fit no type: what they mean is not written out."""
 _DIGITS_MAX, _SCALE_MAX, _FRACTION_MAX = 65, 30, 6
 _WHOLE = ("int", "year")
@@ -50,7 +51,7 @@ def parse_type(text: str) -> ColumnType:
     Raises:
         FitError: it is none, or one that values can't be given.
     """
-    plain = re.sub(r"\s*([(),])\s*", r"\1", text.strip().lower())
+    plain = re.sub(r"\s*([(,])\s*|\s+(\))", r"\1\2", text.strip().lower())
     name = re.match(r"[a-z]*", plain)[0]  # type: ignore[index]  # it matches the empty text
     plain = _SYNONYMS.get(name, name) + plain[len(name) :]
     if plain.removesuffix(" unsigned") == "decimal":
@@ -249,11 +250,13 @@ def always_fits(here: ColumnType, to: ColumnType) -> bool:
         return kind in ("day", "moment")
     if to.name in TEXT_BYTES or to.name in ("char", "varchar"):
         return _text_always_fits(here, to)
-    if kind == "text" or (kind == "float" and (to.name != "double" or to.unsigned)):
-        return kind == "float" and here == to
-    if to.name in ("float", "double"):
-        return not to.unsigned or _is_unsigned(here)
+    if kind == "text":
+        return False
+    if kind == "float":
+        return here == to or (to.name == "double" and not to.unsigned)
     low, high = _range(here)
+    if to.name in ("float", "double"):
+        return high < _REAL_MAX[to.name] and (not to.unsigned or low >= 0)
     if to.name == "decimal":
         whole = (to.precision or 0) - to.scale
         return max(abs(low), high) < 10**whole and (not to.unsigned or low >= 0)
@@ -269,10 +272,6 @@ def _text_always_fits(here: ColumnType, to: ColumnType) -> bool:
     if here.name == "json":
         size = 1 << 32
     return (needed * _BYTES_PER_CHARACTER if size is None else size) <= TEXT_BYTES[to.name]
-
-
-def _is_unsigned(here: ColumnType) -> bool:
-    return here.unsigned or here.name == "year"
 
 
 def _range(here: ColumnType) -> tuple[int, int]:
