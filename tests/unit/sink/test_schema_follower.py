@@ -16,7 +16,7 @@ from gravity.codec import decode_batch
 from gravity.errors import FatalError, TransientError
 from gravity.evolution import Alteration, Policy, adapt, default_value
 from gravity.fault import FaultPoint
-from gravity.header import RoutedKind, TargetHeader
+from gravity.header import RoutedHeader, RoutedKind, TargetHeader
 from gravity.key import key_partitions
 from gravity.schema_change import ColumnAction, ColumnChange, RowsAfter, SchemaChange, TableAction
 from gravity.schema_follower import (
@@ -26,6 +26,7 @@ from gravity.schema_follower import (
     Shape,
     Stage,
     columns_after,
+    has_rows_to_delete,
     leaves,
     means_nothing,
 )
@@ -372,12 +373,63 @@ def test_a_key_whose_column_is_renamed_is_the_same_key() -> None:
     assert target.ran == ["rename id number"]
 
 
-def test_tables_of_one_source_that_share_one_do_not_drop_each_others_rows() -> None:
+def shared() -> MemoryTarget:
     target = there()
     target.source_tables = ["s1 eu.orders", "s1 us.orders"]
-    with pytest.raises(FatalError, match="several tables of a source share this one"):
-        follow(target, change_of(TABLE, TableAction.DROP, number=5))
-    assert target.rows
+    return target
+
+
+def test_tables_of_one_source_that_share_one_add_a_column_each_and_drop_none() -> None:
+    target = shared()
+    wider = replace(ADD_C, column=text_column("c", "bigint"), default=None)
+    for number, change in enumerate((ADD_C, ADD_C, wider, DROP_A), 5):
+        done = change_of(TABLE, TableAction.ALTER, change, rows=RowsAfter.FILLED, number=number)
+        follow(target, done)
+    assert target.ran == ["add c int 7", "modify c bigint"]
+    assert target.rows[1] == {"id": 1, "a": 5, "b": "x", "c": 7}
+    dropped = target.records[max(target.records)]
+    assert dropped.steps[0].kept, "rows of the one table have NULL in it from now on"
+    # Rows of the other one, written after that, keep what they have.
+    batch = decode_batch(TargetLog(seq=50).rows(SCHEMA, [("I", (2, 6, "y"))])[1])
+    adapted = adapt(batch.schema, "s1", 50, target.records.values())
+    assert adapted is not None
+    assert adapted.schema == batch.schema
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (change_of(TABLE, TableAction.DROP, number=5), "its rows would have to go, and no others"),
+        (alter(ColumnChange(ColumnAction.RENAME, "a", "z")), "column a has another name in others"),
+        (alter(TEXT_A), "column a would be converted"),
+        (alter(TEXT_A, rows=RowsAfter.REREAD), "column a would be converted"),
+        (alter(replace(TEXT_A, action=ColumnAction.ADD)), "column a would be converted"),
+    ],
+    ids=["drop", "rename", "convert", "reread", "add"],
+)
+@pytest.mark.parametrize("policy", ["apply", "additive"])
+def test_what_would_take_from_the_rows_of_others_halts(
+    policy: Policy, change: SchemaChange, said: str
+) -> None:
+    target = shared()
+    with pytest.raises(FatalError, match="several tables of a source share this one") as caught:
+        follow(target, change, policy)
+    assert said in caught.value.what
+    assert target.ran == []
+    assert target.records == {}
+    follow(target, change, "ignore")
+    assert target.rows[1] == {"id": 1, "a": 5, "b": "x"}
+
+
+def test_a_truncate_of_one_of_several_never_empties_the_others() -> None:
+    target = shared()
+    routed = RoutedHeader(RoutedKind.SCHEMA, "s1", 9, table=TABLE)
+    for policy in ("apply", "additive", "stop"):
+        with pytest.raises(FatalError, match="TRUNCATE of one of several tables"):
+            has_rows_to_delete(target, routed, "t", policy)
+    assert not has_rows_to_delete(target, routed, "t", "ignore")
+    target.source_tables = ["s1 eu.orders"]
+    assert has_rows_to_delete(target, routed, "t", "ignore")
 
 
 @pytest.mark.parametrize(
