@@ -16,7 +16,6 @@ from gravity.batch import TableSchema
 from gravity.errors import FatalError
 from gravity.plan import Feed, FormerRouting, RoutingPlan
 from gravity.topic import checkpoint_key, numbered, owner_key
-from gravity.transform.rule import TransformPlan
 from gravity.whole_row import is_whole_row
 
 FORMER_MAX = 8
@@ -100,8 +99,8 @@ class Way:
     """Whether that may be any of them."""
     is_joined: bool
     """Whether several sources feed it: only then the resolver remembers what each says of a row."""
-    transform: TransformPlan | None
-    """What is made of its columns."""
+    columns: tuple[object, ...]
+    """What a transform makes of its columns; empty: nothing."""
 
 
 def _ways(plan: RoutingPlan, source: str, database: str, table: str) -> dict[str, Way]:
@@ -126,7 +125,9 @@ def _ways(plan: RoutingPlan, source: str, database: str, table: str) -> dict[str
             is_divided=bool(rules) and bool(places),
             is_anywhere=bool(rules) and True in places,
             is_joined=plan.resolution(feed.target, feed.table) is not None,
-            transform=feed.transform,
+            columns=()
+            if feed.transform is None or not feed.transform.touches_columns
+            else feed.transform.effect(source, database, table),
         )
     return ways
 

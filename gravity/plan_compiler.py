@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gravity.batch import TableSchema
+from gravity.column import ColumnType
 from gravity.condition import ConditionError, compile_condition
 from gravity.config.conflict import ConflictRule
 from gravity.errors import BEGIN_ANEW, FatalError
@@ -138,6 +139,8 @@ def _with_tables(
             shaping = plan.shaping(feed, table.source, schema)
             shape = schema if shaping is None else shaping.schema
             shared.take_in(table.source, feed.target, feed.table, feed.transform, shape)
+            if previous is not None:
+                _refuse_other_key(previous, table, feed, shape)
             names = feeding[feed.target].setdefault(feed.table, [])
             if table.source not in names:
                 names.append(table.source)
@@ -167,6 +170,38 @@ def _with_tables(
     _require_scopes(made)
     _require_merge(made)
     return made
+
+
+def _refuse_other_key(
+    previous: RoutingPlan, table: SourceTable, feed: Feed, shape: TableSchema
+) -> None:
+    """Raises FatalError where a transform would tell the rows of a table apart by other columns than before."""
+    for known in previous.feeds_by_name(table.source, table.schema.database, table.schema.table):
+        if (known.target, known.table) != (
+            feed.target,
+            feed.table,
+        ) or known.transform == feed.transform:
+            continue
+        try:
+            shaping = previous.shaping(known, table.source, table.schema)
+        except FatalError:
+            continue  # The table has changed since: which key its rows had is not known.
+        was = table.schema if shaping is None else shaping.schema
+        keys = [
+            [
+                (one.columns[i].name.lower(), ColumnType.parse(one.columns[i].type).kind)
+                for i in one.key
+            ]
+            for one in (was, shape)
+        ]
+        if keys[0] != keys[1]:
+            raise FatalError(
+                f"the transform would change the key from ({', '.join(was.key_names)}) to "
+                f"({', '.join(shape.key_names)}), but rows flow already",
+                where=f"target {feed.target}, table {feed.table}, source {table.source}",
+                remedy="give the table another name at the target, where it is filled anew; "
+                f"or take the change back, or {BEGIN_ANEW}",
+            )
 
 
 def _lane_of(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from gravity.pattern import TablePattern, parse_table_pattern
@@ -125,6 +125,15 @@ class TransformPlan:
     def touches_columns(self) -> bool:
         """Whether it does more than give the table another name."""
         return bool(self.rename or self.add or self.drop or self.cast or self.mask or self.hash)
+
+    def effect(self, source: str, database: str, table: str) -> tuple[object, ...]:
+        """What it does to the columns of a table that it means; equal where every row comes out alike."""
+        known = self.known_of(source, database, table)
+        added = tuple(
+            replace(item, value=fill(item.value, known)) if isinstance(item.value, str) else item
+            for item in self.add
+        )
+        return self.rename, added, self.drop, self.cast, self.mask, self.hash
 
     @property
     def named_columns(self) -> tuple[str, ...]:

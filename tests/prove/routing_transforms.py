@@ -113,7 +113,10 @@ def expectations(mask: str, *, altered: bool) -> Iterator[Expected]:
         "email": ("SHA2(email, 256)", "varchar"),
         "nickname": ("nick", "varchar"),
         "born": ("DATE(born)", "date"),
-        "code": ("IF(code REGEXP '^[0-9]+([.][0-9]+)?$', ROUND(CAST(code AS DECIMAL(20,5))), NULL)", "int"),
+        "code": (
+            "IF(code REGEXP '^[0-9]+([.][0-9]+)?$', ROUND(CAST(code AS DECIMAL(20,5))), NULL)",
+            "int",
+        ),
         "origin": ("'s'", "varchar"),
         "loaded_by": ("'gravity'", "varchar"),
         "total": ("CAST(price * qty AS DECIMAL(14,2))", "decimal"),

@@ -58,6 +58,47 @@ def test_a_deleted_row_goes_where_it_was(tmp_path: Path) -> None:
     ]
 
 
+SHAPED = """
+sources: [{name: s, host: h, username: u, password: p}]
+targets:
+  - name: w
+    type: mysql
+    transforms:
+      - tables: "orders_{part}"
+        rename: {table: orders}
+        columns:
+          rename: {cust: customer}
+          add: {part: {value: "{part}", key: true}, double: {expression: cust * 2, type: int}}
+          mask: {phone: last 2}
+"""
+
+
+def test_a_row_is_shown_as_the_target_gets_it(tmp_path: Path) -> None:
+    words = ("--source", "s", "--table", "orders_07", "--offline")
+    row = ("--row", '{"id": 1, "cust": 4, "phone": "0171"}')
+    done = gravity("explain", written(tmp_path, SHAPED), *words, "--json", *row)
+    [way] = json.loads(done.stdout)["sent"]
+    assert (way["table"], way["key"]) == ("app.orders", {"id": 1, "part": "07"})
+    assert way["row"] == {"id": 1, "customer": 4, "phone": "**71", "part": "07", "double": 8}
+    shown = gravity("explain", str(tmp_path / "gravity.yaml"), *words, *row).stdout
+    assert "customer=4" in shown.replace("\n", "")
+    assert "0171" not in shown
+    lacking = gravity(
+        "explain", str(tmp_path / "gravity.yaml"), *words, "--row", '{"id": 1, "cust": 4}'
+    )
+    assert "transform of orders_{part}: the table has no column phone" in lacking.stderr
+    assert "target w, source s, table app.orders_07" in lacking.stderr
+
+
+def test_a_plan_shows_what_becomes_of_columns(tmp_path: Path) -> None:
+    done = gravity("plan", written(tmp_path, SHAPED), "--json")
+    [flow] = json.loads(done.stdout)["flows"]
+    assert "".join(flow["columns"]) == (
+        "orders_{part} → {database}.orders: cust → customer; + part = '{part}' (key); + double = cust * 2;"
+        " phone: masked, last 2"
+    )
+
+
 def test_charts_are_for_readers(tmp_path: Path) -> None:
     done = gravity(
         "explain", written(tmp_path, RULES), "--source", "s", "--table", "orders", "--offline",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 
+from rich.console import Console
+
 from gravity.batch import Column, TableSchema
 from gravity.cli.plan import table_flows
-from gravity.cli.plan_diff import FlowChange, flow_changes
+from gravity.cli.plan_diff import FlowChange, chart, flow_changes
 from gravity.config import parse_config
 from gravity.plan_compiler import SourceTable, compile_plan
 
@@ -77,3 +79,20 @@ def test_another_order_of_sources_is_told() -> None:
     }
     assert len(found) == len(TABLES)
     assert not any(change.moves_rows for change in found)
+
+
+def test_what_a_transform_would_change_is_shown() -> None:
+    after = BEFORE.replace(
+        "{name: a, type: mysql}",
+        "{name: a, type: mysql, transforms: [{tables: users, columns: {hash: level}}]}",
+    )
+    [change] = changes(BEFORE, after)
+    assert change.kind == "other"
+    assert change.before is not None
+    assert change.after is not None
+    assert (change.before.columns, change.after.columns) == ((), ("level: hashed",))
+    assert change.to_json()["after"]["columns"] == ("level: hashed",)
+    console = Console(width=200)
+    with console.capture() as shown:
+        console.print(chart([change]))
+    assert "as they are ⇒ level: hashed" in shown.get()

@@ -387,6 +387,31 @@ def test_a_transform_that_changes_has_the_table_read_again() -> None:
     assert not is_placed_as(after, before, "s", "shop", "orders_07")
 
 
+def test_a_transform_that_means_more_tables_leaves_the_others_as_they_are() -> None:
+    wider = TRANSFORM.replace('"shop.orders_{part}"', '["shop.orders_{part}", "x.orders_{part}"]')
+    assert is_placed_as(compiled(transform=wider), compiled(), "s", "shop", "orders_07")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("key: true", "key: false"),
+        ("ID: number", "ID: nr"),
+        ("{id: bigint, ", "{id: varchar(11), "),
+    ],
+)
+def test_the_key_of_rows_that_flow_stays(old: str, new: str) -> None:
+    before, changed = compiled(), TRANSFORM.replace(old, new)
+    assert changed != TRANSFORM
+    config = parse_config(HEAD + changed, env={}).config
+    with pytest.raises(FatalError, match="the transform would change the key") as caught:
+        compile_plan(config, [SourceTable("s", SCHEMA)], before)
+    assert caught.value.where == "target shaped, table dw.orders, source s"
+    # Under another name it begins anew.
+    renamed = parse_config(HEAD + changed.replace("table: orders", "table: orders2"), env={}).config
+    assert compile_plan(renamed, [SourceTable("s", SCHEMA)], before).version == before.version + 1
+
+
 def test_a_plan_without_transforms_is_still_read() -> None:
     record = compiled().to_json()
     for target in record["targets"]:
