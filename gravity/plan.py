@@ -63,6 +63,7 @@ class TargetPlan:
             if parse_table_pattern(text).matches(database, table):
                 return form == "debezium"
         return False
+
     transforms: tuple[TransformPlan, ...] = ()
     """How tables differ here; the first that means a table is used, and no other."""
 

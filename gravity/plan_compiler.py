@@ -111,9 +111,10 @@ def compile_plan(
     require_fits(
         config,
         (
-            (table.source, table.schema, [f.target for f in plan.feeds(table.source, table.schema)])
+            (table.source, _shape_by(plan, table, feed), [feed.target])
             for table in tables
             if plan.includes(table.source, table.schema.database, table.schema.table)
+            for feed in plan.feeds(table.source, table.schema)
         ),
     )
     if previous is None:
@@ -136,8 +137,7 @@ def _with_tables(
             continue
         _check_fit(plan, table)
         for feed in plan.feeds(table.source, schema):
-            shaping = plan.shaping(feed, table.source, schema)
-            shape = schema if shaping is None else shaping.schema
+            shape = _shape_by(plan, table, feed)
             shared.take_in(table.source, feed.target, feed.table, feed.transform, shape)
             if previous is not None:
                 _refuse_other_key(previous, table, feed, shape)
@@ -172,6 +172,12 @@ def _with_tables(
     return made
 
 
+def _shape_by(plan: RoutingPlan, table: SourceTable, feed: Feed) -> TableSchema:
+    """The table as it goes by `feed`."""
+    shaping = plan.shaping(feed, table.source, table.schema)
+    return table.schema if shaping is None else shaping.schema
+
+
 def _refuse_other_key(
     previous: RoutingPlan, table: SourceTable, feed: Feed, shape: TableSchema
 ) -> None:
@@ -183,10 +189,9 @@ def _refuse_other_key(
         ) or known.transform == feed.transform:
             continue
         try:
-            shaping = previous.shaping(known, table.source, table.schema)
+            was = _shape_by(previous, table, known)
         except FatalError:
             continue  # The table has changed since: which key its rows had is not known.
-        was = table.schema if shaping is None else shaping.schema
         keys = [
             [
                 (one.columns[i].name.lower(), ColumnType.parse(one.columns[i].type).kind)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
 
 import pytest
 from gravity_router.routing import RoutedMessage, route
@@ -35,6 +36,7 @@ from gravity.plan import RoutingPlan
 from gravity.plan_compiler import SourceTable, compile_plan
 from gravity.position import Position
 from gravity.schema_change import ColumnAction, ColumnChange, SchemaChange, TableAction
+from gravity.whole_row import ROW, is_whole_row
 
 SCHEMA = TableSchema(
     "shop",
@@ -295,6 +297,65 @@ def test_no_secret_stays_in_what_the_rows_were_before() -> None:
     assert image == expected_of(old)
     for secret in (b"0171", b"private"):
         assert secret not in sent.value
+
+
+def test_readers_of_old_rows_and_events_see_the_target_s_columns() -> None:
+    text = HEAD.replace(
+        "name: shaped\n    type: mysql",
+        "name: shaped\n    type: kafka\n    brokers: [k]\n    format: debezium",
+    )
+    plan = compile_plan(parse_config(text + TRANSFORM, env={}).config, [SourceTable("s", SCHEMA)])
+    old: Row = (1, 31_337, 2, "1.00", "0171-555", "private")
+    wanted = before_columns(plan, "s", SCHEMA)
+    header, value = message([(UPDATE, old, (*old[:2], 3, *old[3:]))], wanted)
+    [sent] = [m for m in route(header, value, plan) if m.target == "shaped"]
+    batch = decode_batch(sent.value)
+    image = {
+        batch.schema.columns[index].name: column[0]
+        for index, column in zip(batch.before_columns, batch.before, strict=True)
+    }
+    assert image == expected_of(old)
+    events = text.replace(
+        "format: debezium", "events: [{tables: 'orders_*', fields: [number, %s]}]"
+    )
+    for column, fits in (("customer_id", True), ("cust_no", False)):
+        config = parse_config(events % column + TRANSFORM, env={}).config
+        if fits:
+            compile_plan(config, [SourceTable("s", SCHEMA)])
+            continue
+        with pytest.raises(FatalError, match="takes column cust_no, which the table does not have"):
+            compile_plan(config, [SourceTable("s", SCHEMA)])
+
+
+WHOLE = TableSchema("shop", "clicks", (*SCHEMA.columns, ROW), (6,))
+
+
+def test_rows_without_a_key_keep_what_tells_them_apart() -> None:
+    transform = """
+      - {tables: clicks, rename: {table: hits}, columns: {drop: note, hash: phone}}
+"""
+    head = HEAD.replace("username: u,", "username: u, whole-row: clicks,")
+    config = parse_config(head + transform, env={}).config
+    plan = compile_plan(config, [SourceTable("s", replace(WHOLE, columns=SCHEMA.columns, key=()))])
+    assert plan.may_count("s", "shaped", "shop.hits")
+    assert not plan.may_count("s", "plain", "shop.hits")
+    row = (1, 2, 3, "1.00", "0123", "n", b"r" * 16)
+    new = (1, 2, 4, "1.00", "0123", "n", b"s" * 16)
+    changes: list[Any] = [(UPDATE, row, new)]
+    header, value = message(changes, before_columns(plan, "s", WHOLE), WHOLE)
+    [sent] = [m for m in route(header, value, plan) if m.target == "shaped"]
+    batch = decode_batch(sent.value)
+    assert is_whole_row(batch.schema)
+    assert [(op, cells[-1]) for op, cells in zip(batch.ops, batch.rows(), strict=True)] == [
+        (MOVED, b"r" * 16), (UPDATE, b"s" * 16),
+    ]  # fmt: skip
+    keyed = transform.replace("drop: note", "add: {part: {value: x, key: true}}")
+    with pytest.raises(FatalError, match="part can't be a key: the table has none"):
+        compile_plan(
+            parse_config(head + keyed, env={}).config,
+            [SourceTable("s", replace(WHOLE, columns=SCHEMA.columns, key=()))],
+        )
+    assert plan.may_count("s", "plain", "shop.clicks")
 
 
 def two_parts() -> tuple[TableSchema, TableSchema]:
