@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from gravity.batch import REMOVES_ROW, ChangeBatch, Value
 from gravity.codec import decode_batch
 from gravity.errors import FormatError
+from gravity.plan import RoutingPlan
 from gravity.record_log import Entry
+from gravity.transform.rule import TransformPlan
 
 ROWS_A_REQUEST = 200
 
@@ -25,18 +27,22 @@ class Reread:
     """The dead letters that it is about."""
 
 
-def rereads(entries: Iterable[Entry]) -> Iterator[Reread]:
-    """The letters' rows by source and table, few enough a request for one condition."""
-    by_table: dict[tuple[str, str, str], list[tuple[Entry, ChangeBatch]]] = {}
+def rereads(entries: Iterable[Entry], plan: RoutingPlan) -> Iterator[Reread]:
+    """The letters' rows by source and table, few enough a request for one condition.
+
+    `plan` says what the source calls a column that has another name at the letter's target.
+    """
+    by_table: dict[tuple[str, str, str], list[tuple[Entry, str]]] = {}
     for entry in entries:
         batch = row_of(entry)
         if batch is not None:
             name = (batch.source, batch.schema.database, batch.schema.table)
-            by_table.setdefault(name, []).append((entry, batch))
+            rule = plan.target(entry.record["target"]).transform(*name)
+            by_table.setdefault(name, []).append((entry, _condition(batch, rule)))
     for (source, database, table), rows in by_table.items():
         for start in range(0, len(rows), ROWS_A_REQUEST):
             some = rows[start : start + ROWS_A_REQUEST]
-            where = " OR ".join(dict.fromkeys(_condition(batch) for _, batch in some))
+            where = " OR ".join(dict.fromkeys(condition for _, condition in some))
             yield Reread(source, database, table, where, tuple(entry for entry, _ in some))
 
 
@@ -51,11 +57,14 @@ def row_of(entry: Entry) -> ChangeBatch | None:
     return batch
 
 
-def _condition(batch: ChangeBatch) -> str:
+def _condition(batch: ChangeBatch, rule: TransformPlan | None) -> str:
     parts = []
     for index in batch.schema.key:
-        name = batch.schema.columns[index].name.replace("`", "``")
-        parts.append(f"`{name}` = {_literal(batch.columns[index][0])}")
+        column = batch.schema.columns[index].name
+        name = column if rule is None else rule.source_name(column)
+        if name is not None:  # What a transform adds is the same in every row of the table.
+            quoted = name.replace("`", "``")
+            parts.append(f"`{quoted}` = {_literal(batch.columns[index][0])}")
     return f"({' AND '.join(parts)})"
 
 

@@ -122,7 +122,8 @@ def _work_out_again(log: DecisionLog, entry: Entry, reason: str) -> None:
 def _read_again(log: DecisionLog, entries: Iterable[Entry], reason: str) -> set[str]:
     """Asks for the letters' rows; the names of those that could be asked for."""
     asked: set[str] = set()
-    for reread in rereads(entry for entry in entries if entry.record["code"] != LATE):
+    wanted = (entry for entry in entries if entry.record["code"] != LATE)
+    for reread in rereads(wanted, log.plan):
         request = log.ask_to_read(reread)
         for entry in reread.letters:
             log.note_letter(dict(entry.record), "replayed", reason or f"request {request}")

@@ -254,7 +254,7 @@ def always_fits(here: ColumnType, to: ColumnType) -> bool:
         return False
     if kind == "float":
         return here == to or (to.name == "double" and not to.unsigned)
-    low, high = _range(here)
+    low, high = _range(here, to.scale)
     if to.name in ("float", "double"):
         return high < _REAL_MAX[to.name] and (not to.unsigned or low >= 0)
     if to.name == "decimal":
@@ -274,14 +274,14 @@ def _text_always_fits(here: ColumnType, to: ColumnType) -> bool:
     return (needed * _BYTES_PER_CHARACTER if size is None else size) <= TEXT_BYTES[to.name]
 
 
-def _range(here: ColumnType) -> tuple[int, int]:
-    """Whole numbers between which a column's numbers lie once they are rounded."""
+def _range(here: ColumnType, digits: int) -> tuple[int, int]:
+    """Whole numbers between which a column's numbers lie once they are rounded to `digits` digits."""
     if here.name in INTEGER_BYTES:
         return integer_bounds(here)
     if here.name == "year":
         return 0, 2155
     most = 10 ** ((here.precision or 0) - here.scale)
-    most -= here.scale == 0
+    most -= here.scale <= digits  # Else the greatest are rounded up to a digit more.
     return (0 if here.unsigned else -most), most
 
 

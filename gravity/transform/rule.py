@@ -126,6 +126,13 @@ class TransformPlan:
         """Whether it does more than give the table another name."""
         return bool(self.rename or self.add or self.drop or self.cast or self.mask or self.hash)
 
+    def source_name(self, column: str) -> str | None:
+        """What a column of the target is called at the source; None: the source does not have it."""
+        folded = column.lower()
+        if any(item.name.lower() == folded for item in self.add):
+            return None
+        return next((old for old, new in self.rename if new.lower() == folded), column)
+
     def effect(self, source: str, database: str, table: str) -> tuple[object, ...]:
         """What it does to the columns of a table that it means; equal where every row comes out alike."""
         known = self.known_of(source, database, table)

@@ -60,5 +60,6 @@ def test_another_table_under_the_same_name_must_have_the_same_key() -> None:
     mine = flows()
     mine.of_schema(SCHEMA)
     mine.of_schema(replace(SCHEMA, table="orders_2"))
+    named = (Column("id", "varchar(9)", nullable=False), SCHEMA.columns[1])
     with pytest.raises(FatalError, match="their keys differ"):
-        mine.of_schema(replace(SCHEMA, table="orders_3", key=(1, 0)))
+        mine.of_schema(replace(SCHEMA, table="orders_3", columns=named))

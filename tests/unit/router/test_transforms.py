@@ -482,8 +482,8 @@ def test_a_plan_without_transforms_is_still_read() -> None:
 
 
 def test_rows_of_an_unknown_table_are_resolved_under_its_new_name() -> None:
-    config = parse_config(TWO_SOURCES + TRANSFORM, env={}).config
-    plan = compile_plan(config, [])
+    reads = TWO_SOURCES.replace("username: u,", "username: u, tables: orders_*,")
+    plan = compile_plan(parse_config(reads + TRANSFORM, env={}).config, [])
     assert plan.sources_of("shaped", "dw.orders") == ("s2", "s")
     assert plan.resolution("shaped", "dw.orders") is not None
 

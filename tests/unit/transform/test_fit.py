@@ -28,6 +28,7 @@ from gravity.transform.fit import (
         ("int", "tinyint", 127, 127),
         ("int", "tinyint", 128, None),
         ("int", "int unsigned", -1, None),
+        ("int", "decimal(4,0) unsigned", -1, None),
         ("decimal(5,2)", "int", "2.50", 3),
         ("decimal(5,2)", "int", "-2.50", -3),
         ("decimal(5,2)", "decimal(4,1)", "99.95", "100.0"),
@@ -78,7 +79,15 @@ INTEGERS = [
     "bigint",
     "bigint unsigned",
 ]
-NUMBERS = [*INTEGERS, "decimal(5,2)", "decimal(4,0) unsigned", "decimal(20,3)", "decimal(65,0)"]
+NUMBERS = [
+    *INTEGERS,
+    "decimal(5,2)",
+    "decimal(4,1)",
+    "decimal(3,0)",
+    "decimal(4,0) unsigned",
+    "decimal(20,3)",
+    "decimal(65,0)",
+]
 TEXTS = ["char(3)", "varchar(5)", "varchar(300)", "tinytext", "text", "longtext"]
 MOMENTS = ["date", "datetime", "datetime(3)", "datetime(6)"]
 OTHERS = ["year", "double", "float", "timestamp(2)", "time", "enum('a','bcd')", "set('a','b')", "json"]  # fmt: skip
@@ -132,6 +141,44 @@ def takes(here: ColumnType, to: ColumnType) -> bool:
 ALL = [ColumnType.parse(text) for text in (*NUMBERS, *TEXTS, *MOMENTS, *OTHERS)]
 TARGETS = [ColumnType.parse(text) for text in (*NUMBERS, *TEXTS, *MOMENTS, "double", "float")]
 PAIRS = [(here, to) for here in ALL for to in TARGETS if takes(here, to)]
+
+
+@pytest.mark.parametrize(
+    ("here", "to", "fits", "apart"),
+    [
+        ("decimal(5,2)", "decimal(4,1)", False, False),  # 999.95 is 1000.0.
+        ("decimal(5,2)", "decimal(5,1)", True, False),
+        ("decimal(5,2)", "decimal(6,3)", True, True),
+        ("decimal(5,2)", "varchar(8)", True, True),
+        ("decimal(3,0)", "smallint", True, False),
+        ("int", "bigint unsigned", False, True),
+        ("int unsigned", "bigint", True, True),
+        ("bigint", "double", True, False),
+        ("int", "decimal(10,0)", True, True),
+        ("int", "decimal(9,0)", False, True),
+        ("int", "varchar(11)", True, True),
+        ("int", "varchar(10)", False, True),
+        ("datetime(3)", "datetime", True, False),
+        ("datetime", "datetime(3)", True, True),
+        ("datetime", "date", True, False),
+        ("date", "datetime", True, True),
+        ("varchar(5)", "char(5)", True, False),
+        ("char(5)", "varchar(5)", True, True),
+        ("varchar(5)", "text", True, False),
+        ("varchar(63)", "tinytext", True, False),
+        ("varchar(64)", "tinytext", False, False),
+        ("varchar(5)", "int", False, True),
+        ("enum('a','bcd')", "varchar(3)", True, True),
+        ("json", "longtext", True, False),
+        ("json", "text", False, False),
+        ("float", "double", True, False),
+        ("double", "float", False, False),
+    ],
+)
+def test_which_casts_are_safe(here: str, to: str, fits: bool, apart: bool) -> None:
+    pair = ColumnType.parse(here), ColumnType.parse(to)
+    assert always_fits(*pair) is fits
+    assert keeps_apart(*pair) is apart
 
 
 @given(data=st.data())

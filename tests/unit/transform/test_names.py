@@ -60,7 +60,7 @@ def test_what_a_template_may_become() -> None:
 
 
 def target(*rules: TransformPlan, database: str | None = None) -> TargetPlan:
-    return TargetPlan("t", "mysql", database, ("*",), (), (), rules)
+    return TargetPlan("t", "mysql", database, ("*",), (), (), transforms=rules)
 
 
 def test_the_first_transform_that_means_a_table_names_it() -> None:
