@@ -210,7 +210,7 @@ class Feed:
     def shapes(self) -> bool:
         """Whether rows have other columns there than at the source."""
         rule = self.transform
-        return rule is not None and (rule.touches_columns or rule.joins_tables)
+        return rule is not None and (rule.touches_columns or rule.joins)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from gravity.plan import (
     configured_lane,
 )
 from gravity.sharding import shardings_of
-from gravity.transform.sharing import Shared
+from gravity.transform.sharing import Shared, with_joins
 
 if TYPE_CHECKING:
     from gravity.config import Config
@@ -107,7 +107,7 @@ def compile_plan(
         placements=placements,
         merge=_merge_of(config),
     )
-    plan = _with_tables(bare, tables, previous)
+    plan = _with_tables(_with_joins(bare, tables, previous), tables, previous)
     require_fits(
         config,
         (
@@ -170,6 +170,28 @@ def _with_tables(
     _require_scopes(made)
     _require_merge(made)
     return made
+
+
+def _with_joins(
+    plan: RoutingPlan, tables: Sequence[SourceTable], previous: RoutingPlan | None
+) -> RoutingPlan:
+    """The plan whose transforms know which tables they join."""
+    made = with_joins(
+        [(target.name, rule) for target in plan.targets for rule in target.transforms],
+        (
+            (table.source, feed.target, feed.table, feed.transform, f"{database}.{name}")
+            for table in tables
+            for database, name in [(table.schema.database, table.schema.table)]
+            if plan.includes(table.source, database, name)
+            for feed in plan.feeds_by_name(table.source, database, name)
+        ),
+        [(t.name, rule) for t in (previous.targets if previous else ()) for rule in t.transforms],
+    )
+    targets = (
+        replace(target, transforms=tuple(made[target.name, rule] for rule in target.transforms))
+        for target in plan.targets
+    )
+    return replace(plan, targets=tuple(targets))
 
 
 def _shape_by(plan: RoutingPlan, table: SourceTable, feed: Feed) -> TableSchema:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
@@ -297,7 +298,7 @@ class Transform(Model):
     def plan(self) -> TransformPlan:
         """The transform in a plan."""
         columns = self.columns
-        return TransformPlan(
+        made = TransformPlan(
             tables=self.tables,
             exclude=self.exclude,
             sources=self.sources,
@@ -311,3 +312,4 @@ class Transform(Model):
             hash=columns.hash,
             lenient=self.missing_columns == "ignore",
         )
+        return replace(made, joins=made.joins_by_name)

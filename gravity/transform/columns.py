@@ -49,7 +49,7 @@ class ColumnRules:
         else:
             made = column
         # One of several tables that become one may lack it, now or later.
-        nullable = made.nullable or self.rule.joins_tables
+        nullable = made.nullable or self.rule.joins
         name = self._new_names.get(folded, column.name)
         if (made.name, made.nullable) == (name, nullable):
             return made

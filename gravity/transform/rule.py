@@ -58,6 +58,8 @@ class TransformPlan:
     hash: tuple[str, ...] = ()
     lenient: bool = False
     """Whether a table may lack columns that are named here."""
+    joins: bool = False
+    """Whether several tables of one source become one: by its patterns, or because such were found."""
 
     @property
     def patterns(self) -> tuple[TablePattern, ...]:
@@ -105,19 +107,27 @@ class TransformPlan:
         return plain in (None, database)
 
     @property
-    def joins_tables(self) -> bool:
-        """Whether several tables of one source may become one: the new name doesn't tell them apart."""
-        if self.database is None and self.table is None:
+    def renames(self) -> bool:
+        """Whether it gives its tables another name."""
+        return self.database is not None or self.table is not None
+
+    @property
+    def joins_by_name(self) -> bool:
+        """Whether its patterns say that several tables of one source become one.
+
+        That is, the new name leaves out what a wildcard stands for. A pattern without a database says nothing
+        about databases: most sources have one.
+        """
+        if not self.renames:
             return False
         if len(self.tables) > 1:
             return True
         [pattern] = self.patterns
         used = names_in(self.table or "{table}") | names_in(self.database or "{database}")
-        told = {"database", "table"} & used
         for name, glob in (("database", pattern.database), ("table", pattern.table)):
-            if name in told or (glob is not None and glob.is_exact):
+            if name in used or glob is None or glob.is_exact:
                 continue
-            if glob is None or glob.has_nameless or not used.issuperset(glob.captures):
+            if glob.has_nameless or not used.issuperset(glob.captures):
                 return True
         return False
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from gravity.batch import TableSchema
 from gravity.column import ColumnType
@@ -17,6 +18,8 @@ class _Part:
 
     name: str
     declared: bool
+    known: bool
+    """Whether the plan knows that its table is shared."""
     key: tuple[tuple[str, str], ...]
     """(column, kind of its cells) at the target; empty: rows are told apart by all their values."""
 
@@ -45,7 +48,8 @@ class Shared:
         key = tuple((c.name.lower(), ColumnType.parse(c.type).kind) for c in columns)
         part = _Part(
             f"{schema.database}.{schema.table}",
-            _renames(rule),
+            rule is not None and rule.renames,
+            rule is not None and rule.joins,
             () if plain else key,
         )
         first = self._first.setdefault((source, target, table), part)
@@ -55,6 +59,12 @@ class Shared:
         if not (first.declared and part.declared):
             raise two_tables_in_one(source, target, table, first.name, part.name)
         where = f"source {source}, target {target}, table {table}"
+        if not (first.known and part.known):
+            raise FatalError(
+                f"{part.name} becomes one table with {first.name}, of which the plan in force does not know",
+                where=where,
+                remedy="`gravity reload CONFIG` makes a plan that does, or exclude the table",
+            )
         if not first.key or not part.key:
             raise FatalError(
                 f"{first.name} and {part.name} would become one, and one of them has no key",
@@ -68,10 +78,6 @@ class Shared:
                 where=where,
                 remedy="rename and cast the key's columns so that they are alike, or send each to a table of its own",
             )
-
-
-def _renames(rule: TransformPlan | None) -> bool:
-    return rule is not None and (rule.table is not None or rule.database is not None)
 
 
 def _shown(key: tuple[tuple[str, str], ...]) -> str:
@@ -89,3 +95,29 @@ def two_tables_in_one(source: str, target: str, table: str, first: str, second: 
             "if one was renamed to the other, start the collector again"
         ),
     )
+
+
+def with_joins(
+    rules: Iterable[tuple[str, TransformPlan]],
+    ways: Iterable[tuple[str, str, str, TransformPlan | None, str]],
+    before: Iterable[tuple[str, TransformPlan]],
+) -> dict[tuple[str, TransformPlan], TransformPlan]:
+    """(target, transform) to the transform that knows whether it joins tables.
+
+    `ways`: (source, target, table there, transform, table at the source) of every table that was found. What
+    a plan `before` knew to join goes on doing so: rows of a table that is gone may still be there.
+    """
+    tables: dict[tuple[str, str, str], set[str]] = {}
+    used: dict[tuple[str, str, str], set[TransformPlan]] = {}
+    for source, target, table, rule, name in ways:
+        if rule is not None and rule.renames:
+            tables.setdefault((source, target, table), set()).add(name)
+            used.setdefault((source, target, table), set()).add(rule)
+    joining = {
+        (way[1], rule) for way, names in tables.items() if len(names) > 1 for rule in used[way]
+    }
+    joining |= {(target, replace(rule, joins=False)) for target, rule in before if rule.joins}
+    return {
+        (target, rule): replace(rule, joins=rule.joins or (target, rule) in joining)
+        for target, rule in rules
+    }

@@ -165,7 +165,7 @@ def _is_of_some_rows(plan: RoutingPlan, feed: Feed, change: SchemaChange) -> boo
     sources do, goes by source, and a Kafka topic by nothing. What is left out is told in the log of the
     stage; new columns come with rows (docs/adr/0016).
     """
-    if feed.transform is None or not feed.transform.joins_tables:
+    if feed.transform is None or not feed.transform.joins:
         return False
     if plan.resolution(feed.target, feed.table) is not None:
         return True

@@ -22,5 +22,7 @@ def test_the_tables_are_fresh() -> None:
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda text: text.split("\n")[1].strip())
 def test_every_snippet_is_a_configuration(snippet: str) -> None:
     loaded = parse_config(snippet, "docs/routing.md", env={})
-    assert loaded.config.routing or loaded.config.routing_rules or loaded.config.distribution_rules
+    config = loaded.config
+    transforms = [transform for target in config.targets for transform in target.transforms]
+    assert config.routing or config.routing_rules or config.distribution_rules or transforms
     assert not [notice for notice in loaded.notices if "not yet active" in notice.message]

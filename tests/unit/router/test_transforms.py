@@ -433,6 +433,30 @@ def test_where_nobody_can_tell_whose_rows_a_change_means_it_is_left_out(
     assert targets == {"plain"}
 
 
+def test_a_new_database_alone_joins_nothing_so_schema_changes_go_through() -> None:
+    text = TWO_SOURCES + "\n      - {tables: 'orders_07', rename: {database: dw}}\n"
+    tables = [SourceTable(s, SCHEMA) for s in ("s", "s2")]
+    plan = compile_plan(parse_config(text, env={}).config, tables)
+    header, value = schema_message(altered(TableAction.TRUNCATE))
+    assert {m.target for m in route(header, value, plan)} == {"plain", "shaped"}
+    twice = [*tables, SourceTable("s", replace(SCHEMA, database="shop2"))]
+    plan = compile_plan(parse_config(text, env={}).config, twice, plan)
+    assert {m.target for m in route(header, value, plan)} == {"plain"}
+
+
+def test_rows_that_are_new_were_nothing_before() -> None:
+    plan = compiled()
+    new: Row = (2, 5, 2, "1.00", "0123", None)
+    _, value = message([(INSERT, None, new), (UPDATE, new, new)], tuple(range(6)))
+    batch = decode_batch(value)
+    [feed] = [feed for feed in plan.feeds("s", SCHEMA) if feed.target == "shaped"]
+    shaping = plan.shaping(feed, "s", SCHEMA)
+    assert shaping is not None
+    before = shaping.apply(batch).before
+    assert [column[0] for column in before] == [None] * 8
+    assert None not in [column[1] for column in before]
+
+
 def test_a_topic_that_tables_share_is_not_told_that_it_was_emptied() -> None:
     text = HEAD.replace(
         "name: shaped\n    type: mysql", "name: shaped\n    type: kafka\n    brokers: [k]"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gravity.batch import Column, TableSchema
@@ -10,7 +12,7 @@ from gravity.pattern import PatternError, parse_table_pattern
 from gravity.plan import TargetPlan
 from gravity.transform.naming import TemplateError, fill, may_become, parse_template
 from gravity.transform.rule import TransformPlan
-from gravity.transform.sharing import Shared
+from gravity.transform.sharing import Shared, with_joins
 from gravity.whole_row import ROW
 
 
@@ -88,26 +90,29 @@ def test_the_first_transform_that_means_a_table_names_it() -> None:
         (TransformPlan(("shop.orders_{n}",), table="o_{n}"), False),
         (TransformPlan(("shop.orders_{n}",), table="{table}_x"), False),
         (TransformPlan(("orders_{n}",), table="{table}_x"), False),
-        (TransformPlan(("orders_{n}",), database="dw"), True),
+        (TransformPlan(("orders_{n}",), database="dw"), False),
+        (TransformPlan(("*.orders",), database="dw"), True),
+        (TransformPlan(("{tenant}.orders",), database="dw"), True),
+        (TransformPlan(("{tenant}.orders",), database="dw_{tenant}"), False),
         (TransformPlan(("shop.orders_{n}",), database="dw"), False),
         (TransformPlan(("shop.orders_*_{n}",), table="o_{n}"), True),
         (TransformPlan(("shop.orders",), table="o"), False),
         (TransformPlan(("orders",), table="o"), False),
-        (TransformPlan(("orders",), database="dw"), True),
+        (TransformPlan(("orders",), database="dw"), False),
         (TransformPlan(("shop.orders", "shop.sales"), table="o"), True),
         (TransformPlan(("orders_*",)), False),
         (TransformPlan(("{db}.orders",), database="dw", table="{db}_orders"), False),
     ],
 )
 def test_whether_several_tables_may_become_one(rule: TransformPlan, joins: bool) -> None:
-    assert rule.joins_tables is joins
+    assert rule.joins_by_name is joins
 
 
 def schema(table: str, *kinds: str, key: tuple[int, ...] = (0,)) -> TableSchema:
     return TableSchema("x", table, tuple(Column(f"c{n}", k) for n, k in enumerate(kinds)), key)
 
 
-JOIN = TransformPlan(("o_*",), table="o")
+JOIN = TransformPlan(("o_*",), table="o", joins=True)
 
 
 def test_tables_that_a_transform_joins_may_share_one() -> None:
@@ -136,3 +141,29 @@ def test_tables_that_can_not_lie_in_one_are_refused(
     with pytest.raises(FatalError) as caught:
         shared.take_in("s", "t", "x.o", rule, second)
     assert said in caught.value.what
+
+
+def test_tables_of_which_the_plan_does_not_know_wait_for_one_that_does() -> None:
+    shared, rule = Shared(), TransformPlan(("o",), database="dw")
+    shared.take_in("s", "t", "dw.o", rule, schema("o", "int"))
+    with pytest.raises(FatalError, match="of which the plan in force does not know") as caught:
+        shared.take_in("s", "t", "dw.o", rule, replace(schema("o", "int"), database="y"))
+    assert "gravity reload" in caught.value.remedy
+
+
+def test_what_was_found_to_join_is_known_and_stays_known() -> None:
+    rule, other = TransformPlan(("o",), database="dw"), TransformPlan(("p",), database="dw")
+    rules = [("t", rule), ("u", rule), ("t", other)]
+    ways = [("s", "t", "dw.o", rule, "x.o"), ("s", "t", "dw.o", rule, "y.o"), ("s2", "u", "dw.o", rule, "x.o"), ("s", "u", "dw.o", rule, "y.o")]  # fmt: skip
+    made = with_joins(rules, ways, [])
+    assert [made[way].joins for way in rules] == [True, False, False]
+    later = with_joins(rules, ways[:1], [("t", made["t", rule])])
+    assert [later[way].joins for way in rules] == [True, False, False]
+    # Two entries that name one table each.
+    eu, us = TransformPlan(("o_eu",), table="o"), TransformPlan(("o_us",), table="o")
+    pair = with_joins(
+        [("t", eu), ("t", us)],
+        [("s", "t", "x.o", eu, "x.o_eu"), ("s", "t", "x.o", us, "x.o_us")],
+        [],
+    )
+    assert all(made.joins for made in pair.values())
