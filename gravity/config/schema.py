@@ -134,6 +134,19 @@ def editor_schema() -> Schema:
         parts["Constraint"]["properties"][key] = {
             "anyOf": [{"enum": ["hold", "dlq"]}, {"$ref": f"{_REFERENCE}Park"}]
         }
+    transform = parts["Transform"]
+    transform["properties"]["table"] = transform["properties"]["tables"]
+    del transform["required"]  # Either of the two; the loader says so.
+    columns = parts["ColumnChanges"]["properties"]
+    columns["add"]["additionalProperties"] = {
+        "anyOf": [
+            *({"type": name} for name in ("string", "number", "boolean")),
+            {"$ref": f"{_REFERENCE}NewColumn"},
+        ]
+    }
+    columns["cast"]["additionalProperties"] = {
+        "anyOf": [{"type": "string"}, {"$ref": f"{_REFERENCE}NewType"}]
+    }
     parts["Monitoring"]["properties"]["alerts"] = document["properties"]["alerts"]
     parts["MysqlTarget"]["properties"]["type"] = {"enum": ["mysql", "mariadb"]}
     properties = document["properties"]
