@@ -56,6 +56,10 @@ class ProgressReader:
         """Whether the source's collector is at work."""
         return f"collector/{source}" in self._records
 
+    def plan_of(self, source: str) -> int:
+        """The plan by which the source is read; 0 before its collector's first word."""
+        return int(self._records.get(f"collector/{source}", {}).get("plan", 0))
+
     def targets(self) -> list[TargetView]:
         """Every target."""
         return [self._target(target.name) for target in self._config.targets]

@@ -228,14 +228,17 @@ class World:
 
     def buckets(self, table: str) -> str:
         """The letters of the targets that a table's buckets go to, by the newest plan."""
-        records = self._control.refresh()
-        plans = {int(key[5:]): plan for key, plan in records.items() if key.startswith("plan/")}
         [placement] = [
             found
-            for found in plans[max(plans)]["placements"]
+            for found in self._newest_plan()["placements"]
             if found["name"] == f"routing of {table}"
         ]
         return "".join(placement["targets"][place][-1] for place in placement["buckets"])
+
+    def _newest_plan(self) -> dict[str, Any]:
+        records = self._control.refresh()
+        plans = {int(key[5:]): plan for key, plan in records.items() if key.startswith("plan/")}
+        return dict(plans[max(plans)])
 
     def until_balanced(self, number: int) -> None:
         """Holds a target up until it gives buckets away; meanwhile `number` changes are made."""
@@ -336,10 +339,20 @@ class World:
     # The verdict.
 
     def until_passed(self, pipeline: Pipeline) -> None:
-        """Returns once every target has passed the source's last change."""
-        wait_for(
-            lambda: self.reader.refresh().is_copied("s"), pipeline, timeout_s=WAIT_S, what="copied"
-        )
+        """Returns once every target has passed the source's last change, by the newest plan.
+
+        Loads may have made another plan since the last was taken, or make one meanwhile.
+        """
+        plan = 0
+        while (newest := int(self._newest_plan()["version"])) > plan:
+            plan = newest
+            self._until_passed_by(plan, pipeline)
+
+    def _until_passed_by(self, plan: int, pipeline: Pipeline) -> None:
+        def is_copied() -> bool:
+            return self.reader.refresh().plan_of("s") >= plan and self.reader.is_copied("s")
+
+        wait_for(is_copied, pipeline, timeout_s=WAIT_S, what="copied")
         with self._connection.cursor() as cursor:
             cursor.execute("SHOW MASTER STATUS")
             name, offset = cursor.fetchone()[:2]
