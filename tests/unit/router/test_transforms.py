@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -564,3 +565,39 @@ def test_a_table_may_lack_a_column_where_the_transform_says_so() -> None:
     header, value = message([(INSERT, None, row)], before_columns(plan, "s", SCHEMA))
     [found] = tables(route(header, value, plan), "shaped")["dw.orders"].values()
     assert found == {**expected_of(row), "total": None}
+
+
+USERS_EVENTS = """
+      - table: shop.users
+        rename: {table: users_events}
+        columns:
+          add:
+            event_type: user_created
+            timestamp:
+              type: bigint
+              # 719528 = TO_DAYS('1970-01-01')
+              expression: >-
+                (TO_DAYS(created_at) - 719528) * 86400
+                + HOUR(created_at) * 3600 + MINUTE(created_at) * 60 + SECOND(created_at)
+          drop: created_at
+"""
+
+
+def test_a_row_of_an_events_table_as_the_routing_page_shows_it() -> None:
+    users = TableSchema(
+        "shop",
+        "users",
+        (Column("id", "int", nullable=False), Column("name", "varchar(20)"), Column("created_at", "datetime")),
+        (0,),
+    )  # fmt: skip
+    plan = compiled(transform=USERS_EVENTS, tables=(users,))
+    batch = ChangeBatch(
+        "s", 1, users, [Transaction("g", 1, 4, 5, 5)], bytes([INSERT]), [0], [0],
+        [[1], ["张三"], ["2023-01-01 10:00:00"]],
+    )  # fmt: skip
+    header = IngestHeader(IngestKind.ROWS, "s", 1, 7, rows=1, plan=1, table="shop.users")
+    [sent] = [m for m in route(header, encode_batch(batch), plan) if m.target == "shaped"]
+    assert sent.header.table == "shop.users_events"
+    assert list(decode_batch(sent.value).rows()) == [(1, "张三", "user_created", 1672567200)]
+    page = (Path(__file__).parents[3] / "docs/routing.md").read_text(encoding="utf-8")
+    assert USERS_EVENTS in page
