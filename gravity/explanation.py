@@ -15,7 +15,8 @@ from gravity.column import ColumnType
 from gravity.condition import compile_condition
 from gravity.errors import FatalError
 from gravity.placement import NOWHERE, Placement
-from gravity.plan import RoutePlan, RoutingPlan
+from gravity.plan import RoutingPlan
+from gravity.plan_part import RoutePlan
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from typing import Any
 
 from gravity.batch import TableSchema
 from gravity.errors import FatalError
-from gravity.plan import Feed, FormerRouting, RoutingPlan
+from gravity.plan import RoutingPlan
+from gravity.plan_part import Feed, FormerRouting
 from gravity.topic import checkpoint_key, numbered, owner_key
 from gravity.whole_row import is_whole_row
 

@@ -16,11 +16,11 @@ from gravity.key import GROUP_PREFIX, LANE_KEY, LANE_TABLE
 from gravity.merge_order import MergeOrder
 from gravity.placed_anew import former_routings
 from gravity.placement import Share
-from gravity.plan import (
+from gravity.plan import RoutingPlan
+from gravity.plan_part import (
     Feed,
     Resolution,
     RoutePlan,
-    RoutingPlan,
     RulePlan,
     SourcePlan,
     TargetPlan,

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from gravity.batch import DELETE, INSERT, READ, UPDATE, Column, Value
 from gravity.config.conflict import ConflictRule
 from gravity.errors import GravityError
-from gravity.plan import Resolution
 from gravity.plan_compiler import resolution_of
+from gravity.plan_part import Resolution
 from gravity.position import Position
 from gravity.resolution.conflict import conflict_kind
 from gravity.resolution.register import (

@@ -13,7 +13,7 @@ from gravity.errors import TransientError
 from gravity.fault import FaultPoint
 from gravity.header import RoutedKind
 from gravity.key import key_partitions
-from gravity.plan import Resolution
+from gravity.plan_part import Resolution
 from gravity.sink import Lane
 from gravity.testing.routed_log import RoutedMessage
 from gravity.testing.target_log import Message

@@ -12,7 +12,8 @@ from gravity.batch import TableSchema
 from gravity.codec import decode_batch
 from gravity.header import RoutedKind
 from gravity.merge_order import MergeOrder
-from gravity.plan import Resolution, RoutingPlan
+from gravity.plan import RoutingPlan
+from gravity.plan_part import Resolution
 from gravity.testing.routed_log import EPOCH_US, RoutedLog, RoutedMessage, RowChange
 from gravity.testing.target_log import table
 from tests.resolver_replica import TARGET, Replica, plan_of

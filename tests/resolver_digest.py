@@ -19,7 +19,7 @@ from gravity_resolver.replica import META_KEY
 
 from gravity.codec import encode_record
 from gravity.header import RoutedHeader, RoutedKind
-from gravity.plan import Resolution
+from gravity.plan_part import Resolution
 from gravity.resolution.register import OPERATOR
 from gravity.schema_change import ColumnAction, ColumnChange, RowsAfter, TableAction
 from gravity.testing.routed_log import EPOCH_US, RoutedLog, RoutedMessage, RowChange

@@ -11,7 +11,8 @@ from gravity_resolver.replica import META_KEY, PartitionState
 
 from gravity.codec import decode_batch
 from gravity.header import RoutedHeader, RoutedKind
-from gravity.plan import Resolution, RoutingPlan, RulePlan, SourcePlan, TargetPlan
+from gravity.plan import RoutingPlan
+from gravity.plan_part import Resolution, RulePlan, SourcePlan, TargetPlan
 from gravity.testing.routed_log import RoutedMessage
 from gravity.testing.target_log import table
 

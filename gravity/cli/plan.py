@@ -20,8 +20,9 @@ from gravity.cli.option import (
 )
 from gravity.key import LANE_JOB
 from gravity.placed_anew import is_placed_as
-from gravity.plan import Resolution, RoutePlan, RoutingPlan
+from gravity.plan import RoutingPlan
 from gravity.plan_compiler import SourceTable, compile_plan
+from gravity.plan_part import Resolution, RoutePlan
 from gravity.transform.rule import TransformPlan
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from gravity.batch import INSERT, LEFT, MOVED, READ, REMOVES_ROW
-from gravity.plan import Resolution
+from gravity.plan_part import Resolution
 from gravity.resolution.register import Change, Register, Registers
 from gravity.resolution.strategy import Outcome, Verdict
 from gravity.resolution.value import normalised, same_rows

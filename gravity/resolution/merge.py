@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from gravity.batch import Column, Value
-from gravity.plan import Resolution
+from gravity.plan_part import Resolution
 from gravity.resolution.register import Opinion, Register, Row
 from gravity.resolution.value import as_number, comparable, total, union
 

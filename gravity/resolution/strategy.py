@@ -15,7 +15,7 @@ from itertools import combinations, takewhile
 import xxhash
 
 from gravity.batch import LEFT, Column
-from gravity.plan import Resolution
+from gravity.plan_part import Resolution
 from gravity.resolution.merge import merge
 from gravity.resolution.register import (
     Decision,

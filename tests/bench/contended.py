@@ -33,7 +33,8 @@ from gravity_resolver.replica import PartitionState
 from gravity.batch import UPDATE, ChangeBatch, Transaction
 from gravity.codec import decode_batch, encode_batch
 from gravity.header import KafkaHeaders, RoutedHeader, RoutedKind, TargetHeader
-from gravity.plan import Resolution, RoutingPlan, RulePlan, SourcePlan, TargetPlan
+from gravity.plan import RoutingPlan
+from gravity.plan_part import Resolution, RulePlan, SourcePlan, TargetPlan
 from gravity.position import Position
 from gravity.resolution.strategy import Outcome
 from tests.bench.codec import MESSAGE_ROWS, SCHEMA

@@ -13,7 +13,7 @@ from typing import Any
 from gravity_resolver.row_state import RowState
 
 from gravity.batch import DELETE, INSERT, READ, UPDATE, Column
-from gravity.plan import Resolution
+from gravity.plan_part import Resolution
 from gravity.position import Position
 from gravity.resolution.register import (
     Change,

@@ -14,7 +14,7 @@ from typing import Any
 
 from gravity.codec import decode_batch, encode_record
 from gravity.header import RoutedHeader, RoutedKind
-from gravity.plan import Resolution
+from gravity.plan_part import Resolution
 from gravity.position import Position
 from gravity.resolution.register import OPERATOR
 from gravity.testing.routed_log import EPOCH_US, RoutedLog, RoutedMessage, RowChange

@@ -14,7 +14,7 @@ from gravity.avro_bytes import END, count_bytes, framed, long_bytes, word
 from gravity.batch import ChangeBatch, Column
 from gravity.codec import FORMAT_VERSIONS
 from gravity.header import RoutedHeader
-from gravity.plan import Resolution
+from gravity.plan_part import Resolution
 from gravity.resolution.cell import cells_to_json, key_json, readable_json
 from gravity.resolution.register import Register, Registers, Row
 from gravity.resolution.strategy import Hold, Outcome, Verdict

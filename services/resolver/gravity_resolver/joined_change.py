@@ -15,7 +15,7 @@ from gravity.batch import DELETE, ChangeBatch, Column, TableSchema, Transaction,
 from gravity.errors import FatalError
 from gravity.header import RoutedHeader, RoutedKind
 from gravity.key import decode_key
-from gravity.plan import Resolution
+from gravity.plan_part import Resolution
 from gravity.position import Position
 from gravity.resolution.strategy import Outcome
 from gravity.schema_change import ColumnAction, ColumnChange, RowsAfter, SchemaChange, TableAction

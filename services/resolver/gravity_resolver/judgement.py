@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from gravity.batch import Column, Value
 from gravity.errors import FormatError
-from gravity.plan import Resolution
+from gravity.plan_part import Resolution
 from gravity.position import Position
 from gravity.resolution.cell import cell_from_json
 from gravity.resolution.register import Decision, Register, Registers, opinions_of

@@ -12,7 +12,8 @@ from gravity.batch import LEFT, READ, TableSchema, Value
 from gravity.errors import FatalError
 from gravity.header import RoutedHeader
 from gravity.key import encode_key, encode_keys
-from gravity.plan import Resolution, RoutingPlan
+from gravity.plan import RoutingPlan
+from gravity.plan_part import Resolution
 from gravity.resolution.register import Change, Shape
 from gravity.resolution.strategy import rule_tag
 from gravity_resolver.graveyard import Graveyard

@@ -8,7 +8,8 @@ from gravity.batch import TRUNCATE, UNCOUNTED, ChangeBatch
 from gravity.codec import decode_batch, encode_batch
 from gravity.errors import FatalError, FormatError
 from gravity.header import RoutedHeader, RoutedKind
-from gravity.plan import Resolution, RoutingPlan
+from gravity.plan import RoutingPlan
+from gravity.plan_part import Resolution
 from gravity.position import Position
 from gravity.resolution.conflict import conflict_kind, is_late
 from gravity.resolution.register import Change, Register, Shape, changed_columns, register

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gravity.batch import Column
-from gravity.plan import Resolution
+from gravity.plan_part import Resolution
 from gravity.position import Position
 from gravity.resolution.cell import cells_from_json, cells_to_json
 from gravity.resolution.register import Decision, Register, Shape

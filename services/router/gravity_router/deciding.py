@@ -8,7 +8,8 @@ from gravity.batch import INSERT, ChangeBatch, Value
 from gravity.condition import ConditionError, compile_condition
 from gravity.errors import FatalError, FormatError
 from gravity.placed_anew import is_anywhere
-from gravity.plan import Feed, RoutingPlan
+from gravity.plan import RoutingPlan
+from gravity.plan_part import Feed
 
 
 class Deciding:

@@ -18,7 +18,8 @@ from gravity.errors import FormatError
 from gravity.header import IngestHeader, IngestKind, RoutedHeader, RoutedKind
 from gravity.key import key_partitions, lane_partition
 from gravity.placed_anew import Leaving, is_anywhere, leaving
-from gravity.plan import Feed, RoutingPlan
+from gravity.plan import RoutingPlan
+from gravity.plan_part import Feed
 from gravity.schema_change import SchemaChange, TableAction
 from gravity.transform.change import translated
 from gravity.whole_row import is_whole_row

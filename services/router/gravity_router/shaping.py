@@ -8,7 +8,8 @@ from gravity.batch import ChangeBatch
 from gravity.codec import encode_batch
 from gravity.key import key_partitions
 from gravity.part_encoder import PartEncoder
-from gravity.plan import Feed, RoutingPlan
+from gravity.plan import RoutingPlan
+from gravity.plan_part import Feed
 from gravity.transform.rule import TransformPlan
 
 

@@ -19,7 +19,8 @@ from gravity.batch import (
 )
 from gravity.codec import encode_batch
 from gravity.header import IngestHeader
-from gravity.plan import Resolution, RoutePlan, RoutingPlan, RulePlan, SourcePlan, TargetPlan
+from gravity.plan import RoutingPlan
+from gravity.plan_part import Resolution, RoutePlan, RulePlan, SourcePlan, TargetPlan
 from gravity.position import Position
 
 PARTS = 2

@@ -24,7 +24,8 @@ from gravity.codec import decode_batch
 from gravity.errors import OffsetLostError
 from gravity.gtid import parse_gtids
 from gravity.header import IngestHeader, IngestKind, KafkaHeaders
-from gravity.plan import Resolution, RoutePlan, RoutingPlan, SourcePlan, TargetPlan
+from gravity.plan import RoutingPlan
+from gravity.plan_part import Resolution, RoutePlan, SourcePlan, TargetPlan
 from gravity.position import Position
 from gravity.schema_change import SchemaChange
 from gravity.topic import checkpoint_key

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from gravity.config import Config, ConfigError, parse_config
-from gravity.plan import Resolution, RoutingPlan
+from gravity.plan import RoutingPlan
 from gravity.plan_compiler import compile_plan
+from gravity.plan_part import Resolution
 
 
 def conflicts(

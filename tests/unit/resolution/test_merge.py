@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gravity.batch import READ, Column, Value
-from gravity.plan import Resolution
+from gravity.plan_part import Resolution
 from gravity.position import Position
 from gravity.resolution.register import (
     Change,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gravity.batch import DELETE, INSERT, LEFT, READ, UPDATE, Column, Value
-from gravity.plan import Resolution
+from gravity.plan_part import Resolution
 from gravity.position import START, Position
 from gravity.resolution.register import Floor, Register, Shape
 from gravity.resolution.strategy import resolve

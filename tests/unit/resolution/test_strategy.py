@@ -8,7 +8,7 @@ from itertools import permutations
 import pytest
 
 from gravity.batch import Column
-from gravity.plan import Resolution
+from gravity.plan_part import Resolution
 from gravity.position import Position
 from gravity.resolution.conflict import conflict_kind
 from gravity.resolution.register import Change, Register, Shape, register

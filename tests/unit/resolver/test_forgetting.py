@@ -12,7 +12,7 @@ from gravity_resolver.row_memory import slot_of
 from gravity.batch import ChangeBatch
 from gravity.codec import decode_batch
 from gravity.header import RoutedHeader, RoutedKind
-from gravity.plan import Resolution
+from gravity.plan_part import Resolution
 from gravity.testing.routed_log import EPOCH_US, RoutedLog, RowChange
 from tests.resolver_replica import RANKS, USERS, Replica
 

@@ -11,7 +11,7 @@ from gravity.codec import decode_record
 from gravity.decision import Message, Note, RowName, keep_source, own_row, retry
 from gravity.errors import FatalError
 from gravity.header import RoutedHeader, RoutedKind
-from gravity.plan import Resolution
+from gravity.plan_part import Resolution
 from gravity.schema_change import TableAction
 from gravity.testing.routed_log import RoutedLog, RowChange
 from tests.resolver_replica import ALONE, LATEST, RANKS, USERS, Replica, plan_of

@@ -16,7 +16,7 @@ from gravity.batch import Value
 from gravity.codec import decode_batch
 from gravity.header import RoutedKind
 from gravity.key import decode_key, encode_key
-from gravity.plan import Resolution
+from gravity.plan_part import Resolution
 from gravity.position import Position
 from gravity.resolution.register import Register, Shape
 from gravity.schema_change import ColumnAction, ColumnChange, SchemaChange, TableAction

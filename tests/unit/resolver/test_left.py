@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from gravity.plan import Resolution
+from gravity.plan_part import Resolution
 from gravity.testing.routed_log import EPOCH_US, RoutedLog, RowChange
 from tests.resolver_replica import RANKS, RULES, SOURCES, USERS, Replica
 

@@ -14,7 +14,7 @@ from gravity.codec import decode_batch, decode_record, encode_batch
 from gravity.errors import FatalError
 from gravity.header import RoutedKind
 from gravity.merge_order import MergeOrder
-from gravity.plan import Resolution, RulePlan
+from gravity.plan_part import Resolution, RulePlan
 from gravity.schema_change import TableAction
 from gravity.testing.routed_log import RowChange
 from gravity.testing.target_log import table

@@ -17,7 +17,7 @@ from gravity.batch import ChangeBatch, TableSchema
 from gravity.codec import decode_batch, decode_record, encode_batch
 from gravity.errors import FatalError, FormatError, NewerFormatError
 from gravity.header import RoutedHeader, RoutedKind
-from gravity.plan import Resolution
+from gravity.plan_part import Resolution
 from gravity.testing.routed_log import EPOCH_US, RoutedLog, RoutedMessage, RowChange
 from gravity.testing.target_log import table
 from tests.resolver_replica import (

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from gravity.batch import UPDATE, ChangeBatch, Column, TableSchema, Transaction, Value
 from gravity.codec import encode_record
 from gravity.header import RoutedHeader, RoutedKind
-from gravity.plan import Resolution
+from gravity.plan_part import Resolution
 from gravity.position import Position
 from gravity.resolution.cell import cells_to_json
 from gravity.resolution.register import Register, Shape

@@ -16,7 +16,8 @@ from gravity.codec import decode_record
 from gravity.decision import Note, keep_source
 from gravity.errors import FatalError
 from gravity.header import RoutedKind
-from gravity.plan import Resolution, RoutingPlan, RulePlan, Scope
+from gravity.plan import RoutingPlan
+from gravity.plan_part import Resolution, RulePlan, Scope
 from gravity.schema_change import TableAction
 from gravity.testing.routed_log import RoutedLog, RoutedMessage, RowChange
 from gravity.testing.target_log import table

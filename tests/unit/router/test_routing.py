@@ -28,7 +28,8 @@ from gravity.codec import decode_batch, encode_batch
 from gravity.errors import FormatError
 from gravity.header import IngestHeader, IngestKind, RoutedKind
 from gravity.key import encode_key, key_partitions
-from gravity.plan import Resolution, RoutePlan, RoutingPlan, SourcePlan, TargetPlan
+from gravity.plan import RoutingPlan
+from gravity.plan_part import Resolution, RoutePlan, SourcePlan, TargetPlan
 from gravity.schema_change import TableAction
 from gravity.testing.target_log import change_of
 

@@ -9,7 +9,7 @@ import pytest
 from gravity.batch import Column, TableSchema
 from gravity.errors import FatalError
 from gravity.pattern import PatternError, parse_table_pattern
-from gravity.plan import TargetPlan
+from gravity.plan_part import TargetPlan
 from gravity.transform.naming import TemplateError, fill, may_become, parse_template
 from gravity.transform.rule import TransformPlan
 from gravity.transform.sharing import Shared, with_joins
