@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal as OneOf
@@ -22,6 +23,17 @@ ArithmeticOperator = OneOf["+", "-", "*", "/", "%", "DIV", "&", "|", "<<", ">>"]
 
 class ConditionError(FatalError):
     """A condition that can't be used: not SQL, not supported, or not fit for the table."""
+
+
+@contextmanager
+def named_in_errors(text: str) -> Iterator[None]:
+    """Raises ConditionError for `text` where what is done in it raises one that does not say where."""
+    try:
+        yield
+    except ConditionError as error:
+        raise ConditionError(error.what, where=error.where or text, remedy=error.remedy) from error
+    except (RecursionError, MemoryError):
+        raise ConditionError("nested too deeply", where=text) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ from gravity.condition.expression import (
     Regexp,
     Shift,
     columns_of,
+    named_in_errors,
 )
 from gravity.condition.moment import parse_moment
 from gravity.condition.number import (
@@ -430,14 +431,8 @@ class Condition:
         key = tuple(by_name[name.lower()] for name in self.columns)
         evaluator = self._evaluators.get(key)
         if evaluator is None:
-            try:
+            with named_in_errors(self.text):
                 evaluator = Compiler(key).evaluator(self._expression)
-            except ConditionError as error:
-                raise ConditionError(
-                    error.what, where=error.where or self.text, remedy=error.remedy
-                ) from error
-            except (RecursionError, MemoryError):
-                raise ConditionError("nested too deeply", where=self.text) from None
             if len(self._evaluators) >= TABLES_MAX:
                 self._evaluators.clear()
             self._evaluators[key] = evaluator

@@ -8,7 +8,12 @@ from functools import lru_cache
 from typing import Any
 
 from gravity.batch import Column, Value
-from gravity.condition.expression import ConditionError, Expression, columns_of
+from gravity.condition.expression import (
+    ConditionError,
+    Expression,
+    columns_of,
+    named_in_errors,
+)
 from gravity.condition.operand import Kind, describe
 from gravity.condition.program import Compiler
 from gravity.condition.syntax import parse_expression
@@ -54,7 +59,7 @@ class ValueExpression:
             ConditionError: the table lacks a column, has one of a type that can't be used so, or the value
                 is of a kind that can't be stored.
         """
-        try:
+        with named_in_errors(self.text):
             compiler = Compiler(schema)
             operand = compiler.operand(self._expression)
             if operand.kind == "decimal":
@@ -67,12 +72,6 @@ class ValueExpression:
             if not operand.is_constant:
                 result = f"v{operand.code[1:]}"
             return Evaluated(_KINDS[operand.kind], compiler.finished(result))
-        except ConditionError as error:
-            raise ConditionError(
-                error.what, where=error.where or self.text, remedy=error.remedy
-            ) from error
-        except (RecursionError, MemoryError):
-            raise ConditionError("nested too deeply", where=self.text) from None
 
 
 @lru_cache(maxsize=1024)

@@ -8,6 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What the targets hold of one table."""
+
+    name: str
+    rows: int
+    """Rows that they must hold."""
+    wrong: list[str]
+    """Those that differ."""
+
+
 @dataclass
 class Report:
     """The sums over all lines of one run."""
@@ -28,6 +39,15 @@ class Report:
     def scaled(self, pairs: int) -> int:
         """`pairs`, or the part of them that is asked for."""
         return max(1, round(pairs * self.scale))
+
+    def verdict(self, verdict: Verdict) -> None:
+        """Prints what the targets hold of one table, and adds it up."""
+        self.line(
+            verdict.name,
+            pairs=verdict.rows,
+            differences=len(verdict.wrong),
+            examples=verdict.wrong[:5],
+        )
 
     def line(
         self,

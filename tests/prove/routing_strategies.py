@@ -30,7 +30,7 @@ from gravity.config import load_config
 from gravity.kafka.control import ControlTopic
 from gravity.topic import Topics
 from tests.oracle.server import Address
-from tests.prove.report import Report
+from tests.prove.report import Report, Verdict
 
 TARGETS = ("a", "b", "c")
 NAME = "shard-"
@@ -54,17 +54,6 @@ class Strategy:
     """The letters of the targets; None: a row is at one of them, wherever its turn was."""
     is_balanced: bool = False
     """Whether `homes` only holds until loads move buckets: then the map in the control topic says it."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the targets hold of one table."""
-
-    name: str
-    rows: int
-    """Rows that they must hold."""
-    wrong: list[str]
-    """Those that differ."""
 
 
 # The documented hash, written anew.
@@ -495,11 +484,6 @@ def run(report: Report) -> None:
         world = World(stack, Path(folder), report.seed)
         try:
             for found in run_load(world, report.scaled(400), restarts=True):
-                report.line(
-                    found.name,
-                    pairs=found.rows,
-                    differences=len(found.wrong),
-                    examples=found.wrong[:5],
-                )
+                report.verdict(found)
         finally:
             world.close()

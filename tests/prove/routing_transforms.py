@@ -27,8 +27,8 @@ from gravity.clock import now_us
 from gravity.config import load_config
 from tests.oracle.cell import Row, canonical
 from tests.oracle.server import Address, executed
-from tests.prove.report import Report
-from tests.prove.routing_strategies import Verdict, kill
+from tests.prove.report import Report, Verdict
+from tests.prove.routing_strategies import kill
 
 WAIT_S = 240.0
 TARGETS = ("rows", "columns")
@@ -485,11 +485,6 @@ def run(report: Report) -> None:
         world = World(stack, Path(folder), report.seed)
         try:
             for found in run_load(world, report.scaled(300), restarts=True):
-                report.line(
-                    found.name,
-                    pairs=found.rows,
-                    differences=len(found.wrong),
-                    examples=found.wrong[:5],
-                )
+                report.verdict(found)
         finally:
             world.close()
