@@ -12,6 +12,7 @@ from typing import Any
 
 import clickhouse_connect
 import fastavro
+import pytest
 from gravity_devstack import DatabaseServer, Stack
 from gravity_sink_clickhouse.writer import ClickhouseWriter
 from gravity_sink_kafka.writer import KafkaWriter
@@ -376,7 +377,10 @@ class KafkaServer(TargetServer):
         return schema, (1, "a"), (2, "x" * 21_000_000)
 
 
-KINDS = ("mariadb", "mysql", "clickhouse", "kafka")
+TABLE_KINDS = ("mariadb", "mysql", "clickhouse")
+KINDS = (*TABLE_KINDS, "kafka")
+OF_TABLES = pytest.mark.parametrize("server", TABLE_KINDS, indirect=True)
+"""For what only targets with tables can do: a topic is told, and has nothing to alter or empty."""
 KAFKA_FORMATS = ("kafka-debezium", "kafka-avro", "kafka-event")
 """The formats of a Kafka target beside flat JSON."""
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import pytest
 
 from tests.lane_walk import three_sources
-from tests.target_server import KafkaServer, TargetServer
+from tests.target_server import OF_TABLES, TargetServer
 
 pytestmark = pytest.mark.stack
 
 
+@OF_TABLES
 @pytest.mark.parametrize("seed", [0, 39, 40])
 def test_any_order_of_sources_and_lanes_ends_as_the_sources_come_to(
     server: TargetServer, seed: int
 ) -> None:
-    if isinstance(server, KafkaServer):
-        pytest.skip("messages name their columns")
     assert three_sources(server, seed) == []

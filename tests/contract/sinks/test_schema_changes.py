@@ -16,16 +16,15 @@ from gravity.testing.target_log import table as table_of
 from tests.evolving_table import PARTITIONS, EvolvingTable, text_column
 from tests.lane_walk import one_source
 from tests.sink_lane import drain, take_over
-from tests.target_server import ClickhouseServer, KafkaServer, TargetServer
+from tests.target_server import OF_TABLES, ClickhouseServer, KafkaServer, TargetServer
 
 pytestmark = pytest.mark.stack
 STEPS = 20
 
 
+@OF_TABLES
 @pytest.mark.parametrize("seed", range(2))
 def test_any_interleaving_of_lanes_ends_as_the_source_is(server: TargetServer, seed: int) -> None:
-    if isinstance(server, KafkaServer):
-        pytest.skip("messages name their columns")
     assert one_source(server, seed, STEPS) == []
 
 
@@ -58,9 +57,8 @@ def test_a_truncate_deletes_the_rows_of_its_partition_and_is_counted_apart(
     assert sum(count.applied for count in counts) == applied
 
 
+@OF_TABLES
 def test_a_whole_table_lane_truncates_all_its_rows(server: TargetServer) -> None:
-    if isinstance(server, KafkaServer):
-        pytest.skip("it can only say so")
     log, name = TargetLog(), f"{server.database}.orders"
     schema = table_of(name, [("id", "varchar(20)"), ("n", "int")], ["id"])
     rows: list[Change] = [("I", (f"k{n}", n)) for n in range(9)]
@@ -85,12 +83,11 @@ def test_a_whole_table_lane_truncates_all_its_rows(server: TargetServer) -> None
         ("date", ["2024-01-02", "2031-05-05"]),
     ],
 )
+@OF_TABLES
 def test_a_truncate_finds_the_rows_of_its_partition_by_any_type_of_key(
     server: TargetServer, type_: str, keys: list[Value]
 ) -> None:
     """The target must divide keys as the router has divided them."""
-    if isinstance(server, KafkaServer):
-        pytest.skip("it can only say so")
     name = f"{server.database}.keyed"
     schema = table_of(name, [("id", type_), ("k2", "int"), ("n", "int")], ["id", "k2"])
     rows: list[tuple[Value, ...]] = [(key, n, n) for n in range(4) for key in keys]
@@ -106,9 +103,8 @@ def test_a_truncate_finds_the_rows_of_its_partition_by_any_type_of_key(
     assert server.named_rows("keyed", "n") == {}
 
 
+@OF_TABLES
 def test_an_added_column_has_its_default_in_rows_that_are_there(server: TargetServer) -> None:
-    if isinstance(server, KafkaServer):
-        pytest.skip("rows that are there are not written again")
     log, name = TargetLog(), f"{server.database}.orders"
     schema = table_of(name, [("id", "int")], ["id"])
     added = [
@@ -126,10 +122,9 @@ def test_an_added_column_has_its_default_in_rows_that_are_there(server: TargetSe
     assert row == {column: default for column, _, default in added}
 
 
+@OF_TABLES
 def test_rows_from_before_a_drop_do_not_bring_the_table_back(server: TargetServer) -> None:
     """A lane that read what is recorded just before the drop makes its rows no table of their own."""
-    if isinstance(server, KafkaServer):
-        pytest.skip("messages name their tables")
     name, other = f"{server.database}.orders", f"{server.database}.others"
     old = table_of(name, [("id", "int"), ("gone", "int")], ["id"])
     new = table_of(name, [("id", "int"), ("fresh", "varchar(20)")], ["id"])
@@ -176,12 +171,11 @@ def _made_anew(name: str) -> tuple[list[Message], list[Message]]:
     return first, second
 
 
+@OF_TABLES
 def test_rows_from_before_a_drop_do_not_get_into_the_table_that_has_its_name_now(
     server: TargetServer,
 ) -> None:
     """MySQL refuses them (1364) and must not halt the sink; ClickHouse would take them."""
-    if isinstance(server, KafkaServer):
-        pytest.skip("messages name their tables")
     topic, others = _made_anew(f"{server.database}.orders")
     lane = drain(take_over(server, partition=0), topic[:1])
     drain(take_over(server, partition=1), others)
@@ -189,12 +183,11 @@ def test_rows_from_before_a_drop_do_not_get_into_the_table_that_has_its_name_now
     assert server.named_rows("orders", "id") == {"3": {"line": "1"}}
 
 
+@OF_TABLES
 def test_a_table_that_changes_while_rows_are_fitted_to_it_does_not_halt_the_sink(
     server: TargetServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The lane has looked at what is recorded, and its table comes back with another key after that."""
-    if isinstance(server, KafkaServer):
-        pytest.skip("messages name their tables")
     topic, others = _made_anew(f"{server.database}.orders")
     lane = drain(take_over(server, partition=0), topic[:1])
     cls = ClickhouseCatalog if isinstance(server, ClickhouseServer) else MysqlCatalog
@@ -213,12 +206,11 @@ def test_a_table_that_changes_while_rows_are_fitted_to_it_does_not_halt_the_sink
     assert server.named_rows("orders", "id") == {"3": {"line": "1"}}
 
 
+@OF_TABLES
 def test_a_lane_that_is_behind_does_not_write_into_a_column_that_took_anothers_name(
     server: TargetServer,
 ) -> None:
     """Its statement would succeed; what it knew when it was made is looked at again before it counts."""
-    if isinstance(server, KafkaServer):
-        pytest.skip("messages name their columns")
     name = f"{server.database}.orders"
     schema = table_of(name, [("id", "int"), ("a", "int")], ["id"])
     items = [

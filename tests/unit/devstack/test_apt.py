@@ -5,19 +5,18 @@ from pathlib import Path
 import pytest
 from gravity_devstack.apt import debian_mirror
 
+HOST = "m.example"
+"""No machine: RFC 2606 keeps such names for examples."""
+
 
 @pytest.mark.parametrize(
     ("name", "text", "mirror"),
     [
-        ("sources.list", "deb http://m.example/debian stable main\n", "http://m.example/debian"),
-        (
-            "d/a.sources",
-            "Types: deb\nURIs: https://m.example/debian/\n",
-            "https://m.example/debian/",
-        ),
-        ("sources.list", "# deb http://m.example/debian stable main\n", None),
-        ("sources.list", "deb http://m.example/ubuntu noble main\n", None),
-        ("sources.list", "deb http://m.example/debian-security stable main\n", None),
+        ("sources.list", f"deb http://{HOST}/debian stable main\n", f"http://{HOST}/debian"),
+        ("d/a.sources", f"Types: deb\nURIs: https://{HOST}/debian/\n", f"https://{HOST}/debian/"),
+        ("sources.list", f"# deb http://{HOST}/debian stable main\n", None),
+        ("sources.list", f"deb http://{HOST}/ubuntu noble main\n", None),
+        ("sources.list", f"deb http://{HOST}/debian-security stable main\n", None),
     ],
 )
 def test_the_mirror_of_the_machine_is_found(

@@ -1,75 +1,27 @@
-"""Rows that wait at a MySQL or MariaDB target, with its real constraints: let go, set aside, killed between."""
+"""Rows that wait at a MySQL or MariaDB target, with its real constraints: let go, or set aside."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
 from datetime import timedelta
-from functools import partial
-from typing import Any
 
 import pytest
-from gravity_devstack import Stack
-from gravity_sink_mysql import connection as connection_module
 from gravity_sink_mysql import writer as writer_module
 
 from gravity.config.conflict import ConflictResolution, ConflictRule, Constraint, Park
 from gravity.errors import FatalError, TransientError
 from gravity.schema_change import ColumnAction, ColumnChange, TableAction
-from gravity.sink import Lane
-from gravity.testing.target_log import Change, Message, TargetLog, change_of, table
-from tests.sink_lane import Refused, cut, drain, insist, offer, retry_until, take_over
-from tests.target_server import MysqlServer, target_server
+from gravity.testing.target_log import TargetLog, change_of, table
+from tests.integration.sinks.parked.family import (
+    Family,
+    constraint,
+    parked_rows,
+    require_conserved,
+)
+from tests.sink_lane import Refused, cut, drain, offer, retry_until, take_over
+from tests.target_server import MysqlServer
 
 pytestmark = pytest.mark.stack
 MINUTE_US = 60_000_000
-
-
-@pytest.fixture(params=["mariadb", "mysql"])
-def server(request: pytest.FixtureRequest, stack: Stack) -> Iterator[MysqlServer]:
-    made = target_server(request.param, stack)
-    assert isinstance(made, MysqlServer)
-    made.query(f"CREATE DATABASE {made.database}")
-    yield made
-    made.close()
-
-
-class Family:
-    """Two tables tied by a foreign key, at the target and as the source declares them."""
-
-    def __init__(self, server: MysqlServer) -> None:
-        name = server.database
-        server.query(f"CREATE TABLE {name}.parent (id INT PRIMARY KEY, n INT)")
-        server.query(
-            f"CREATE TABLE {name}.child (id INT PRIMARY KEY, p INT, n INT, "
-            "FOREIGN KEY (p) REFERENCES parent(id))"
-        )
-        self.parent = table(f"{name}.parent", [("id", "int"), ("n", "int")], ["id"])
-        self.child = table(f"{name}.child", [("id", "int"), ("p", "int"), ("n", "int")], ["id"])
-
-
-def constraint(**parts: Any) -> ConflictResolution:
-    rule = ConflictRule(strategy="source-priority", constraint=Constraint(**parts))
-    return ConflictResolution(rules=(rule,))
-
-
-def parked_rows(server: MysqlServer) -> list[tuple[int, int, str, str]]:
-    return server.query(
-        "SELECT part, message_offset, row_key, code FROM _gravity._gravity_parked "
-        f"WHERE target='{server.name}' ORDER BY part, message_offset, row_no"
-    )
-
-
-def read(lane: Lane, topic: list[Message]) -> int:
-    kinds = [dict(headers) for headers, _ in topic[: lane.stored.progress.next_offset]]
-    return sum(int(fields["rows"]) for fields in kinds)
-
-
-def require_conserved(server: MysqlServer, lane: Lane, topic: list[Message]) -> None:
-    c = lane.stored.counts
-    assert c.applied + c.superseded + c.parked + c.dead == read(lane, topic)
-    waiting = [row for row in parked_rows(server) if row[0] == lane.partition]
-    assert len(waiting) == c.parked
 
 
 def test_a_child_waits_for_its_parent_and_is_applied_when_it_comes(server: MysqlServer) -> None:
@@ -409,137 +361,3 @@ def test_a_taken_change_ends_the_waiting_of_its_row_although_nothing_is_refused(
     assert (lane.stored.counts.parked, lane.stored.counts.superseded) == (0, 2)
     assert lane.writer.retry(lane.stored, refused) is None
     assert server.rows("child") == {"1": ("1", "5"), "3": ("1", "0")}
-
-
-class KilledError(Exception):
-    """Stands for the end of the process."""
-
-
-def test_a_lane_killed_anywhere_applies_every_row_once(
-    server: MysqlServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Random histories of a source with foreign keys, two partitions, killed before and behind COMMIT."""
-    family, draw = Family(server), random.Random(11)
-    deadly = {"before": 0.0}
-
-    def reach(_point: object) -> None:
-        if draw.random() < deadly["before"]:
-            raise KilledError
-
-    monkeypatch.setattr(writer_module, "reach", reach)
-    monkeypatch.setattr("gravity_sink_mysql.parking.ROUND_EVERY_S", 0.0)
-    monkeypatch.setattr("gravity_sink_mysql.parking.REST", 0)
-    logs = [TargetLog(), TargetLog()]
-    topics: list[list[Message]] = [[], []]
-    parents: dict[int, int] = {}
-    children: dict[int, tuple[int | None, int]] = {}
-    for number in range(120):
-        name, key = draw.choice(["parent", "child", "child"]), draw.randrange(6)
-        change: Change | None = None
-        if name == "parent":
-            if draw.random() < 0.6:
-                parents[key] = number
-                change = ("U", (key, number))
-            elif key in parents and all(p != key for p, _ in children.values()):
-                change = ("D", (key, parents.pop(key)))
-        elif draw.random() < 0.3 and key in children:
-            change = ("D", (key, *children.pop(key)))
-        elif draw.random() < 0.8 and parents:
-            children[key] = (draw.choice(list(parents)), number)
-            change = ("U", (key, *children[key]))
-        if change is not None:
-            schema = family.parent if name == "parent" else family.child
-            q = (key + (name == "child")) % 2
-            topics[q].append(logs[q].rows(schema, [change]))
-    lanes = [take_over(server, partition=q) for q in range(2)]
-    deadly["before"] = 0.15
-    refused, ahead = Refused(), 0
-    while any(
-        lane.stored.progress.next_offset < len(topic) or lane.stored.counts.parked
-        for lane, topic in zip(lanes, topics, strict=True)
-    ):
-        ahead += 1
-        assert ahead < 3000, [lane.stored.counts for lane in lanes]
-        q = draw.randrange(2)
-        lane, topic = lanes[q], topics[q]
-        try:
-            start = lane.stored.progress.next_offset
-            if draw.random() < 0.6 and start < len(topic):
-                offer(lane, topic[: start + draw.randint(1, 5)])
-                while (write := lane.cut(0.0)) is not None:
-                    lane.done(insist(partial(lane.writer.write, write, refused)), 0.0)
-            else:
-                stored = lane.writer.retry(lane.stored, refused)
-                if stored is not None:
-                    lane.moved(stored)
-            if draw.random() < 0.1:
-                raise KilledError
-        except KilledError:
-            lane.writer.close()
-            lanes[q] = lane = take_over(server, partition=q)
-        require_conserved(server, lane, topic)
-    assert refused.letters == []
-    assert server.rows("parent") == {str(key): (str(n),) for key, n in parents.items()}
-    assert server.rows("child") == {
-        str(key): tuple(None if cell is None else str(cell) for cell in cells)
-        for key, cells in children.items()
-    }
-    assert sum(lane.stored.counts.superseded for lane in lanes) > 0, (
-        "the history parks and replaces rows"
-    )
-
-
-def test_a_round_whose_answer_is_lost_is_found_out_with_the_next_write(
-    server: MysqlServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    family, log = Family(server), TargetLog()
-    topic = [
-        log.rows(family.child, [("I", (1, 9, 0)), ("I", (2, 8, 0))]),
-        log.rows(family.parent, [("I", (9, 0))]),
-        log.rows(family.parent, [("I", (5, 0))]),
-    ]
-    lane = drain(take_over(server), topic[:2])
-    execute = connection_module.Session.execute
-
-    def lose(session: connection_module.Session, sql: str) -> int:
-        found = execute(session, sql)
-        if sql == "COMMIT":
-            raise TransientError("the connection is gone")
-        return found
-
-    with monkeypatch.context() as patch:
-        patch.setattr(connection_module.Session, "execute", lose)
-        with pytest.raises(TransientError):
-            lane.writer.retry(lane.stored, Refused())
-    assert set(server.rows("child")) == {"1"}, "the round was durable"
-    assert lane.writer.retry(lane.stored, Refused()) is None, "what is stored is not known here"
-    drain(lane, topic)
-    assert lane.stored.counts.parked == 1
-    require_conserved(server, lane, topic)
-    assert take_over(server).stored == lane.stored
-
-
-def test_a_lane_set_back_by_hand_begins_without_parked_rows(server: MysqlServer) -> None:
-    family, log = Family(server), TargetLog()
-    topic = [log.rows(family.child, [("I", (1, 9, 0))])]
-    lane = drain(take_over(server), topic)
-    require_conserved(server, lane, topic)
-    server.query(f"DELETE FROM _gravity._gravity_progress WHERE target='{server.name}'")
-    again = drain(take_over(server), topic)
-    require_conserved(server, again, topic)
-    server.query(f"DELETE FROM _gravity._gravity_parked WHERE target='{server.name}'")
-    with pytest.raises(FatalError, match="0 rows are parked, but the progress row says 1"):
-        take_over(server)
-
-
-def test_an_older_lane_that_wakes_up_moves_no_parked_row(server: MysqlServer) -> None:
-    family, log = Family(server), TargetLog()
-    topic = [log.rows(family.child, [("I", (1, 9, 0))])]
-    old = drain(take_over(server), topic)
-    new = take_over(server)
-    server.query(f"INSERT INTO {server.database}.parent VALUES (9, 0)")
-    with pytest.raises(Exception, match=r"another process owns this lane|connection"):
-        old.writer.retry(old.stored, Refused())
-    retry_until(new, lambda: new.stored.counts.parked == 0)
-    assert new.stored.counts.applied == 1
-    require_conserved(server, new, topic)
