@@ -23,14 +23,14 @@ from gravity_collector.semi_sync import AskedFor
 
 log = structlog.get_logger()
 
-HOLD_S_MAX: Final = 1.0
+HOLD_S_MAX: Final = 3.0
 """How long the source is read no further so that the targets come to where reading is."""
 TRY_S: Final = 0.2
 """Between two places that are tried."""
 HELD_IN_VAIN_S: Final = 10.0
 """Reading goes on for so long after it was held in vain."""
 CLOSE_US: Final = 3_000_000
-"""Targets that are further behind would not catch up in HOLD_S_MAX."""
+"""Targets that are further behind would not catch up in HOLD_S_MAX: they are as far behind as they need."""
 REFUSED_S: Final = 30.0
 ALONE_LOOKS: Final = 3
 """Looks at a server that counts no replica, after which it has surely forgotten us."""
@@ -102,6 +102,10 @@ class Acknowledger:
     def is_holding(self) -> bool:
         """Whether the source is to be read no further for now."""
         return self._held_until_s is not None
+
+    def go_on(self) -> None:
+        """The source is read on: what waits for it to be read would wait for ever."""
+        self._held_until_s = None
 
     def take(self, asked: Sequence[AckAsked], now_s: float) -> None:
         """Takes in which COMMITs wait."""

@@ -161,7 +161,10 @@ class Loop:
         acknowledger.take(stream.take_asked(), now)
         acknowledger.answer(self.binlog)
         acknowledger.look(self.binlog, now)
-        if self._is_idle and stream.is_between_transactions and not self.copier.is_busy:
+        if self.copier.is_busy:
+            # A chunk of existing rows waits for the binlog to be read to where it was seen.
+            acknowledger.go_on()
+        elif self._is_idle and stream.is_between_transactions:
             assert self.open_joined is not None
             self.binlog = acknowledger.join(
                 self.binlog, stream.position, now, mark=self._mark, open_at=self.open_joined

@@ -36,6 +36,9 @@ from gravity_resolver.waiting_line import Message
 
 PlanOf = Callable[[int], RoutingPlan]
 
+OPENED_BYTES_MAX = 4 * 1024 * 1024
+"""Of the messages that a partition keeps decoded while they wait; decoded they take about eight times as much."""
+
 
 class Shelf(Protocol):
     """The partition's state, where messages lie while they wait."""
@@ -67,6 +70,8 @@ class Merging:
     """Unit to the commit time of the last row of each source that has come."""
     taken: dict[str, dict[str, int]] = field(default_factory=dict)
     """Unit to how many rows of each source's first message have left."""
+    ranks: Mapping[str, int] = field(default_factory=dict)
+    """Those of the last order in force: what waits leaves by them when there is none any more."""
     number: int = 0
     """Of the last message that had to wait."""
     rows: int = 0
@@ -77,7 +82,8 @@ class Merging:
     markers: dict[str, deque[int]] = field(default_factory=dict)
     """Source to the numbers of its markers that wait; none is empty."""
     _opened: dict[int, Opened] = field(default_factory=dict)
-    """First messages of queues, by their numbers, that have been read."""
+    """Messages that have been read, by their numbers, those read last; all but the last lie in the state, too."""
+    _opened_bytes: int = 0
     _last: Waiting | None = None
     """What the message at hand has put into a queue and is not in the state yet."""
 
@@ -92,6 +98,7 @@ class Merging:
             "floors": self.floors,
             "tops": self.tops,
             "taken": self.taken,
+            "ranks": self.ranks,
             "number": self.number,
         }
 
@@ -101,6 +108,7 @@ class Merging:
         self.clock = SourceClock(**record["clock"])
         self.floors = {unit: (ets, rank) for unit, (ets, rank) in record["floors"].items()}
         self.tops, self.taken, self.number = record["tops"], record["taken"], record["number"]
+        self.ranks = record["ranks"]
         # Without a merge nothing waits, and nothing has to be looked for.
         for _, data in under(PREFIX) if self.strategy != "parallel" else ():
             waiting = Waiting.load(data)
@@ -126,6 +134,7 @@ class Merging:
         self.plan_number = max(self.plan_number, header.plan)
         order = self.order
         if order is not None:
+            self.ranks = order.ranks
             self.clock.hear(
                 header.source, time_ms, sources=order.ranks, max_wait_ms=order.max_wait_ms
             )
@@ -149,10 +158,8 @@ class Merging:
         return [source for source in sources if self.clock.is_down(source, order.max_wait_ms)]
 
     def _rank(self, source: str) -> int:
-        order = self.order
-        ranks: Mapping[str, int] = {} if order is None else order.ranks
         # One of an earlier plan comes behind all others, and apart from its like.
-        return ranks.get(source) or len(ranks) + 1 + crc32(source.encode())
+        return self.ranks.get(source) or len(self.ranks) + 1 + crc32(source.encode())
 
     def _unit(self, table: str) -> str:
         assert self.plan is not None
@@ -239,7 +246,7 @@ class Merging:
             len(opened.value),
         )  # fmt: skip
         self._last = entry
-        self._opened[self.number] = opened
+        self._remember(entry, opened)
         self.shelf.count(source).parked += opened.counted(start, len(opened.times))
         self._enqueue(entry)
         if start:
@@ -253,7 +260,7 @@ class Merging:
             opened = self._opened[entry.number]
             self.shelf.store(entry.slot, entry.dump((opened.header, opened.value)))
             if self.queues[entry.unit][entry.source][0] is not entry:
-                del self._opened[entry.number]
+                self._forget(entry)
 
     def _enqueue(self, entry: Waiting) -> None:
         queue = self.queues.setdefault(entry.unit, {}).setdefault(entry.source, deque())
@@ -264,13 +271,14 @@ class Merging:
     # ------------------------------------------------------------------ going out
 
     def _release(self, order: MergeOrder) -> Iterator[Piece]:
-        for unit in list(self.queues):
+        # By name: the order in which they began to wait is another one after a restart.
+        for unit in sorted(self.queues):
             while (pieces := self._step(unit)) is not None:
                 yield from pieces
         while order.on_down == "release" and (
             self.rows > order.max_ahead_rows or self.size > order.max_ahead_bytes
         ):
-            unit = min(self.queues, key=lambda name: min(self._heads(name).values()))
+            unit = min(self.queues, key=lambda name: (min(self._heads(name).values()), name))
             too_many = self.rows - order.max_ahead_rows
             yield from self._step(unit, forced=too_many if too_many > 0 else sys.maxsize) or ()
 
@@ -285,7 +293,7 @@ class Merging:
 
     def _release_all(self) -> Iterator[Piece]:
         """Everything that waits, in order: the order in force is another from here on."""
-        for unit in list(self.queues):
+        for unit in sorted(self.queues):
             while (pieces := self._step(unit, forced=sys.maxsize)) is not None:
                 yield from pieces
 
@@ -344,7 +352,7 @@ class Merging:
         else:
             self.shelf.store(entry.slot, None)
         self.size -= entry.size
-        self._opened.pop(entry.number, None)
+        self._forget(entry)
         self.taken.get(unit, {}).pop(source, None)
         if not self.taken.get(unit, True):
             del self.taken[unit]
@@ -413,5 +421,23 @@ class Merging:
             rows = message[0].kind is RoutedKind.ROWS
             batch = decode_batch(message[1]) if rows else None
             opened = Opened.of(message, batch, entry.offset, at_least=entry.first)
-            self._opened[entry.number] = opened
+            self._remember(entry, opened)
         return opened
+
+    def _remember(self, entry: Waiting, opened: Opened) -> None:
+        """Keeps a message that has been read; beyond OPENED_BYTES_MAX the ones read first are read again."""
+        self._opened[entry.number] = opened
+        self._opened_bytes += len(opened.value)
+        if self._opened_bytes <= OPENED_BYTES_MAX:
+            return
+        # What has not been stored can't be read again.
+        kept = {entry.number} if self._last is None else {entry.number, self._last.number}
+        for number in [number for number in self._opened if number not in kept]:
+            self._opened_bytes -= len(self._opened.pop(number).value)
+            if self._opened_bytes <= OPENED_BYTES_MAX:
+                return
+
+    def _forget(self, entry: Waiting) -> None:
+        opened = self._opened.pop(entry.number, None)
+        if opened is not None:
+            self._opened_bytes -= len(opened.value)

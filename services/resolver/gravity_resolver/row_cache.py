@@ -35,8 +35,10 @@ class RowCache:
 
     def keep(self, slot: bytes, saved: bytes, row: RowState) -> None:
         """Remembers that `saved` says `row`, which nobody changes any more."""
-        if slot not in self._young:
-            if self._young_bytes >= GENERATION_BYTES_MAX:
-                self._old, self._young, self._young_bytes = self._young, {}, 0
-            self._young_bytes += len(saved)
+        known = self._young.pop(slot, None)
+        if known is not None:
+            self._young_bytes -= len(known[0])
+        if self._young_bytes >= GENERATION_BYTES_MAX:
+            self._old, self._young, self._young_bytes = self._young, {}, 0
         self._young[slot] = saved, row
+        self._young_bytes += len(saved)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 from gravity_collector.acknowledger import Acknowledger
 from gravity_collector.event import AckAsked
 from gravity_collector.loop import Loop
 
+from gravity.clock import now_us
+from gravity.position import Position
 from gravity.recency import Frontier
+from gravity.semi_sync import ServerSemiSync
 
 ASKED = AckAsked("b.1", 1, 100)
 
@@ -32,6 +36,7 @@ class Stream:
 
     is_between_transactions = True
     plan_version = 1
+    position = Position(1, 1, 4)
     merges = False
 
     def __init__(self) -> None:
@@ -122,3 +127,33 @@ def test_rows_that_nobody_waits_for_are_gathered() -> None:
     turn(loop)
     assert stream.sent == []
     assert binlog.waits[-1] > 1
+
+
+class Close:
+    """Targets that are half a second behind, so that it is worth holding the source up for them."""
+
+    failure = None
+
+    @property
+    def frontier(self) -> Frontier:
+        return Frontier(Position(1, 1, 500), "", now_us() - 500_000)
+
+
+def test_a_source_that_is_held_up_for_its_targets_is_read_on_when_existing_rows_wait_for_it() -> (
+    None
+):
+    """A chunk goes out once the binlog has been read to where it was seen."""
+    stream, copier = Stream(), Nobody()
+    copier.is_busy = False
+    loop = loop_of(Binlog(), stream, awaited=True)
+    loop.copier = cast("Any", copier)
+    stream.position = Position(1, 1, 1000)
+    server: Any = SimpleNamespace(state=ServerSemiSync("rpl_", is_enabled=True), looks=1)
+    acknowledger = Acknowledger("s", ("t",), 1, watch=cast("Any", Close()), server=server)
+    loop.acknowledger = acknowledger
+    loop.open_joined = cast("Any", lambda _: loop.binlog)
+    turn(loop)
+    assert acknowledger.is_holding
+    copier.is_busy = True
+    loop._acknowledge(acknowledger)
+    assert not acknowledger.is_holding

@@ -145,3 +145,19 @@ def test_remembered_rows_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     remembered = [n for n in range(100) if cache.find(b"%d" % n, b"x" * 10) is not None]
     assert 10 <= len(remembered) <= 20
     assert remembered[-1] == 99
+
+
+def test_rows_that_grow_while_they_are_remembered_count_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(row_cache, "GENERATION_BYTES_MAX", 100)
+    cache = RowCache()
+    for length in (1, 50, 20):
+        for number in range(30):
+            cache.keep(b"%d" % number, b"x" * length, RowState())
+            found = [
+                n for n in range(30) for size in (1, 50, 20) if cache.find(b"%d" % n, b"x" * size)
+            ]
+            assert len(found) == len(set(found))
+            held = sum(len(saved) for saved, _ in cache._young.values())
+            assert held == cache._young_bytes <= 100 + length
