@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from gravity.errors import GravityError, TransientError
+from gravity.errors import FatalError, GravityError, TransientError
 from gravity.recency import Frontier, Frontiers
 from gravity.recency_reader import ProgressFollower
 
@@ -55,8 +55,8 @@ class FrontierWatch(threading.Thread):
                 self._tell(None)
                 log.warning("frontier_unknown", source=self._source, reason=str(error))
                 self._ended.wait(_RETRY_S)
-            except GravityError as error:
-                self.failure = error
+            except Exception as error:  # noqa: BLE001 - raised in the source's own thread
+                self.failure = _as_failure(error, self._source)
                 return
 
     def _follow(self) -> None:
@@ -91,3 +91,13 @@ class FrontierWatch(threading.Thread):
             self.join(timeout=_JOIN_S_MAX)
         self.waker.close()
         self._wakes.close()
+
+
+def _as_failure(error: Exception, source: str) -> GravityError:
+    if isinstance(error, GravityError):
+        return error
+    return FatalError(
+        f"what the targets say of their progress can't be followed: {error!r}",
+        where=f"source {source}",
+        remedy="COMMITs that wait would wait in vain: take `semi-sync` out, and report it",
+    )

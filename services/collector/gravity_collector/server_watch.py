@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from gravity.errors import GravityError
 from gravity.semi_sync import QUESTIONS, ServerSemiSync, alarms
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ class ServerWatch(threading.Thread):
         try:
             self._connection = self._connection or self._connect()
             now = ServerSemiSync.of([self._connection.query(question) for question in QUESTIONS])
-        except GravityError as error:
+        except Exception as error:  # noqa: BLE001 - a look that fails must not end all further ones
             # The binlog connection meets the same trouble, and halts or is opened again.
             if self._is_seen:
                 log.warning("semi_sync_not_seen", source=self._source, reason=str(error))

@@ -68,3 +68,13 @@ def test_a_server_that_is_away_is_asked_again_and_what_it_was_is_kept() -> None:
     assert server.connections == 2
     server.is_away = True
     assert said(watch) == [("semi_sync_not_seen", "warning")]
+
+
+def test_an_answer_that_makes_no_sense_ends_nothing() -> None:
+    server: Any = Server()
+    watch = ServerWatch("s", server.connect)
+    server.query = lambda _: [("one column",)]
+    assert said(watch) == [("semi_sync_not_seen", "warning")]
+    del server.query
+    assert said(watch) == []
+    assert watch.looks == 1
