@@ -22,6 +22,7 @@ from gravity.batch import TableSchema, Value
 from gravity.config.conflict import ConflictResolution
 from gravity.config.kafka import KafkaCluster
 from gravity.config.target import ClickhouseTarget, KafkaTarget, MysqlTarget
+from gravity.evolution import Policy
 from gravity.kafka.admin import TopicAdmin
 from gravity.kafka.producer import LogProducer
 from gravity.kafka.reader import LogMessage, LogReader
@@ -119,6 +120,7 @@ class MysqlServer(TargetServer):
         super().__init__()
         self.server = server
         self.connection = server.connect()
+        self.schema_evolution: Policy = "apply"
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         with self.connection.cursor() as cursor:
@@ -133,6 +135,7 @@ class MysqlServer(TargetServer):
             username=self.server.user,
             password=self.server.password,
             create_tables=create,
+            schema_evolution=self.schema_evolution,
         )
         return MysqlWriter(target, self.around(adopt=adopt))
 

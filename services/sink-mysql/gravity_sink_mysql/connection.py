@@ -29,9 +29,11 @@ _SQL_MODE = (
     "STRICT_TRANS_TABLES,STRICT_ALL_TABLES,NO_BACKSLASH_ESCAPES,NO_AUTO_VALUE_ON_ZERO,"
     "ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION"
 )
+LOCK_WAIT_S = 20
+"""Longest wait for a row's lock."""
 _SETTINGS = (
     f"SET SESSION sql_mode='{_SQL_MODE}', time_zone='+00:00', wait_timeout={IDLE_S_MAX}, "
-    "lock_wait_timeout=30, innodb_lock_wait_timeout=20"
+    f"lock_wait_timeout=30, innodb_lock_wait_timeout={LOCK_WAIT_S}"
 )
 # Several lanes delete and insert side by side; without gap locks they seldom deadlock.
 _ISOLATION = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"

@@ -11,7 +11,7 @@ from gravity.clock import monotonic_s
 from gravity.errors import FencedError, TransientError
 from gravity.progress import SinkProgress
 from gravity.sink import FrontierPoint, Stored
-from gravity_sink_mysql.connection import Session, code_of
+from gravity_sink_mysql.connection import LOCK_WAIT_S, Session, code_of
 from gravity_sink_mysql.error_code import LOCK_WAIT_TIMEOUT, NO_SUCH_THREAD
 from gravity_sink_mysql.statement import quote_name, quote_text
 
@@ -63,6 +63,8 @@ class Fence:
     def take_over(self, session: Session, *, kill_first: bool) -> tuple[int, Stored]:
         """Makes the lane ours on `session`; returns our epoch and what is stored.
 
+        Leaves the transaction open in which it did: nobody else takes the lane over before its COMMIT.
+
         The row lock decides the former owner's open transaction: it has committed before we read, or
         its compare-and-set will match no row. `kill_first` where its DDL, which no lock stops, is
         possible.
@@ -80,6 +82,7 @@ class Fence:
         began_s = monotonic_s()
         killed = False
         while True:
+            session.execute("BEGIN")
             try:
                 session.execute(
                     f"UPDATE {PROGRESS} SET epoch=epoch+1, connection_id=CONNECTION_ID(){self._row}"
@@ -89,10 +92,11 @@ class Fence:
                 waited_s = monotonic_s() - began_s
                 if code_of(error) != LOCK_WAIT_TIMEOUT or waited_s > _GIVE_UP_AFTER_S:
                     raise
+                session.execute("ROLLBACK")
                 if waited_s >= _KILL_AFTER_S and not killed:
                     self._end_owner(session)
                     killed = True
-        session.execute("SET SESSION innodb_lock_wait_timeout=20")
+        session.execute(f"SET SESSION innodb_lock_wait_timeout={LOCK_WAIT_S}")
         epoch, stored = self._read(session)
         return epoch, stored
 
@@ -138,7 +142,7 @@ class Fence:
             f"SELECT epoch, next_offset, last_seq, term, frontier FROM {PROGRESS}{self._row}"
         )
         if not rows:
-            raise self._fenced("its progress row is gone")
+            raise self.fenced("its progress row is gone")
         epoch, next_offset, last_seq, term, text = rows[0]
         stored = Stored.from_json(json.loads(text))
         progress = SinkProgress(int(next_offset), int(last_seq), int(term))
@@ -147,13 +151,15 @@ class Fence:
     def rejoin(self, session: Session, epoch: int) -> Stored:
         """Goes on with the lane on a new session; what is stored decides what became of a lost COMMIT.
 
+        In a transaction of the caller's: until its COMMIT nobody else takes the lane over.
+
         Raises:
             FencedError: the lane has another owner.
         """
         self.assert_owner(session, epoch)
         found, stored = self._read(session)
         if found != epoch:
-            raise self._fenced(f"epoch {found} has followed ours, {epoch}")
+            raise self.fenced(f"epoch {found} has followed ours, {epoch}")
         return stored
 
     def assert_owner(self, session: Session, epoch: int) -> None:
@@ -165,7 +171,7 @@ class Fence:
             f"UPDATE {PROGRESS} SET connection_id=CONNECTION_ID(){self._row} AND epoch={epoch}"
         )
         if not matched:
-            raise self._fenced(f"epoch {epoch} is not the present one")
+            raise self.fenced(f"epoch {epoch} is not the present one")
 
     def advance(self, session: Session, epoch: int, before: Stored, after: Stored) -> None:
         """First statement of every transaction: moves progress from `before` to `after`, if it is ours.
@@ -180,13 +186,14 @@ class Fence:
             f"AND next_offset={before.progress.next_offset}"
         )
         if not matched:
-            raise self._fenced(f"progress is no longer at offset {before.progress.next_offset}")
+            raise self.fenced(f"progress is no longer at offset {before.progress.next_offset}")
 
     def correct(self, session: Session, stored: Stored) -> None:
         """Puts other counts into the row that this transaction has moved."""
         session.execute(f"UPDATE {PROGRESS} SET frontier={quote_text(_json(stored))}{self._row}")
 
-    def _fenced(self, why: str) -> FencedError:
+    def fenced(self, why: str) -> FencedError:
+        """What ends a lane that has another owner."""
         return FencedError(
             f"another process owns this lane: {why}",
             where=f"target {self.target}, partition {self.partition}",

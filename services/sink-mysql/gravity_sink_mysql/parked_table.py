@@ -117,7 +117,10 @@ class ParkedTable:
         ]  # fmt: skip
 
     def read(self, session: Session, chosen: Sequence[Parked]) -> list[Admitted]:
-        """The messages of these rows, each of its row alone, in the same order."""
+        """The messages of these rows, each of its row alone, in the same order.
+
+        Raises FencedError when one is there no more: another owner has let it go.
+        """
         found: dict[tuple[int, int], Admitted] = {}
         for where in self._spans(chosen):
             for offset, row, header, payload in session.rows(
@@ -131,6 +134,8 @@ class ParkedTable:
                     decode_batch(payload),
                 )
                 found[int(offset), int(row)] = admitted
+        if len(found) < len(chosen):
+            raise self._fence.fenced("it has let parked rows go")
         return [found[parked.place] for parked in chosen]
 
     def store(self, session: Session, draft: Draft) -> None:

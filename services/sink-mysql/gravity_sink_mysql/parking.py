@@ -128,13 +128,15 @@ def passed_by_all(
 class Lot:
     """The rows of one lane that wait. Knows no clock: it is told seconds of one that never goes back."""
 
-    def __init__(self, rows: Iterable[Parked] = ()) -> None:
+    def __init__(self, rows: Iterable[Parked] = (), *, after: Lot | None = None) -> None:
+        """`after`: the lot in whose place it comes, whose rest goes on."""
         self._all: dict[tuple[int, int], Parked] = {}
         self._by_table: dict[str, dict[str, Parked]] = {}
         self._by_blocker: dict[str, dict[tuple[int, int], Parked]] = {}
         self._untried: dict[str, int] = {}
         """Tables that were written since, and how many of the rows that wait for them are to be tried."""
-        self._next_s = self._rested_s = float("-inf")
+        self._next_s: float = float("-inf") if after is None else after._next_s
+        self._rested_s: float = float("-inf") if after is None else after._rested_s
         for parked in sorted(rows, key=lambda item: item.place):
             self._enter(parked)
 

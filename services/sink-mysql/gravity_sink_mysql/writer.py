@@ -17,7 +17,7 @@ from gravity.schema_change import SchemaChange, TableAction
 from gravity.schema_follower import Ahead, Follower, has_rows_to_delete, means_nothing
 from gravity.sink import Admitted, Counts, Pace, SetAside, Stored, Write, split_table
 from gravity_sink_mysql.catalog import Catalog, Fit
-from gravity_sink_mysql.connection import Session, code_of
+from gravity_sink_mysql.connection import LOCK_WAIT_S, Session, code_of
 from gravity_sink_mysql.error_code import ALREADY_MADE, SHAPE_CHANGED
 from gravity_sink_mysql.fence import CREATE_CONTROL_TABLES, DATABASE, Fence
 from gravity_sink_mysql.parked_table import CREATE_PARKED_TABLE, ParkedTable
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 PING_S = 3.0
 ROOM_WAIT_S = 60.0
 """How long a lane whose parked rows are too many stands still without one being let go, before it halts."""
+ROUND_LOCK_WAIT_S = 1
+"""How long a round of parked rows waits for a lock, such as that of an open transaction of somebody else."""
 SHAPE_ATTEMPTS = 5
 """How often rows are written anew because their table was altered meanwhile, before a pause."""
 WAIT_MS_IDLE = 5
@@ -94,8 +96,10 @@ class MysqlLane:
             session = self._session
             if session is None:
                 session = self._session = Session(self._target, DATABASE)
+                session.execute("BEGIN")
                 stored = self._fence.rejoin(session, self._epoch)
-                self._lot = self._load(session, stored)
+                self._lot = self._load(session, stored, after=self._lot)
+                session.execute("COMMIT")
                 if stored.progress.next_offset > write.before.progress.next_offset:
                     return stored  # The COMMIT whose answer was lost had succeeded.
                 # So may that of a round of parked rows have, which moves counts alone.
@@ -121,16 +125,20 @@ class MysqlLane:
             return None
         chosen = self._lot.choose()
         write = Write(self._fence.partition, stored, stored, (), 0)
+        found = stored
         try:
+            # Rows that flow don't wait because one that is parked has to wait for a lock.
+            session.execute(f"SET SESSION innodb_lock_wait_timeout={ROUND_LOCK_WAIT_S}")
             found = self._persist(
                 session, lambda: self._try_again(session, write, chosen, set_aside)
             )
+            session.execute(f"SET SESSION innodb_lock_wait_timeout={LOCK_WAIT_S}")
         except GravityError as error:
             self._give_up(error, stored)
             raise
         finally:
             self._used_s = monotonic_s()
-        self._lot.tried(began_s, monotonic_s(), released=found != stored)
+            self._lot.tried(began_s, self._used_s, released=found != stored)
         return None if found == stored else found
 
     def _give_up(self, error: GravityError, before: Stored) -> None:
@@ -144,12 +152,12 @@ class MysqlLane:
         if isinstance(error, PoisonError):
             raise FatalError(error.what, where=error.where, remedy=error.remedy) from error
 
-    def _load(self, session: Session, stored: Stored) -> Lot:
-        return Lot(
-            self._parked.load(
-                session, next_offset=stored.progress.next_offset, count=stored.counts.parked
-            )
+    def _load(self, session: Session, stored: Stored, after: Lot | None = None) -> Lot:
+        """What waits, in the transaction in which the lane was made ours: no other owner's rows are touched."""
+        rows = self._parked.load(
+            session, next_offset=stored.progress.next_offset, count=stored.counts.parked
         )
+        return Lot(rows, after=after)
 
     def keep_alive(self) -> None:
         """Pings, so that the server does not take us for frozen."""
@@ -244,8 +252,10 @@ class MysqlLane:
         stored = write.after
         draft = Draft(self._lot)
         if truncates:
-            draft.emptied(message.header.routed.table)
-            draft.tables.add(message.header.routed.table)
+            table = message.header.routed.table
+            if len(self._log.origins(table)) <= 1:  # Else those of other tables would go, too.
+                draft.emptied(table)
+            draft.tables.add(table)
             self._parked.store(session, draft)
             deleted = Counts(truncated=self._delete_rows(session, message))
             stored = write.corrected(draft.counts.plus(deleted))
@@ -302,6 +312,8 @@ class MysqlLane:
         reach(FaultPoint.SINK_APPLIED_NOT_COMMITTED)
         session.execute("COMMIT")
         self._settle(draft)
+        if write.before is not write.after:
+            self._full_since_s = None
         return stored
 
     def _settle(self, draft: Draft) -> None:
@@ -438,6 +450,7 @@ class MysqlWriter:
             lane = MysqlLane(
                 self._target, self._around, fence, session=session, epoch=epoch, stored=stored
             )
+            session.execute("COMMIT")
         except BaseException:
             session.close()
             raise

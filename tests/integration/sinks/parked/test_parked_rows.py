@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from gravity_sink_mysql import parking as parking_module
 from gravity_sink_mysql import writer as writer_module
 
 from gravity.config.conflict import ConflictResolution, ConflictRule, Constraint, Park
@@ -361,3 +362,78 @@ def test_a_taken_change_ends_the_waiting_of_its_row_although_nothing_is_refused(
     assert (lane.stored.counts.parked, lane.stored.counts.superseded) == (0, 2)
     assert lane.writer.retry(lane.stored, refused) is None
     assert server.rows("child") == {"1": ("1", "5"), "3": ("1", "0")}
+
+
+def test_a_truncate_that_is_passed_over_leaves_other_tables_rows_waiting(
+    server: MysqlServer,
+) -> None:
+    """Two tables of the source share one of the target: nothing of it is deleted, so nothing stops waiting."""
+    name = server.database
+    server.query(f"CREATE TABLE {name}.parent (id INT PRIMARY KEY, n INT)")
+    server.query(
+        f"CREATE TABLE {name}.orders (id INT PRIMARY KEY, p INT, FOREIGN KEY (p) REFERENCES parent(id))"
+    )
+    parent = table(f"{name}.parent", [("id", "int"), ("n", "int")], ["id"])
+    first, second = (
+        table(f"shop.orders_0{n}", [("id", "int"), ("p", "int")], ["id"]) for n in (0, 1)
+    )
+    log, orders = TargetLog(), f"{name}.orders"
+    topic = [
+        log.rows(first, [("I", (1, None))], target=orders),
+        log.rows(second, [("I", (2, None)), ("I", (3, 9))], target=orders),
+        log.schema_change(change_of("shop.orders_00", TableAction.TRUNCATE), target=orders),
+        log.rows(parent, [("I", (9, 0))]),
+    ]
+    server.schema_evolution = "ignore"
+    lane = drain(take_over(server), topic[:3])
+    assert [row[2] for row in parked_rows(server)] == ['["3"]']
+    drain(lane, topic)
+    retry_until(lane, lambda: not lane.stored.counts.parked)
+    assert set(server.rows("orders")) == {"1", "2", "3"}
+    require_conserved(server, lane, topic)
+
+
+def test_a_lane_that_went_on_waits_its_whole_minute_the_next_time_there_is_no_room(
+    server: MysqlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.parked_rows_max = 2
+    family, log = Family(server), TargetLog()
+    topic = [
+        log.rows(family.child, [("I", (n, 9, 0)) for n in range(3)]),
+        log.rows(family.child, [("I", (n, 10, 0)) for n in range(3, 6)]),
+    ]
+    lane = take_over(server)
+    offer(lane, topic[:1])
+    with pytest.raises(TransientError, match="more than 2"):
+        lane.writer.write(cut(lane), Refused())
+    drain(take_over(server, partition=1), [TargetLog().rows(family.parent, [("I", (9, 0))])])
+    lane.done(lane.writer.write(cut(lane), Refused()), 0.0)
+    assert lane.stored.counts.applied == 3
+    clock = writer_module.monotonic_s
+    monkeypatch.setattr(writer_module, "monotonic_s", lambda: clock() + 3600)
+    offer(lane, topic)
+    with pytest.raises(TransientError, match="more than 2"):
+        lane.writer.write(cut(lane), Refused())
+
+
+def test_rows_that_flow_do_not_wait_for_a_lock_that_a_parked_one_waits_for(
+    server: MysqlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client has inserted the parent and not committed: the round fails, and is followed by a rest."""
+    family, log = Family(server), TargetLog()
+    lane = drain(take_over(server), topic := [log.rows(family.child, [("I", (1, 9, 0))])])
+    with server.server.connect() as client, client.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute(f"INSERT INTO {server.database}.parent VALUES (9, 0)")
+        monkeypatch.setattr(parking_module, "REST", 2)
+        with pytest.raises(TransientError, match="1205"):
+            lane.writer.retry(lane.stored, Refused())
+        topic.append(log.rows(family.child, [("I", (2, None, 0))]))
+        offer(lane, topic)
+        lane.done(lane.writer.write(cut(lane), Refused()), 0.0)
+        assert lane.writer.retry(lane.stored, Refused()) is None, (
+            "a rest, although the session is new"
+        )
+        cursor.execute("COMMIT")
+    retry_until(lane, lambda: not lane.stored.counts.parked)
+    require_conserved(server, lane, topic)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import random
 from functools import partial
+from typing import Any
 
 import pytest
 from gravity_sink_mysql import connection as connection_module
+from gravity_sink_mysql import fence as fence_module
 from gravity_sink_mysql import writer as writer_module
+from gravity_sink_mysql.parked_table import ParkedTable
 
 from gravity.errors import FatalError, TransientError
 from gravity.testing.target_log import Change, Message, TargetLog
-from tests.integration.sinks.parked.family import (
-    Family,
-    require_conserved,
-)
+from tests.integration.sinks.parked.family import Family, parked_rows, require_conserved
 from tests.sink_lane import Refused, drain, insist, offer, retry_until, take_over
 from tests.target_server import MysqlServer
 
@@ -154,3 +154,29 @@ def test_an_older_lane_that_wakes_up_moves_no_parked_row(server: MysqlServer) ->
     retry_until(new, lambda: new.stored.counts.parked == 0)
     assert new.stored.counts.applied == 1
     require_conserved(server, new, topic)
+
+
+def test_who_was_slow_to_take_a_lane_over_takes_no_row_from_its_next_owner(
+    server: MysqlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What belongs to rows that are yet to come is dropped at a takeover, and nobody comes in between."""
+    family, topic = Family(server), TargetLog()
+    rows = [topic.rows(family.child, [("I", (1, 9, 0))])]
+    take_over(server)
+    load, owners = ParkedTable.load, []
+
+    def slow_load(self: ParkedTable, *arguments: Any, **keywords: Any) -> Any:
+        if not owners:
+            owners.append(None)
+            with monkeypatch.context() as patch:
+                patch.setattr(fence_module, "_GIVE_UP_AFTER_S", 0.0)
+                with pytest.raises(TransientError, match="1205"):
+                    server.writer(create=False).take_over(0)
+        return load(self, *arguments, **keywords)
+
+    monkeypatch.setattr(ParkedTable, "load", slow_load)
+    lane = drain(take_over(server), rows)
+    assert owners
+    drain(take_over(server), rows)
+    assert len(parked_rows(server)) == 1
+    require_conserved(server, lane, rows)
