@@ -13,12 +13,14 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pymysql
 from gravity_devstack import Stack
+from gravity_devstack.server import Server
 from typer.testing import CliRunner
 
 from deploy.demo.__main__ import wait_until_passed
@@ -34,8 +36,18 @@ from tests.oracle.target import clickhouse_rows
 from tests.prove.report import Report
 
 SECONDS = 12.0
+"""For which the sources are written at least; they are written until the last has been killed, too."""
 KEYS = 12
-KILLED = ("gravity_resolver", "gravity_router", "gravity_resolver", "gravity_sink_mysql")
+BROKER = "broker"
+VICTIMS = (
+    "gravity_resolver",
+    BROKER,
+    "gravity_router",
+    "gravity_resolver",
+    "gravity_sink_mysql",
+    BROKER,
+)
+"""One after the other; the broker comes back with what it had."""
 SOURCES = ("user-master", "order-db", "log-db")
 """In rank order."""
 RULES: dict[str, dict[str, Any]] = {
@@ -75,7 +87,7 @@ def configuration(servers: Servers, folder: Path) -> Path:
         "conflict-resolution": {
             "rules": [{"table": table, "sources": list(SOURCES), **rule} for table, rule in RULES.items()]
         },
-        "kafka": {"brokers": [servers.brokers], "partitions": 2, "topic-prefix": "prove."},
+        "kafka": {"brokers": [servers.brokers], "partitions": 2, "topic-prefix": f"prove{servers.suffix}."},
         "state": {"folder": str(folder / "state")},
     }  # fmt: skip
     path = folder / "gravity.yaml"
@@ -98,16 +110,20 @@ def prepare(servers: Servers) -> None:
 class Writer(threading.Thread):
     """An application at one source: inserts, updates of some columns, deletes, moves of keys."""
 
-    def __init__(self, name: str, address: Address, database: str, seed: int) -> None:
+    def __init__(
+        self, name: str, address: Address, database: str, *, seed: int, seconds: float
+    ) -> None:
         super().__init__(name=name, daemon=True)
+        self._seconds = seconds
         self._address, self._database = address, database
         self._rng = random.Random(f"{name} {seed}")
         self.done = 0
+        self.may_end = threading.Event()
 
     def run(self) -> None:
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + self._seconds
         with self._address.connect() as connection, connection.cursor() as cursor:
-            while time.monotonic() < deadline:
+            while time.monotonic() < deadline or not self.may_end.is_set():
                 try:
                     cursor.execute(self._statement())
                     self.done += 1
@@ -131,18 +147,21 @@ class Writer(threading.Thread):
         return f"UPDATE {table} SET id = {rng.randrange(KEYS)} WHERE id = {key}"
 
 
-def kill_stages(pipeline: Pipeline) -> int:
-    """Kills stages one after the other, each once the one before is back; how many."""
-    killed = 0
-    for module in KILLED:
+def kill(pipeline: Pipeline, broker: Server, victims: Sequence[str]) -> None:
+    """Kills stages and the broker one after the other, each once the one before is back."""
+    for victim in victims:
         time.sleep(2)
-        pid = pipeline.pid(module)
-        if pid is not None:
-            os.kill(pid, signal.SIGKILL)
-            killed += 1
-            wait_for(lambda m=module, old=pid: pipeline.pid(m) not in (None, old), pipeline,
-                     timeout_s=60, what=f"{module} is back")  # type: ignore[misc]  # fmt: skip
-    return killed
+        if victim == BROKER:
+            broker.kill()
+            broker.start()
+            continue
+        wait_for(lambda v=victim: pipeline.pid(v), pipeline,
+                 timeout_s=60, what=f"{victim} is there")  # type: ignore[misc]  # fmt: skip
+        pid = pipeline.pid(victim)
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda v=victim, old=pid: pipeline.pid(v) not in (None, old), pipeline,
+                 timeout_s=60, what=f"{victim} is back")  # type: ignore[misc]  # fmt: skip
 
 
 def plain(row: tuple[Any, ...], shape: Table) -> dict[str, Any]:
@@ -202,35 +221,56 @@ def judged(servers: Servers, start: dict[str, Any]) -> tuple[int, int, list[str]
     return compared, holds, wrong
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What one run wrote, killed and compared."""
+
+    written: int
+    killed: int
+    compared: int
+    holds: int
+    wrong: list[str]
+
+
+def contend(
+    stack: Stack, folder: Path, *, seed: int, suffix: str, victims: Sequence[str], seconds: float
+) -> Outcome:
+    """Writers, kills, catching up, judging; `suffix` keeps several on the same servers apart."""
+    servers = start_servers(stack, suffix)
+    prepare(servers)
+    start = {name: executed(address) for name, address in servers.sources.items()}
+    path = configuration(servers, folder)
+    reader = ProgressReader(load_config(path).config)
+    with Pipeline(path) as pipeline:
+        wait_for(lambda: all(reader.refresh().has_begun(name) for name in SOURCES), pipeline,
+                 timeout_s=240, what="every source is read")  # fmt: skip
+        writers = [Writer(name, address, servers.database, seed=seed, seconds=seconds)
+                   for name, address in servers.sources.items()]  # fmt: skip
+        for writer in writers:
+            writer.start()
+        kill(pipeline, stack.kafka(), victims)
+        for writer in writers:
+            writer.may_end.set()
+        for writer in writers:
+            writer.join()
+        wait_until_passed(reader, pipeline, servers, timeout_s=300)
+        compared, holds, wrong = judged(servers, start)
+        listed = CliRunner().invoke(app, ["conflicts", "list", str(path), "--json"])
+    shown = [json.loads(line)["target"] for line in listed.stdout.splitlines()]
+    by_target = {name: shown.count(name) for name in ("warehouse", "analytics")}
+    if set(by_target.values()) != {holds}:
+        wrong.append(f"{holds} rows on hold, listed {by_target}")
+    written = sum(writer.done for writer in writers)
+    return Outcome(written, len(victims), compared, holds, wrong)
+
+
 def run(report: Report) -> None:
-    """One run: writers, kills, catching up, judging."""
+    """One run on servers of its own."""
     with tempfile.TemporaryDirectory(prefix="gravity-prove-") as folder, Stack() as stack:
-        servers = start_servers(stack, "_prove")
-        prepare(servers)
-        start = {name: executed(address) for name, address in servers.sources.items()}
-        path = configuration(servers, Path(folder))
-        reader = ProgressReader(load_config(path).config)
-        with Pipeline(path) as pipeline:
-            wait_for(lambda: all(reader.refresh().has_begun(name) for name in SOURCES), pipeline,
-                     timeout_s=240, what="every source is read")  # fmt: skip
-            writers = [Writer(name, address, servers.database, report.seed)
-                       for name, address in servers.sources.items()]  # fmt: skip
-            for writer in writers:
-                writer.start()
-            killed = kill_stages(pipeline)
-            for writer in writers:
-                writer.join()
-            wait_until_passed(reader, pipeline, servers, timeout_s=300)
-            compared, holds, wrong = judged(servers, start)
-            listed = CliRunner().invoke(app, ["conflicts", "list", str(path), "--json"])
-        shown = [json.loads(line) for line in listed.stdout.splitlines()]
-        by_target = {
-            name: sum(hold["target"] == name for hold in shown)
-            for name in ("warehouse", "analytics")
-        }
-        if set(by_target.values()) != {holds}:
-            wrong.append(f"{holds} rows on hold, listed {by_target}")
-        report.tally(
-            "resolving_servers", wrong=wrong, written=sum(writer.done for writer in writers),
-            killed=killed, compared=compared, on_hold=holds,
-        )  # fmt: skip
+        found = contend(
+            stack, Path(folder), seed=report.seed, suffix="_prove", victims=VICTIMS, seconds=SECONDS
+        )
+    report.tally(
+        "resolving_servers", wrong=found.wrong, written=found.written, killed=found.killed,
+        compared=found.compared, on_hold=found.holds,
+    )  # fmt: skip

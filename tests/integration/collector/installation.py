@@ -25,6 +25,9 @@ from gravity.plan_compiler import compile_plan
 from gravity.topic import Topics, plan_key
 from tests.integration.collector.ingest import IngestLog
 
+_LOG_SHOWN = 20_000
+"""Bytes of the end of each process's log."""
+
 
 def wait_until(condition: Callable[[], Any], timeout_s: float = 60.0, *, what: str = "") -> Any:
     """The first true value of `condition`."""
@@ -213,6 +216,8 @@ snapshot:
     def close(self) -> None:
         for process in self._processes:
             process.kill()
+            # Shown where a test fails.
+            print(process.log, process.exit_code, process.text[-_LOG_SHOWN:], sep="\n")
         self.client.close()
         with self.server.connect() as client, client.cursor() as cursor:
             cursor.execute(f"DROP DATABASE IF EXISTS {self.database}")
