@@ -9,7 +9,7 @@ from typing import Final
 
 from gravity.batch import Column, TableSchema
 from gravity.column import from_information_schema
-from gravity.errors import FatalError
+from gravity.errors import FatalError, TransientError
 
 Query = Callable[[str], Sequence[Sequence[object]]]
 """Runs one SQL statement; gives its rows."""
@@ -28,6 +28,10 @@ _KEYS: Final = (
     " ORDER BY c.TABLE_SCHEMA, c.TABLE_NAME, c.INDEX_NAME, c.SEQ_IN_INDEX"
 )
 _PRIMARY: Final = "PRIMARY"
+_READS_MAX: Final = 10
+
+TableName = tuple[str, str]
+"""Database and table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +52,36 @@ def read_catalog(
 ) -> dict[tuple[str, str], CatalogTable]:
     """The included tables by (database, table); with `only`, just that one.
 
-    `literal` quotes a string for SQL.
+    `literal` quotes a string for SQL. Columns and keys are read one after the other, and a table may be
+    altered or dropped in between: what has no key, or one of columns that it lacks, is believed when it
+    is read so a second time.
 
     Raises:
         FatalError: a key's ENUM or SET has labels that can't be read here.
+        TransientError: tables were altered again and again while they were read.
     """
     where = f"c.TABLE_SCHEMA NOT IN {_SYSTEM}"
     if only is not None:
         where = f"c.TABLE_SCHEMA = {literal(only[0])} AND c.TABLE_NAME = {literal(only[1])}"
-    columns: dict[tuple[str, str], list[Column]] = defaultdict(list)
-    unclear: set[tuple[tuple[str, str], str]] = set()
+    before: dict[TableName, CatalogTable] = {}
+    for _ in range(_READS_MAX):
+        tables, doubtful = _read(query, includes, where)
+        if all(before.get(name) == table for name, table in doubtful.items()):
+            return tables
+        before = doubtful
+    raise TransientError(
+        f"tables without a key were another each of the {_READS_MAX} times that they were read",
+        where="; ".join(sorted(map(".".join, before))[:5]),
+        remedy="are they altered all the time? Then leave them out: exclude",
+    )
+
+
+def _read(
+    query: Query, includes: Callable[[str, str], bool], where: str
+) -> tuple[dict[TableName, CatalogTable], dict[TableName, CatalogTable]]:
+    """The tables, and those of them that may have been altered while they were read."""
+    columns: dict[TableName, list[Column]] = defaultdict(list)
+    unclear: set[tuple[TableName, str]] = set()
     for row in query(_COLUMNS.format(where=where)):
         name = str(row[0]), str(row[1])
         if includes(*name):
@@ -65,15 +89,17 @@ def read_catalog(
             columns[name].append(made)
             if _text(row[3]).lower() in ("enum", "set") and made.type.startswith("varchar"):
                 unclear.add((name, made.name))
-    indexes: dict[tuple[str, str], dict[str, list[tuple[str, bool]]]] = defaultdict(
+    indexes: dict[TableName, dict[str, list[tuple[str, bool]]]] = defaultdict(
         lambda: defaultdict(list)
     )
     for database, table, index, column, prefix, nullable in query(_KEYS.format(where=where)):
-        usable = column is not None and nullable != "YES" and (prefix is None or index == _PRIMARY)
-        indexes[str(database), str(table)][str(index)].append((str(column), usable))
+        name = str(database), str(table)
+        there = any(known.name == column for known in columns.get(name, ()))
+        usable = there and nullable != "YES" and (prefix is None or index == _PRIMARY)
+        indexes[name][str(index)].append((str(column), usable))
     tables = {name: _table(name, found, indexes[name]) for name, found in columns.items()}
-    for name, table in tables.items():
-        for column_name in table.schema.key_names:
+    for name, known in tables.items():
+        for column_name in known.schema.key_names:
             if (name, column_name) in unclear:
                 raise FatalError(
                     f"key column {column_name} has labels that the server's catalog prints as ?,"
@@ -81,7 +107,7 @@ def read_catalog(
                     where=f"table {name[0]}.{name[1]}",
                     remedy="exclude the table, or make the column a VARCHAR",
                 )
-    return tables
+    return tables, {name: known for name, known in tables.items() if not known.schema.key}
 
 
 def _table(

@@ -27,6 +27,8 @@ _WAKE_S: Final = 0.5
 """Longest sleep of a reader that has nothing to do."""
 CHUNK_BYTES_MAX: Final = 32 << 20
 """About how many bytes one query may answer with: of long rows a chunk has fewer."""
+_LOOKS_MAX: Final = 5
+"""How often a table is looked for that the server describes and does not list."""
 _COUNTER = re.compile(r" AUTO_INCREMENT=\d+")
 
 
@@ -291,7 +293,7 @@ class SnapshotReaders:
         view = self._open_view(connection, chunk.work)
         if view is None:
             return None
-        found, definition = None, ""
+        found, definition, changed = None, "", None
         try:
             if shape is not None:
                 reader = self._reader(shape, chunk, connection)
@@ -306,10 +308,12 @@ class SnapshotReaders:
                 # From the SELECT on, this transaction's metadata lock keeps the shape as it is.
                 definition = self._definition(connection, chunk.table)
         except TableChangedError as error:
-            found = None
-            self._learn_anew(connection, chunk.work, shape, error)
+            found, changed = None, error
         # After any other error the connection is of no use, and is closed.
         connection.query("COMMIT")
+        if changed is not None:
+            # Not before: a server with locks of ours leaves tables that are being altered out of its catalog.
+            self._learn_anew(connection, chunk.work, shape, changed)
         if shape is not None and found is not None and definition == shape.definition:
             with connection.reading_text():
                 columns = reader.columns(found.columns)
@@ -352,25 +356,37 @@ class SnapshotReaders:
     def _learn(self, connection: SourceConnection, table: TableName) -> Shape | None:
         """Asks for the table's present shape; None when it is gone. Raises FatalError if it has no key."""
         shape = None
-        definition = self._definition(connection, table)
-        catalog = read_catalog(connection.query, lambda *_: True, connection.literal, only=table)
-        if definition and table in catalog:
-            schema = catalog[table].schema
-            if not (schema.key or self._reads_whole_rows(*table)):
-                raise keyless(self._source, *table)
-            database, name = map(connection.literal, table)
-            sizes = connection.query(
-                "SELECT TABLE_ROWS, AVG_ROW_LENGTH FROM information_schema.TABLES"
-                f" WHERE TABLE_SCHEMA = {database} AND TABLE_NAME = {name}"
-            )
-            rows, row_bytes = (int(cell or 0) for cell in sizes[0]) if sizes else (0, 0)
-            shape = Shape(schema, definition, rows, row_bytes)
+        for _ in range(_LOOKS_MAX):
+            definition = self._definition(connection, table)
+            shape = self._described(connection, table, definition) if definition else None
+            if shape is not None or not definition:
+                break
+            # Not in the catalog: a moment later it is, or it is gone, or has become a view.
+            self._stop.wait(_IDLE_S)
         with self._changed:
             if shape is None:
                 self._shapes.pop(table, None)
             else:
                 self._shapes[table] = shape
         return shape
+
+    def _described(
+        self, connection: SourceConnection, table: TableName, definition: str
+    ) -> Shape | None:
+        """The table's shape by the catalog; None when that lacks it."""
+        catalog = read_catalog(connection.query, lambda *_: True, connection.literal, only=table)
+        if table not in catalog:
+            return None
+        schema = catalog[table].schema
+        if not (schema.key or self._reads_whole_rows(*table)):
+            raise keyless(self._source, *table)
+        database, name = map(connection.literal, table)
+        sizes = connection.query(
+            "SELECT TABLE_ROWS, AVG_ROW_LENGTH FROM information_schema.TABLES"
+            f" WHERE TABLE_SCHEMA = {database} AND TABLE_NAME = {name}"
+        )
+        rows, row_bytes = (int(cell or 0) for cell in sizes[0]) if sizes else (0, 0)
+        return Shape(schema, definition, rows, row_bytes)
 
     def _learn_anew(
         self, connection: SourceConnection, work: Work, before: Shape | None, error: GravityError
