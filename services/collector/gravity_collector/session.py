@@ -227,8 +227,9 @@ class Session:
     def _assemble(self, sides: _Sides, owned: Ownership) -> tuple[Loop, Sequence[Event]]:
         """The loop that goes on where the log ends, and events that were read to learn where."""
         name, facts, flows = self._source.name, sides.facts, sides.flows
-        history = self._history(sides, owned)
         opened = self._open(sides, owned)
+        sides, stable = self._with_tables_made_since(sides, owned, opened)
+        history = self._history(sides, owned, stable)
         coverage = Coverage(() if opened.is_begun_again else owned.chunks_done)
         coverage.keep_only(sides.catalog)
         rereads = self._placed_anew(sides, owned, coverage) | {
@@ -396,21 +397,37 @@ class Session:
         is_reset = owned.snapshot_round > 0 and not owned.chunks_done
         return wish == "when-needed" or (wish != "never" and is_reset)
 
-    def _history(self, sides: _Sides, owned: Ownership) -> SchemaHistory:
+    def _with_tables_made_since(
+        self, sides: _Sides, owned: Ownership, opened: _Opened
+    ) -> tuple[_Sides, Mapping[TableName, CatalogTable]]:
+        """The sides with all tables that are there where the binlog begins, and those that did not change on the way.
+
+        A binlog that goes on tells what was made since the catalog was read. One that is begun does not:
+        rows of before its place would come neither by it nor with a chunk.
+        """
+        if owned.resume is not None and not opened.is_begun_again:
+            return sides, sides.catalog
+        later = included_tables(sides.connection, sides.flows, self._source.name)
+        stable = {name: table for name, table in sides.catalog.items() if later.get(name) == table}
+        return replace(sides, catalog={**sides.catalog, **later}), stable
+
+    def _history(
+        self, sides: _Sides, owned: Ownership, stable: Mapping[TableName, CatalogTable]
+    ) -> SchemaHistory:
         """What is known of the tables' shapes before the first event is read.
 
-        The catalog was read before the facts, so it holds at their position for every table that no
-        statement changes on the way there.
+        The `stable` part of the catalog was read before the facts, so it holds at their position for every
+        table that no statement changes on the way there.
         """
         facts = sides.facts
-        catalog = {name: table.schema for name, table in sides.catalog.items()}
+        catalog = {name: table.schema for name, table in stable.items()}
         # Tables that are gone at the source by now, their end not yet read, are known from their copies.
         copied = {Chunk.parse(chunk).table for chunk in owned.chunks_done}
         place = facts.file_index, facts.next_offset
         return SchemaHistory(
             self._source.name,
             Shapes(catalog, place),
-            {*catalog, *copied},
+            {*sides.catalog, *copied},
             lowers_names=facts.lowers_names,
         )
 

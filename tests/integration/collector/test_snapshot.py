@@ -415,6 +415,33 @@ def test_a_table_altered_or_truncated_while_it_is_read_ends_right(
     made.assert_lawful()
 
 
+def test_a_table_made_while_its_source_is_begun_is_there_with_all_its_rows(
+    install: Install, server: DatabaseServer
+) -> None:
+    """Behind the look at the catalog, before the place where the binlog is begun."""
+    made = install(server)
+    made.sql("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20))")
+    _fill(made, "t", range(3))
+    process = made.start("collector.fenced_not_recorded:1:freeze")
+    wait_until(lambda: process.is_frozen, what="frozen")
+    made.sql(
+        "CREATE TABLE late (id INT PRIMARY KEY, v VARCHAR(20))",
+        "ALTER TABLE t ADD COLUMN w INT NOT NULL DEFAULT 7",
+    )
+    _fill(made, "late", range(5))
+    process.send(signal.SIGCONT)
+    wait_until(lambda: "source_taken_over" in process.text, what="takeover")
+    made.sql(
+        "UPDATE late SET v = 'new' WHERE id = 3",
+        "ALTER TABLE t ADD COLUMN x INT NOT NULL DEFAULT 8",
+        "UPDATE t SET v = 'new' WHERE id = 1",
+    )
+    _finished(made, "t", "late")
+    made.wait_equal("late")
+    wait_until(lambda: (1, "new", 7, 8) in made.replay("t"), what="the shape of now")
+    made.assert_lawful()
+
+
 def test_a_key_whose_text_would_not_tell_it_from_another_halts_by_name(install: Install) -> None:
     made = install()
     made.sql(
