@@ -396,11 +396,16 @@ class Stream:
                 self._cut(self.position)
         elif not self._carried and self._builder.is_full_enough(self._limits):
             self._publish(self.position)
-        if self._flows_after is not None and self._until is None and not self._carried:
-            self._publish(self.position)
-            self._flows, self._flows_after = self._flows_after, None
-            # No span may reach back to where rows were read under the other plan.
-            self._publisher.publish_marker(plan=self._flows.version)
+        self._take_flows_after()
+
+    def _take_flows_after(self) -> None:
+        """Goes on under the newer plan, once nothing is left to finish under the older; between transactions."""
+        if self._flows_after is None or not self.is_between_transactions:
+            return
+        self._publish(self.position)
+        self._flows, self._flows_after = self._flows_after, None
+        # No span may reach back to where rows were read under the other plan.
+        self._publisher.publish_marker(plan=self._flows.version)
 
     def _on_place(self, event: Rotate | Heartbeat | AckAsked) -> None:
         if self._begin is not None or self._skip:
@@ -410,6 +415,8 @@ class Stream:
             self.position = place
             if self._until is not None and place >= self._until:
                 self._cut(place)
+                # Guarded by test_a_span_that_ends_between_files_ends_the_older_plan.
+                self._take_flows_after()
 
     def _on_query(self, event: Query) -> None:
         begin, ordinal = self._begin, self._ordinal

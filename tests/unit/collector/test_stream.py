@@ -291,9 +291,11 @@ def test_a_frozen_collector_that_wakes_up_harms_nobody(seed: int) -> None:
     assert _published(log) == {table: rows for table, rows in _truth(binlog).items() if rows}
 
 
-@pytest.mark.parametrize("dies_at", range(4, 10))
-def test_no_span_reaches_back_to_where_rows_were_read_under_another_plan(dies_at: int) -> None:
-    """The first transaction of file 2 is read under plan 1, which leaves its rows out."""
+def _span_cut_between_files() -> tuple[Log, Control, Binlog]:
+    """A span of plan 1 of which one part of two is in the log, and which ends where file 2 begins.
+
+    The first transaction of file 2 has a row that plan 1 leaves out, and plan 2 does not.
+    """
     b, grouped, left_out = (Table(name) for name in ("b", "g1", "left_out"))
     both = [b.event(INSERT, [(1, "x")]), grouped.event(INSERT, [(1, "x")])]
     binlog = Binlog()
@@ -304,11 +306,29 @@ def test_no_span_reaches_back_to_where_rows_were_read_under_another_plan(dies_at
     log, control = Log(dies_at=3), Control()
     with pytest.raises(Died):
         Collector(log, control, binlog, PLANS, Limits(9, 999), random.Random(0), "one").run()
+    log.dies_at = None
     unseen = left_out.event(INSERT, [(1, "x")])
     binlog.transactions += [
         (Position(1, 2, 4), [Begin("0-1-2", 2, 4), unseen, Commit(2, 50, 1)]),
         (Position(1, 2, 50), [Begin("0-1-3", 2, 50), *both, Commit(2, 100, 1)]),
     ]
+    return log, control, binlog
+
+
+def test_a_span_that_ends_between_files_ends_the_older_plan() -> None:
+    """Between transactions a chunk may follow at once: it would be counted under the older plan."""
+    log, control, binlog = _span_cut_between_files()
+    Collector(log, control, binlog, CHANGED, Limits(9, 999), random.Random(0), "two").run()
+    _assert_lawful(log)
+    behind = [header for header in log.headers() if header.from_ >= Position(1, 2, 4)]
+    assert {header.plan for header in behind} == {2}
+    assert (behind[0].kind, behind[0].to) == (IngestKind.MARKER, Position(1, 2, 4))
+    assert [batch.schema.table for _, batch in rows_of(log)].count("left_out") == 1
+
+
+@pytest.mark.parametrize("dies_at", range(4, 10))
+def test_no_span_reaches_back_to_where_rows_were_read_under_another_plan(dies_at: int) -> None:
+    log, control, binlog = _span_cut_between_files()
     log.dies_at = dies_at
     with suppress(Died):
         Collector(log, control, binlog, CHANGED, Limits(9, 999), random.Random(0), "two").run()
