@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from gravity import fault
-from gravity.errors import FatalError, FencedError, OffsetLostError
+from gravity.errors import FatalError, FencedError, OffsetLostError, TransientError
 from gravity.header import IngestHeader, IngestKind
 from gravity.ingest_log import PENDING, Checkpoint, Fences, IngestScan, fences_of, newest_checkpoint
 from gravity.position import Position
@@ -396,6 +396,20 @@ def assert_same_server(resume: Resume, server: str, source: str) -> None:
             where=f"source {source}, position {resume.next_position}",
             remedy="point the source at its old server; or, if it is a replica of it, name both in `hosts`; "
             "or read it again with `gravity reset --source`",
+        )
+
+
+def assert_plan_not_older(resume: Resume | None, plan: int, source: str) -> None:
+    """Raises TransientError where the log was gone on with under a newer plan than `plan`.
+
+    Another collector took the newer one while this process was on its way to the fence. Going on under the
+    older one would place rows where they were, and have what was copied since copied again.
+    """
+    if resume is not None and resume.plan > plan:
+        raise TransientError(
+            f"the log is at plan {resume.plan} already, and we came with plan {plan}",
+            where=f"source {source}, position {resume.next_position}",
+            remedy="nothing need be done: it is taken over again under the newest plan",
         )
 
 

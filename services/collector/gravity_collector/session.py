@@ -41,7 +41,13 @@ from gravity_collector.host import name as name_of
 from gravity_collector.included import included_tables, rows_estimated, unique_keys
 from gravity_collector.keeper import Keeper
 from gravity_collector.loop import Loop
-from gravity_collector.owner import OtherServerError, Ownership, Resume, take_over
+from gravity_collector.owner import (
+    OtherServerError,
+    Ownership,
+    Resume,
+    assert_plan_not_older,
+    take_over,
+)
 from gravity_collector.place import open_binlog, open_latest
 from gravity_collector.publisher import IngestTopic, Publisher
 from gravity_collector.readers import SnapshotReaders
@@ -145,6 +151,8 @@ class Session:
             plan=plan,
             stands=self._stands,
         )
+        # Guarded by test_a_source_is_not_gone_on_with_under_an_older_plan_than_its_log_is_at.
+        assert_plan_not_older(owned.resume, plan, name)
         try:
             loop, events = self._assemble(self._looked_at_again(sides), owned)
         except GravityError as error:
