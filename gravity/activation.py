@@ -3,7 +3,7 @@
 `gravity run`, `gravity topics` and `gravity reload` activate; the stages only look the newest plan up. A plan's number
 never has two contents, even when two activations run at once: **the first record written under a
 number wins**, whoever wrote it, and an activation that lost repeats the winner's record, so that
-readers, who take the last record of a key, see it again. Whoever activates next mends what a killed
+compaction, which keeps the last record of a key, keeps it. Whoever activates next mends what a killed
 loser left.
 """
 

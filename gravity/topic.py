@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 Cleanup = Literal["delete", "compact"]
+
+_PLAN_PREFIX: Final = "plan/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,12 @@ def checkpoint_key(source: str, owner: int) -> str:
 
 def plan_key(version: int) -> str:
     """Control key of one immutable version of the routing plan."""
-    return f"plan/{version}"
+    return f"{_PLAN_PREFIX}{version}"
+
+
+def is_plan_key(key: str) -> bool:
+    """Whether a control key is one that `plan_key` gives."""
+    return key.startswith(_PLAN_PREFIX)
 
 
 def changelog_transactional_id(group: str, topic: str, partition: int) -> str:

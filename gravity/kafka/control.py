@@ -1,4 +1,4 @@
-"""The control topic: small records by key, the last one of a key counts."""
+"""The control topic: small records by key. The last one of a key counts; of a routing plan's number, the first."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gravity.errors import GravityError
 from gravity.kafka.producer import LogProducer
 from gravity.kafka.reader import LogReader
+from gravity.topic import is_plan_key
 
 if TYPE_CHECKING:
     from gravity.kafka.client import Cluster
@@ -47,7 +48,9 @@ class ControlTopic:
             key = (message.key or b"").decode()
             if message.value is None:
                 records.pop(key, None)
-            else:
+            elif not (is_plan_key(key) and key in records):
+                # Of two activations at once the first wins (ADR 0001): whoever reads in between, and whoever
+                # reads later, must find one content. Guarded by test_of_a_plans_number_the_first_record_counts.
                 records[key] = json.loads(message.value)
         self._next_offset = max(self._next_offset, high)
         self.records = records

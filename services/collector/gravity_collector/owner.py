@@ -25,7 +25,7 @@ under that of the second."""
 
 
 class Control(Protocol):
-    """The control topic: the last record of a key counts."""
+    """The control topic: the last record of a key counts (of a plan's number, the first)."""
 
     def refresh(self) -> Mapping[str, Any]:
         """All records, up to the present end."""
