@@ -10,9 +10,9 @@ loser left.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
@@ -71,7 +71,6 @@ def activate(config: Config, *, offline: bool = False, timeout_s: float = 60.0) 
     plans = _PlanLog(config, topics.control, timeout_s)
     try:
         plan = _put_in_force(
-            config,
             plans,
             lambda previous, settled: next_plan(
                 config, tables, previous, offline=offline, settled=settled
@@ -84,18 +83,29 @@ def activate(config: Config, *, offline: bool = False, timeout_s: float = 60.0) 
     return plan
 
 
-def plan_in_force(config: Config, timeout_s: float) -> RoutingPlan | None:
-    """The newest plan of the installation; None before the first. Changes nothing.
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """What an activation finds."""
+
+    plan: RoutingPlan | None
+    """The newest plan; None before the first."""
+    settled: int = 0
+    """As `compile_plan` has it."""
+
+
+def plan_in_force(config: Config, timeout_s: float) -> InForce:
+    """The newest plan of the installation, and how far the sources are by earlier ones. Changes nothing.
 
     Raises TransientError when Kafka does not answer within `timeout_s`.
     """
     topics = Topics(config.kafka.topic_prefix)
     admin = TopicAdmin(config.kafka)
     if topics.control not in patiently(lambda: admin.partition_counts(timeout_s=5.0), timeout_s):
-        return None
+        return InForce(None)
     control = ControlTopic(config.kafka, topics.control, _CLIENT)
     try:
-        return PlanStore(control).newest()
+        plan = PlanStore(control).newest()
+        return InForce(plan, _settled(config, control.records))
     finally:
         control.close()
 
@@ -188,6 +198,7 @@ class _PlanLog:
     """The plans of the control topic by the rule of the first record."""
 
     def __init__(self, config: Config, topic: str, timeout_s: float) -> None:
+        self._config = config
         self._topic = topic
         self._timeout_s = timeout_s
         self._reader = LogReader(config.kafka, _CLIENT)
@@ -205,9 +216,9 @@ class _PlanLog:
                 self._control.write(plan_key(number), record)
         return first
 
-    def settled(self, sources: Iterable[str]) -> int:
-        """The plan under which all rows of these sources are in their logs; 0 = not known."""
-        return settled_under(self._control.refresh(), sources)
+    def settled(self) -> int:
+        """As `compile_plan` has it."""
+        return _settled(self._config, self._control.refresh())
 
     def write(self, plan: RoutingPlan) -> None:
         """Appends `plan` under its number."""
@@ -228,6 +239,10 @@ class _PlanLog:
         self._control.close()
 
 
+def _settled(config: Config, records: Mapping[str, Any]) -> int:
+    return settled_under(records, (source.name for source in config.sources))
+
+
 def put_moved_in_force(
     config: Config, change: Callable[[RoutingPlan], RoutingPlan], timeout_s: float = 60.0
 ) -> RoutingPlan | None:
@@ -240,7 +255,7 @@ def put_moved_in_force(
         TransientError: Kafka did not answer within `timeout_s`.
         FatalError: rows of too many earlier plans are still on their way.
     """
-    if plan_in_force(config, timeout_s) is None:
+    if plan_in_force(config, timeout_s).plan is None:
         return None
     plans = _PlanLog(config, Topics(config.kafka.topic_prefix).control, timeout_s)
 
@@ -252,20 +267,19 @@ def put_moved_in_force(
         return replace(plan, former=former_routings(plan, previous, settled))
 
     try:
-        return _put_in_force(config, plans, follow)
+        return _put_in_force(plans, follow)
     finally:
         plans.close()
 
 
 def _put_in_force(
-    config: Config, plans: _PlanLog, follow: Callable[[RoutingPlan | None, int], RoutingPlan]
+    plans: _PlanLog, follow: Callable[[RoutingPlan | None, int], RoutingPlan]
 ) -> RoutingPlan:
     """`follow` gives the plan after the newest one, that itself for none; its second argument as `compile_plan`'s."""
     records = plans.first_records()
     for _ in range(_ROUNDS_MAX):
         previous = RoutingPlan.from_json(records[max(records)]) if records else None
-        settled = plans.settled(source.name for source in config.sources)
-        plan = follow(previous, settled)
+        plan = follow(previous, plans.settled())
         if previous is not None and plan.version == previous.version:
             return previous
         plans.write(plan)

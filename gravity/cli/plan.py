@@ -139,9 +139,10 @@ def difference(config: Config, wait_s: float) -> Difference:
     from gravity.activation import next_plan, plan_in_force, source_tables
     from gravity.cli.plan_diff import flow_changes
 
-    previous = plan_in_force(config, wait_s)
+    in_force = plan_in_force(config, wait_s)
+    previous = in_force.plan
     tables = source_tables(config, wait_s, previous)
-    new = next_plan(config, tables, previous)
+    new = next_plan(config, tables, previous, settled=in_force.settled)
     old_flows = [] if previous is None else table_flows(previous, tables)
     changes = flow_changes(old_flows, table_flows(new, tables))
     return Difference(previous, new, changes, _read_again(previous, new, tables))
