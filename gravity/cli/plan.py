@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -120,6 +120,14 @@ class Difference:
         """Sources and targets that the new plan does not have."""
         return [] if self.previous is None else _names_gone(self.previous, self.new)
 
+    @property
+    def new_parts(self) -> list[str]:
+        """Sources and targets that stages don't know that run by the plan in force; before the first plan, all."""
+        before = (
+            replace(self.new, sources=(), targets=()) if self.previous is None else self.previous
+        )
+        return _names_gone(self.new, before)
+
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
         return {
@@ -188,7 +196,7 @@ def show_difference(found: Difference) -> None:
 
 
 def _names_gone(before: RoutingPlan, after: RoutingPlan) -> list[str]:
-    """Sources and targets that the new plan does not have; nobody can be asked for their tables."""
+    """Sources and targets that `after` does not have; of those gone nobody can be asked for their tables."""
     pairs = (("source", before.sources, after.sources), ("target", before.targets, after.targets))
     return [
         f"{kind} {item.name}"

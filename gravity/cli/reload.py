@@ -14,7 +14,8 @@ from gravity.errors import TransientError
 from gravity.telemetry.log import configure_logging
 
 if TYPE_CHECKING:
-    from gravity.cli.plan import Difference
+    from collections.abc import Collection
+
     from gravity.config import Config
     from gravity.plan import RoutingPlan
 
@@ -35,7 +36,7 @@ def reload(
     """Put a changed configuration in force while the stages run.
 
     Shows what differs as `gravity plan --diff` does, writes the routing plan under the next number, and
-    waits until every source's collector has taken it: from its next span on, all stages go by it.
+    waits until the collector of every source that was there has taken it: from its next span on, all stages go by it.
     Tables whose rows go another way are read again, and rows that have no place at a target any more are
     deleted there. `gravity status` shows how far that is.
 
@@ -50,40 +51,34 @@ def reload(
     if not as_json:
         show_difference(found)
     plan = activate(loaded.config, timeout_s=wait_s)
-    waiting = _await_taken(loaded.config, plan, wait_s)
+    unknown = found.new_parts
+    for part in unknown:
+        remarks.print(f"[yellow]start the stages again[/]: {part} is new to them")
+    # Of what is new no running collector knows: waiting for it would be in vain.
+    known = [s.name for s in loaded.config.sources if f"source {s.name}" not in unknown]
+    waiting = _await_taken(loaded.config, plan, known, wait_s)
     if as_json:
-        print_json({**found.to_json(), "plan": plan.version, "waiting_for": waiting})
+        print_json({
+            **found.to_json(), "plan": plan.version, "start_again": unknown, "waiting_for": waiting,
+        })  # fmt: skip
     elif not waiting:
-        screen.print(f"routing plan {plan.version} is in force, and every source is read by it")
+        read_by_it = f", and read by it: {', '.join(known)}" if known else ""
+        screen.print(f"routing plan {plan.version} is in force{read_by_it}")
     if not waiting:
-        _name_what_is_new(found)
         return
     raise TransientError(
         f"routing plan {plan.version} is in force, but not every source is read by it yet",
         where=", ".join(waiting),
-        remedy="are their collectors running? They take it when they start",
+        remedy="are their collectors running, and started since the sources were named? They take it when they start",
     )
 
 
-def _name_what_is_new(found: Difference) -> None:
-    """Says which parts the running stages don't know."""
-    if found.previous is None:
-        return
-    pairs = (
-        ("source", found.previous.sources, found.new.sources),
-        ("target", found.previous.targets, found.new.targets),
-    )
-    for kind, old, new in pairs:
-        known = {item.name for item in old}
-        for item in new:
-            if item.name not in known:
-                remarks.print(
-                    f"[yellow]start the stages again[/]: {kind} {item.name} is new to them"
-                )
-
-
-def _await_taken(config: Config, plan: RoutingPlan, wait_s: float) -> list[str]:
-    """The sources that are not read by the plan after so many seconds."""
+def _await_taken(
+    config: Config, plan: RoutingPlan, names: Collection[str], wait_s: float
+) -> list[str]:
+    """Those of the named sources that are not read by the plan after so many seconds."""
+    if not names:
+        return []
     from gravity.status_reader import StatusReader
 
     reader = StatusReader(config)
@@ -91,7 +86,7 @@ def _await_taken(config: Config, plan: RoutingPlan, wait_s: float) -> list[str]:
         give_up_s = monotonic_s() + wait_s
         while True:
             sources = reader.read().sources
-            waiting = [s.name for s in sources if (s.plan or 0) < plan.version]
+            waiting = [s.name for s in sources if s.name in names and (s.plan or 0) < plan.version]
             if not waiting or monotonic_s() > give_up_s:
                 return waiting
             time.sleep(_LOOK_S)

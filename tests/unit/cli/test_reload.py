@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from gravity import status_reader
 from gravity.activation import activate
 from gravity.batch import Column, TableSchema
 from gravity.cli.plan import difference
+from gravity.cli.reload import reload
 from gravity.config import Config, parse_config
-from gravity.errors import FatalError
+from gravity.errors import FatalError, TransientError
 from gravity.placed_anew import FORMER_MAX
 from gravity.plan_compiler import SourceTable
 from tests.unit.activation_broker import Broker
@@ -17,8 +24,13 @@ COLUMNS = (Column("id", "int", nullable=False), Column("v", "int"))
 TABLES = [SourceTable("s", TableSchema("app", "orders", COLUMNS, (0,)))]
 
 
-def config(bound: int, *, sources: str = "s", targets: str = "a") -> Config:
-    """Rows of `orders` go to `a` if their value is above the bound."""
+def config(bound: int, **parts: str) -> Config:
+    """As `text` says."""
+    return parse_config(text(bound, **parts), env={}).config
+
+
+def text(bound: int, *, sources: str = "s", targets: str = "a") -> str:
+    """A configuration by which rows of `orders` go to `a` if their value is above the bound."""
     account = "type: mysql, host: db, username: gravity, password: p"
     lines = [
         *("sources:", *(f"  - {{name: {name}, {account}}}" for name in sources.split())),
@@ -28,7 +40,34 @@ def config(bound: int, *, sources: str = "s", targets: str = "a") -> Config:
         "    strategy: conditional",
         f"    conditions: [{{if: 'v > {bound}', targets: [a]}}]",
     ]  # fmt: skip
-    return parse_config("\n".join(lines), env={}).config
+    return "\n".join(lines)
+
+
+class Sources:
+    """The plans that sources are read by, in place of the status; `told`: what was on the screen meanwhile."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.plans: dict[str, int] = {}
+        self.told: list[str] = []
+        self._capsys = capsys
+
+    def __call__(self, _: Config) -> Sources:
+        return self
+
+    def read(self) -> Any:
+        self.told.append(self._capsys.readouterr().err)
+        return SimpleNamespace(
+            sources=[SimpleNamespace(name=name, plan=plan) for name, plan in self.plans.items()]
+        )
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def sources(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Sources:
+    read = Sources(capsys)
+    monkeypatch.setattr(status_reader, "StatusReader", read)
+    return read
 
 
 @pytest.fixture
@@ -50,3 +89,44 @@ def test_what_the_sources_have_settled_is_forgotten_in_a_difference_as_in_an_act
     assert shown.same_content(plan)
     assert [former.until for former in shown.former] == [FORMER_MAX + 2]
     assert shown.former == plan.former
+
+
+def test_a_new_source_is_told_of_and_not_waited_for(
+    broker: Broker, sources: Sources, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    activate(config(1))
+    sources.plans = {"s": 2, "other": None}  # type: ignore[dict-item]
+    path = tmp_path / "gravity.yaml"
+    path.write_text(text(1, sources="s other", targets="a b"))
+    reload(path, as_json=True, wait_s=0.0)
+    hint = "start the stages again: source other is new to them"
+    assert hint in sources.told[0], "before the wait"
+    said = json.loads(capsys.readouterr().out)
+    assert (said["plan"], said["waiting_for"]) == (2, [])
+    assert said["start_again"] == ["source other", "target b"]
+    assert "ingest.other" in broker.topics
+
+
+def test_a_source_that_was_there_is_waited_for(
+    broker: Broker, sources: Sources, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    activate(config(1))
+    sources.plans = {"s": 1, "other": None}  # type: ignore[dict-item]
+    path = tmp_path / "gravity.yaml"
+    path.write_text(text(1, sources="s other"))
+    with pytest.raises(TransientError, match="not every source is read by it yet") as refused:
+        reload(path, as_json=True, wait_s=0.0)
+    assert refused.value.where == "s"
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["waiting_for"] == ["s"]
+    assert max(broker.plans()) == 2
+
+
+@pytest.mark.usefixtures("broker")
+def test_the_first_plan_waits_for_nobody(
+    sources: Sources, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "gravity.yaml"
+    path.write_text(text(1))
+    reload(path, as_json=False, wait_s=0.0)
+    assert "routing plan 1 is in force" in capsys.readouterr().out
+    assert sources.told == []
