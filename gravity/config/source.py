@@ -136,7 +136,8 @@ class Source(Model):
         "initial",
         description=(
             "`initial`: existing rows first, then changes. `never`: only changes from now. `only`: "
-            "existing rows, then the source ends; a collector of none but such ends with exit code 0. `when-needed`: as "
+            "existing rows, then the source ends; a collector of none but such ends with exit code 0. A newer plan begins "
+            "it again while its collector runs, else when that is started. `when-needed`: as "
             "`initial`, and again by itself whenever the position is lost (binlogs purged, another server), "
             "where the others halt; rows deleted meanwhile stay at the targets."
         ),

@@ -69,6 +69,11 @@ class Crew:
         """The sources that are held."""
         return self._posts.keys()
 
+    @property
+    def done(self) -> Collection[str]:
+        """The sources of which, when they ended, nothing was left to do."""
+        return [name for name, post in self._posts.items() if post.is_over and post.is_done]
+
     def start(self, names: Iterable[str]) -> None:
         """Begins to collect these sources."""
         for name in names:

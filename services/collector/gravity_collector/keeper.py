@@ -143,7 +143,8 @@ class Keeper(threading.Thread):
         for kept in round_of:
             _fail_alone(kept, kept.keep)
         try:
-            records = self.control.refresh() if round_of else {}
+            # With nothing in care too: who waits for a newer plan looks at what was read (recall.py).
+            records = self.control.refresh()
         except GravityError as error:
             for kept in round_of:
                 kept.failure = kept.failure or error

@@ -17,6 +17,7 @@ from gravity.kafka.plan_store import PlanStore
 from gravity.topic import Topics
 from gravity_collector.crew import FENCED_PAUSE_S, Crew
 from gravity_collector.keeper import Keeper
+from gravity_collector.recall import Recall
 from gravity_collector.session import Shared
 from gravity_collector.source import collect
 
@@ -61,29 +62,37 @@ def collect_sources(
         lambda name, ended: collect(shared, config.source(name), ended),
         fenced_pause_s=None if names else FENCED_PAUSE_S,
     )
+    recall = Recall(control, crew)
     keeper.start()
     try:
         if names:
-            _collect_named(crew, names, stop)
+            _collect_named(crew, recall, names, stop)
         else:
-            _collect_share(config, crew, known, stop, member)
+            _collect_share(config, crew, recall, known, stop, member=member)
     finally:
         crew.stop(list(crew.names), within_s=_STOP_S)
         keeper.end()
 
 
-def _collect_named(crew: Crew, names: Sequence[str], stop: threading.Event) -> None:
+def _collect_named(crew: Crew, recall: Recall, names: Sequence[str], stop: threading.Event) -> None:
     crew.start(names)
     while not stop.is_set():
         crew.wait(_STEP_S)
         crew.tend()
         crew.raise_if_all_halted(names)
-        if crew.are_all_done(names):
+        recall.look()
+        if recall.are_all_done(names):
             return
 
 
 def _collect_share(
-    config: Config, crew: Crew, known: Sequence[str], stop: threading.Event, member: str
+    config: Config,
+    crew: Crew,
+    recall: Recall,
+    known: Sequence[str],
+    stop: threading.Event,
+    *,
+    member: str,
 ) -> None:
     topics = Topics(config.kafka.topic_prefix)
     source_of = {topics.ingest(name): name for name in known}
@@ -118,7 +127,8 @@ def _collect_share(
             membership.poll(_STEP_S)
             crew.tend()
             crew.raise_if_all_halted(known)
-            if crew.are_all_done(known):
+            recall.look()
+            if recall.are_all_done(known):
                 return
     finally:
         membership.close()

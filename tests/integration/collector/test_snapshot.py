@@ -13,7 +13,9 @@ from gravity_devstack.database import DatabaseServer
 from gravity.batch import READ
 from gravity.errors import EXIT_HALTED
 from gravity.header import IngestKind
-from gravity.topic import resnapshot_key
+from gravity.kafka.admin import TopicAdmin
+from gravity.placed_anew import settled_under
+from gravity.topic import TopicSpec, resnapshot_key
 from tests.integration.collector.conftest import Install
 from tests.integration.collector.installation import Installation, wait_until
 from tests.integration.collector.test_stream import load
@@ -210,9 +212,39 @@ def test_a_source_that_is_only_copied_ends_in_order_and_again_at_once(install: I
     assert made.replay("t") == made.truth("t")
     made.sql("UPDATE t SET v = 'later'")
     written = len(made.messages())
-    assert made.start().wait() == 0
+    again = made.start()
+    assert again.wait() == 0
+    assert again.text.count("source_taken_over") == 1
     kinds = {h.kind for _, h, _ in made.messages()[written:]}
     assert IngestKind.CHUNK not in kinds
+    made.assert_lawful()
+
+
+def test_a_source_that_was_only_copied_takes_a_newer_plan_while_its_collector_has_others(
+    install: Install, mariadb: DatabaseServer
+) -> None:
+    other = f"""
+  - {{name: other, type: mariadb, host: {mariadb.host}, port: {mariadb.port}, username: gravity,
+     password: gravity-dev, databases: [nothing_of_it]}}"""
+    made = install(source="snapshot: only", sources=other, target="tables: [u]")
+    TopicAdmin(made.config.kafka).ensure([TopicSpec(made.topics.ingest("other"), 1)])
+    made.sql("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20))")
+    _fill(made, "t", range(100))
+    process = made.start()
+    wait_until(lambda: "source_copied" in process.text, what="the copy")
+    assert settled_under(made.control(), ["s"]) == 1
+
+    def copies_of_t() -> int:
+        return sum(h.kind is IngestKind.CHUNK and h.table.endswith(".t") for h, _ in made.valid())
+
+    before = copies_of_t()
+    made.configure(source="snapshot: only", sources=other, target='tables: ["*"]')
+    made.activate()
+    wait_until(lambda: settled_under(made.control(), ["s"]) == 2, what="the second copy")
+    assert copies_of_t() > before, "the target takes it now"
+    wait_until(lambda: process.text.count("source_copied") == 2, what="its end")
+    assert process.exit_code is None
+    assert process.stop() == 0
     made.assert_lawful()
 
 
