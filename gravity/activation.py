@@ -1,4 +1,4 @@
-"""Activation: makes the topics, looks at the sources' tables, puts the routing plan in force.
+"""Activation: looks at the sources' tables, makes the topics, puts the routing plan in force.
 
 `gravity run`, `gravity topics` and `gravity reload` activate; the stages only look the newest plan up. A plan's number
 never has two contents, even when two activations run at once: **the first record written under a
@@ -69,18 +69,19 @@ def activate(config: Config, *, offline: bool = False, timeout_s: float = 60.0) 
     make_topics(admin, [TopicSpec(topics.control, 1, "compact")], timeout_s)
     tables = [] if offline else source_tables(config, timeout_s)
     plans = _PlanLog(config, topics.control, timeout_s)
+
+    def follow(previous: RoutingPlan | None, settled: int) -> RoutingPlan:
+        plan = next_plan(config, tables, previous, offline=offline, settled=settled)
+        # Before the plan: a running collector takes it at once, and a router sends to every target it names.
+        # Guarded by test_whoever_finds_a_plan_finds_the_topics_of_its_targets.
+        epoch = replace(topics, resolver_epoch=plan.resolver_epoch)
+        make_topics(admin, installation_topics(config, epoch), timeout_s)
+        return plan
+
     try:
-        plan = _put_in_force(
-            plans,
-            lambda previous, settled: next_plan(
-                config, tables, previous, offline=offline, settled=settled
-            ),
-        )
+        return _put_in_force(plans, follow)
     finally:
         plans.close()
-    topics = replace(topics, resolver_epoch=plan.resolver_epoch)
-    make_topics(admin, installation_topics(config, topics), timeout_s)
-    return plan
 
 
 @dataclass(frozen=True, slots=True)

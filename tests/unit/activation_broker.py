@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,8 @@ class Broker:
     steps: int = 0
     dies_at: int | None = None
     """The step that is never taken."""
+    look: Callable[[], None] = lambda: None
+    """What somebody does who reads control as soon as there is more of it."""
 
     def step(self) -> None:
         """Before each change."""
@@ -85,6 +87,7 @@ class Broker:
             ) -> None:
                 broker.step()
                 broker.log.append(Message(key, value))
+                broker.look()
 
             def flush(self) -> None: ...
 

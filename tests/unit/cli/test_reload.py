@@ -130,3 +130,19 @@ def test_the_first_plan_waits_for_nobody(
     reload(path, as_json=False, wait_s=0.0)
     assert "routing plan 1 is in force" in capsys.readouterr().out
     assert sources.told == []
+
+
+def test_whoever_finds_a_plan_finds_the_topics_of_its_targets(broker: Broker) -> None:
+    """A router sends to a target as soon as a message bears a number by which it gets rows."""
+    found: list[int] = []
+
+    def look() -> None:
+        for number, plan in broker.plans().items():
+            found.append(number)
+            for target in plan.targets:
+                assert {f"routed.{target.name}", f"target.{target.name}"} <= broker.topics.keys()
+
+    broker.look = look
+    activate(config(1))
+    activate(config(1, targets="a b"))
+    assert set(found) == {1, 2}
