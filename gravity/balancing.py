@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from gravity.placement import BUCKETS, Placement, least_loaded
 
+STRATEGY = "least-connections"
 MARGIN = 0.5
 """A target must have half the load of another at most to take something from it."""
 BUSY_S = 5.0
@@ -58,6 +59,24 @@ def next_move(placement: Placement, loads: Mapping[str, Load]) -> Move | None:
         return None
     mine = [b for b, place in enumerate(placement.buckets) if placement.targets[place] == worst]
     return Move(worst, best, tuple(mine[-min(STEP, len(mine) // 2) :]))
+
+
+def next_moves(
+    placements: Iterable[Placement], loads: Mapping[str, Load], *, is_copying: bool
+) -> dict[str, Move]:
+    """Placement → what should go where now, of those that loads decide.
+
+    `is_copying`: whether existing rows of some source are still being read. Then nothing moves that would have
+    a table read again: what has been read of it would count no more, and the lag is the copy's own.
+    """
+    found: dict[str, Move] = {}
+    for placement in placements:
+        if placement.strategy != STRATEGY or (is_copying and not placement.append_only):
+            continue
+        move = next_move(placement, loads)
+        if move is not None:
+            found[placement.name] = move
+    return found
 
 
 def moved(placement: Placement, move: Move) -> Placement:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import structlog
 import typer
 
-from gravity.balancing import Load, Move, moved, next_move
+from gravity.balancing import Load, Move, moved, next_moves
 from gravity.cli.option import AsJson, ConfigFile, plural, print_json, read_config, screen
 from gravity.errors import FatalError, TransientError
 from gravity.telemetry.log import configure_logging
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _EVERY_S = 30.0
-STRATEGY = "least-connections"
 
 
 def balance(
@@ -41,7 +40,7 @@ def balance(
 
     A target that is 5 s or more behind, and twice as far as another, gives a sixteenth of all buckets to the one
     that is least behind. The new map is the next routing plan, taken as after `gravity reload`: a table that
-    is not `append-only` is read again for it. `gravity run` has one of these at work where a rule needs it; of
+    is not `append-only` is read again for it, so it keeps its map while existing rows are being read. `gravity run` has one of these at work where a rule needs it; of
     several at once the first to write a plan decides.
     """
     loaded = read_config(config, quiet=True)
@@ -66,19 +65,18 @@ def _look_and_move(config: Config) -> list[dict[str, Any]]:
     try:
         reader = StatusReader(config)
         try:
-            loads = loads_of(reader.read())
+            status = reader.read()
         finally:
             reader.close()
+        loads, is_copying = loads_of(status), is_being_copied(status)
         found: dict[str, Move] = {}
 
         def change(plan: RoutingPlan) -> RoutingPlan:
             found.clear()
-            placements = []
-            for placement in plan.placements:
-                move = next_move(placement, loads) if placement.strategy == STRATEGY else None
-                if move is not None:
-                    found[placement.name] = move
-                placements.append(placement if move is None else moved(placement, move))
+            found.update(next_moves(plan.placements, loads, is_copying=is_copying))
+            placements = (
+                moved(p, found[p.name]) if p.name in found else p for p in plan.placements
+            )
             return replace(plan, placements=tuple(placements))
 
         put_moved_in_force(config, change)
@@ -101,3 +99,9 @@ def loads_of(status: PipelineStatus) -> Mapping[str, Load]:
         for target in status.targets
         if target.silent_s is not None
     }
+
+
+def is_being_copied(status: PipelineStatus) -> bool:
+    """Whether existing rows of some source are still being read, or will be by a plan that it has not taken yet."""
+    newest = status.plan or 0
+    return any(source.is_copying or (source.plan or 0) < newest for source in status.sources)

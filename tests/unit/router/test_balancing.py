@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -10,13 +11,26 @@ from gravity_router.routing import route
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gravity.balancing import BUSY_S, STEP, Load, moved, next_move
+from gravity.balancing import BUSY_S, STEP, Load, Move, moved, next_move, next_moves
 from gravity.batch import DELETE, INSERT, READ
+from gravity.cli.balance import is_being_copied
 from gravity.config import parse_config
 from gravity.config.problem import ConfigError
-from gravity.placed_anew import before_columns
-from gravity.placement import BUCKETS, Placement, round_robin
-from tests.unit.router.test_sharding import HEAD, IN_TURN, SCHEMA, compiled, message, tables
+from gravity.placed_anew import FORMER_MAX, before_columns, former_routings
+from gravity.placement import BUCKETS, Placement, buckets_of, round_robin
+from gravity.status import PipelineStatus, SourceStatus
+from tests.unit.router.test_placed_anew import advance, play
+from tests.unit.router.test_sharding import (
+    HEAD,
+    IN_TURN,
+    SCHEMA,
+    Row,
+    compiled,
+    history,
+    message,
+    steps,
+    tables,
+)
 
 NAMES = ("a", "b", "c")
 MAP = tuple(NAMES.index(name) for name in round_robin(dict.fromkeys(NAMES, 1)))
@@ -89,6 +103,73 @@ def test_where_loads_have_put_a_bucket_it_stays_when_the_file_is_read_again() ->
     fewer = compiled(LEAST.replace("[a, b, c]", "[b, c]"), plan).placements[0]
     stays = [b for b in range(BUCKETS) if heavy.targets[heavy.buckets[b]] != "a"]
     assert all(fewer.targets[fewer.buckets[b]] == heavy.targets[heavy.buckets[b]] for b in stays)
+
+
+def test_nothing_that_must_be_read_again_moves_while_existing_rows_are_being_read() -> None:
+    slow = {"a": Load(100, 0), "b": Load(0, 0), "c": Load(0, 0)}
+    appended = replace(PLACEMENT, name="q", append_only=True)
+    by_rule = replace(PLACEMENT, name="r", strategy="round-robin")
+    maps = (PLACEMENT, appended, by_rule)
+    move = next_move(PLACEMENT, slow)
+    assert next_moves(maps, slow, is_copying=False) == {"p": move, "q": move}
+    assert next_moves(maps, slow, is_copying=True) == {"q": move}
+
+
+def test_a_source_that_has_not_taken_the_last_move_yet_is_about_to_be_read_again() -> None:
+    taken = SourceStatus(
+        "s", 0, 0.0, "", 0, snapshot_done=2, snapshot_total=2, silent_s=0.0, plan=4
+    )
+    reading = replace(taken, snapshot_done=1)
+    told = [
+        (4, taken, False),
+        (5, taken, True),
+        (4, reading, True),
+        (1, replace(taken, plan=None), True),
+    ]
+    for plan, source, expected in told:
+        status = PipelineStatus(0, plan, (taken, source), (), ())
+        assert is_being_copied(status) is expected, (plan, source)
+
+
+@given(made=steps, data=st.data())
+def test_moves_in_the_middle_of_a_copy_lose_and_double_no_row(
+    made: list[tuple[str, int, int, tuple[int | None, str | None, int]]], data: st.DataObject
+) -> None:
+    """Existing rows are read again under each plan, seldom to the end, while they change."""
+    changes, end = history(made)
+    existing = data.draw(st.integers(0, len(changes)), "changes of before anything was collected")
+    table: dict[int, Row] = {}
+    for change in changes[:existing]:
+        advance(table, change)
+    changes = changes[existing:]
+    homes = {key: buckets_of([[key]])[0] for key in range(7)}
+    plan, held = compiled(LEAST), {name: dict[int, Row]() for name in NAMES}
+    place_of = dict(enumerate(plan.placements[0].buckets))
+    rounds = data.draw(st.integers(1, 1 + FORMER_MAX), "plans")
+    cuts = sorted(data.draw(st.integers(0, len(changes))) for _ in range(rounds - 1))
+    settled = 0
+    for number, (start, stop) in enumerate(pairwise([0, *cuts, len(changes)])):
+        if number:
+            bucket, to = homes[data.draw(st.integers(0, 6))], data.draw(st.integers(0, 2))
+            move = Move(NAMES[place_of[bucket]], NAMES[to], (bucket,))
+            after = replace(
+                plan, version=plan.version + 1, placements=(moved(plan.placements[0], move),)
+            )
+            if not after.same_content(plan):
+                plan = replace(after, former=former_routings(after, plan, settled))
+            place_of[bucket] = to
+        is_whole = number == rounds - 1 or data.draw(st.booleans(), "whether it is read to the end")
+        reads = {key: data.draw(st.integers(start, stop + (not is_whole))) for key in range(7)}
+        for at in range(start, stop + 1):
+            found = [table[key] for key, when in reads.items() if when == at and key in table]
+            play(held, [(READ, None, row) for row in found], plan)
+            if at < stop:
+                play(held, [changes[at]], plan)
+                advance(table, changes[at])
+        settled = plan.version if is_whole else settled
+    assert table == end
+    for place, name in enumerate(NAMES):
+        assert held[name] == {key: row for key, row in end.items() if place_of[homes[key]] == place}
 
 
 # append-only
