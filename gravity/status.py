@@ -97,7 +97,7 @@ class TargetStatus:
     waiting: int
     """Messages that have not been applied."""
     lag_ms: Mapping[str, int | None]
-    """Source to how old the data is that every partition has; 0 = all that was collected is there.
+    """Source to how old the data is that every partition has; 0 = all that was collected is there, parked rows apart.
 
     None while nothing is known of the source.
     """
@@ -153,9 +153,13 @@ class PipelineStatus:
 
     @property
     def is_caught_up(self) -> bool:
-        """Whether everything is in every target: the existing rows, and what was collected since."""
+        """Whether everything is in every target: the existing rows, and what was collected since.
+
+        Rows parked at a target are not in it, though its lag leaves them out.
+        """
         return not any(source.is_copying for source in self.sources) and all(
-            lag == 0 for target in self.targets for lag in target.lag_ms.values()
+            not target.parked_at_target and all(lag == 0 for lag in target.lag_ms.values())
+            for target in self.targets
         )
 
     def to_json(self) -> dict[str, Any]:

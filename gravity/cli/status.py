@@ -32,13 +32,14 @@ def status(
     """Show how far the pipeline is: rows, rows per second, lag of each source at each target.
 
     Lag is the age of the data that a target surely has; 0 means that it has everything that was
-    collected. Reads Kafka only, so it works from any machine and disturbs nothing.
+    collected, parked rows apart. Reads Kafka only, so it works from any machine and disturbs nothing.
 
     Of sources whose COMMITs wait for targets (`semi-sync`) it says whether they do, with the server's own counters.
 
     Rows on hold, whose sources disagree, are listed by table, with the age of the change that began the oldest.
 
-    With --json one line per look; `is_caught_up` says whether all targets have all: existing rows, and what was collected since.
+    With --json one line per look; `is_caught_up` says whether all targets have all: existing rows, what was collected
+    since, and no row parked.
     """
     from gravity.status_reader import StatusReader
 

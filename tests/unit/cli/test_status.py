@@ -60,6 +60,18 @@ def test_lag_is_nothing_once_every_partition_has_what_was_collected() -> None:
     assert now.is_caught_up
 
 
+def test_nothing_is_caught_up_while_rows_are_parked_though_the_lag_goes_on_without_them() -> None:
+    collector = ("collector/s", collected(10))
+    parked = status(
+        [collector, ("sink/t/0", {**applied(10), "parked": 1}), ("sink/t/1", applied(10))], 60
+    )
+    assert parked.targets[0].lag_ms == {"s": 0}
+    assert not parked.is_caught_up
+    assert parked.to_json()["is_caught_up"] is False
+    later = {**applied(10), "parked": 0, "superseded": 1}
+    assert status([collector, ("sink/t/0", later), ("sink/t/1", applied(10))], 60).is_caught_up
+
+
 def test_nothing_is_caught_up_while_existing_rows_are_being_copied() -> None:
     applied_everywhere = [("sink/t/0", applied(10)), ("sink/t/1", applied(10))]
     now = status([("collector/s", collected(10, copied=1)), *applied_everywhere], 10)
