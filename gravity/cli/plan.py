@@ -65,7 +65,8 @@ def plan(
 ) -> None:
     """Show what flows where: tables, targets, conditions, order, conflict rules.
 
-    Without --connect nothing is connected to, and tables appear as the patterns of the file.
+    Without --connect nothing is connected to, and tables appear as the patterns of the file. With it, tables that
+    no rule sends anywhere are named, and what in `transforms` is for no table.
 
     With --diff the file is set against the plan in force, and nothing is activated: what would begin, end, or
     go another way, as `gravity reload` or `gravity run` would put it in force. Refused is what they would
@@ -87,6 +88,7 @@ def plan(
     compiled = compile_plan(loaded.config, tables)
     flows = table_flows(compiled, tables) if connect else pattern_flows(compiled)
     nowhere = tables_without_target(compiled, tables)
+    idle = transforms_without_table(compiled, tables) if connect else []
     if as_json:
         print_json({
             "connected": connect,
@@ -95,11 +97,13 @@ def plan(
             "targets": [{"name": t.name, "type": t.type, "database": t.database} for t in compiled.targets],
             "flows": [asdict(flow) for flow in flows],
             "tables_without_target": nowhere,
+            "transforms_without_table": idle,
         })  # fmt: skip
         return
     screen.print(_chart(flows))
     for name in nowhere:
         screen.print(f"[yellow]no target[/]: {name} is read, but no rule sends it anywhere")
+    _show_idle_transforms(idle)
     if connect:
         screen.print(f"{plural(len(tables), 'table')} at {plural(len(compiled.sources), 'source')}")
 
@@ -114,6 +118,8 @@ class Difference:
     changes: list[FlowChange]
     read_again: list[str]
     """Tables, as `source: database.table`, whose existing rows are read again, since they go another way."""
+    transforms_without_table: list[str]
+    """As the function of this name has them, by the new plan."""
 
     @property
     def gone(self) -> list[str]:
@@ -136,6 +142,7 @@ class Difference:
             "gone": self.gone,
             "changes": [change.to_json() for change in self.changes],
             "read_again": self.read_again,
+            "transforms_without_table": self.transforms_without_table,
         }
 
 
@@ -153,7 +160,13 @@ def difference(config: Config, wait_s: float) -> Difference:
     new = next_plan(config, tables, previous, settled=in_force.settled)
     old_flows = [] if previous is None else table_flows(previous, tables)
     changes = flow_changes(old_flows, table_flows(new, tables))
-    return Difference(previous, new, changes, _read_again(previous, new, tables))
+    return Difference(
+        previous,
+        new,
+        changes,
+        _read_again(previous, new, tables),
+        transforms_without_table(new, tables),
+    )
 
 
 def _read_again(
@@ -176,6 +189,7 @@ def show_difference(found: Difference) -> None:
     from gravity.cli.plan_diff import chart
 
     previous, new = found.previous, found.new
+    _show_idle_transforms(found.transforms_without_table)
     if previous is None:
         screen.print("no plan is in force yet: everything is new")
     elif new.version == previous.version:
@@ -193,6 +207,12 @@ def show_difference(found: Difference) -> None:
         screen.print(
             f"[yellow]read again[/]: {name}; rows that have no place at a target any more are deleted there"
         )
+
+
+def _show_idle_transforms(found: Sequence[str]) -> None:
+    for text in found:
+        plain = text.replace("[", r"\[")
+        screen.print(f"[yellow]no table[/]: {plain}")
 
 
 def _names_gone(before: RoutingPlan, after: RoutingPlan) -> list[str]:
@@ -234,6 +254,30 @@ def tables_without_target(plan: RoutingPlan, tables: Sequence[SourceTable]) -> l
         if plan.includes(table.source, table.schema.database, table.schema.table)
         and not plan.feeds(table.source, table.schema)
     ]
+
+
+def transforms_without_table(plan: RoutingPlan, tables: Sequence[SourceTable]) -> list[str]:
+    """What of the targets' `transforms` is for no table there is: patterns, and entries that others go before."""
+    found: list[str] = []
+    for target in plan.targets:
+        names = [
+            (table.source, table.schema.database, table.schema.table)
+            for table in tables
+            if plan.includes(table.source, table.schema.database, table.schema.table)
+            and any(feed.target == target.name for feed in plan.feeds(table.source, table.schema))
+        ]
+        used = {id(target.transform(*name)) for name in names}
+        for number, rule in enumerate(target.transforms):
+            where = f"target {target.name}, transforms[{number}]"
+            meant = [name[1:] for name in names if rule.means(*name)]
+            found += [
+                f"{where}: {text} means no table that goes there"
+                for text, pattern in zip(rule.tables, rule.patterns, strict=True)
+                if not any(pattern.matches(*name) for name in meant)
+            ]
+            if meant and id(rule) not in used:
+                found.append(f"{where}: an earlier entry means every table that this one does")
+    return found
 
 
 def pattern_flows(plan: RoutingPlan) -> list[Flow]:

@@ -168,10 +168,24 @@ def test_a_difference_is_shown_and_not_put_in_force(
     assert (first["in_force"], first["next"]) == (None, 1)
     assert [change["kind"] for change in first["changes"]] == ["new"]
     activate(config_of(made))
-    assert shown() == {"in_force": 1, "next": 1, "gone": [], "changes": [], "read_again": []}
+    assert shown() == {
+        "in_force": 1,
+        "next": 1,
+        "gone": [],
+        "changes": [],
+        "read_again": [],
+        "transforms_without_table": [],
+    }
     made.sql(f"CREATE TABLE {made.database}.orders (id INT PRIMARY KEY)")
     # It flows by the patterns already; what is new of the next plan is that the table is known.
-    assert shown() == {"in_force": 1, "next": 2, "gone": [], "changes": [], "read_again": []}
+    assert shown() == {
+        "in_force": 1,
+        "next": 2,
+        "gone": [],
+        "changes": [],
+        "read_again": [],
+        "transforms_without_table": [],
+    }
     made.configure(tables='["users"]')
     [change] = shown()["changes"]
     assert (change["kind"], change["before"]["tables"]) == ("gone", [f"{made.database}.orders"])
