@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,8 +17,8 @@ from gravity.telemetry.log import configure_logging
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from gravity.config import Config
     from gravity.plan import RoutingPlan
+    from gravity.status_reader import StatusReader
 
 _LOOK_S = 0.5
 
@@ -44,6 +45,7 @@ def reload(
     stages when they start.
     """
     from gravity.activation import activate
+    from gravity.status_reader import StatusReader
 
     loaded = read_config(config, quiet=as_json)
     configure_logging("gravity")
@@ -52,11 +54,15 @@ def reload(
         show_difference(found)
     plan = activate(loaded.config, timeout_s=wait_s)
     unknown = found.new_parts
-    for part in unknown:
-        remarks.print(f"[yellow]start the stages again[/]: {part} is new to them")
-    # Of what is new no running collector knows: waiting for it would be in vain.
-    known = [s.name for s in loaded.config.sources if f"source {s.name}" not in unknown]
-    waiting = _await_taken(loaded.config, plan, known, wait_s)
+    with closing(StatusReader(loaded.config)) as reader:
+        # A reload that was killed may have made a source part of the plan before anybody was told to start it.
+        never_read = [s.name for s in reader.read().sources if s.silent_s is None]
+        unknown += [name for s in never_read if (name := f"source {s}") not in unknown]
+        for part in unknown:
+            remarks.print(f"[yellow]start the stages again[/]: {part} is new to them")
+        # Of what is new no running collector knows: waiting for it would be in vain.
+        known = [s.name for s in loaded.config.sources if f"source {s.name}" not in unknown]
+        waiting = _await_taken(reader, plan, known, wait_s)
     if as_json:
         print_json({
             **found.to_json(), "plan": plan.version, "start_again": unknown, "waiting_for": waiting,
@@ -74,21 +80,13 @@ def reload(
 
 
 def _await_taken(
-    config: Config, plan: RoutingPlan, names: Collection[str], wait_s: float
+    reader: StatusReader, plan: RoutingPlan, names: Collection[str], wait_s: float
 ) -> list[str]:
     """Those of the named sources that are not read by the plan after so many seconds."""
-    if not names:
-        return []
-    from gravity.status_reader import StatusReader
-
-    reader = StatusReader(config)
-    try:
-        give_up_s = monotonic_s() + wait_s
-        while True:
-            sources = reader.read().sources
-            waiting = [s.name for s in sources if s.name in names and (s.plan or 0) < plan.version]
-            if not waiting or monotonic_s() > give_up_s:
-                return waiting
-            time.sleep(_LOOK_S)
-    finally:
-        reader.close()
+    give_up_s = monotonic_s() + wait_s
+    while True:
+        sources = reader.read().sources
+        waiting = [s.name for s in sources if s.name in names and (s.plan or 0) < plan.version]
+        if not waiting or monotonic_s() > give_up_s:
+            return waiting
+        time.sleep(_LOOK_S)

@@ -89,7 +89,9 @@ class Broker:
                 broker.log.append(Message(key, value))
                 broker.look()
 
-            def flush(self) -> None: ...
+            def flush(self) -> None:
+                # The broker has it, and nobody has been told.
+                broker.step()
 
         class Admin:
             def __init__(self, *_: object) -> None: ...

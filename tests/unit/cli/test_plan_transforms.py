@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -83,7 +84,8 @@ def test_a_plan_shows_it_to_people_and_to_programs(
 def test_a_reload_shows_it_even_where_nothing_differs(
     path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gravity.cli.reload._await_taken", lambda *_: [])
+    read = SimpleNamespace(read=lambda: SimpleNamespace(sources=[]), close=lambda: None)
+    monkeypatch.setattr("gravity.status_reader.StatusReader", lambda _: read)
     for _ in range(2):
         reload(path, as_json=False, wait_s=1.0)
         assert f"no table: {SAID}" in capsys.readouterr().out

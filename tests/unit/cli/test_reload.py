@@ -18,7 +18,8 @@ from gravity.config import Config, parse_config
 from gravity.errors import FatalError, TransientError
 from gravity.placed_anew import FORMER_MAX
 from gravity.plan_compiler import SourceTable
-from tests.unit.activation_broker import Broker
+from gravity.topic import plan_key
+from tests.unit.activation_broker import Broker, Killed
 
 COLUMNS = (Column("id", "int", nullable=False), Column("v", "int"))
 TABLES = [SourceTable("s", TableSchema("app", "orders", COLUMNS, (0,)))]
@@ -47,7 +48,8 @@ class Sources:
     """The plans that sources are read by, in place of the status; `told`: what was on the screen meanwhile."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self.plans: dict[str, int] = {}
+        self.plans: dict[str, int | None] = {}
+        """None: no collector ever spoke of it."""
         self.told: list[str] = []
         self._capsys = capsys
 
@@ -57,7 +59,10 @@ class Sources:
     def read(self) -> Any:
         self.told.append(self._capsys.readouterr().err)
         return SimpleNamespace(
-            sources=[SimpleNamespace(name=name, plan=plan) for name, plan in self.plans.items()]
+            sources=[
+                SimpleNamespace(name=name, plan=plan, silent_s=None if plan is None else 1.0)
+                for name, plan in self.plans.items()
+            ]
         )
 
     def close(self) -> None: ...
@@ -95,12 +100,12 @@ def test_a_new_source_is_told_of_and_not_waited_for(
     broker: Broker, sources: Sources, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     activate(config(1))
-    sources.plans = {"s": 2, "other": None}  # type: ignore[dict-item]
+    sources.plans = {"s": 2, "other": None}
     path = tmp_path / "gravity.yaml"
     path.write_text(text(1, sources="s other", targets="a b"))
     reload(path, as_json=True, wait_s=0.0)
     hint = "start the stages again: source other is new to them"
-    assert hint in sources.told[0], "before the wait"
+    assert hint in sources.told[1], "before the wait"
     said = json.loads(capsys.readouterr().out)
     assert (said["plan"], said["waiting_for"]) == (2, [])
     assert said["start_again"] == ["source other", "target b"]
@@ -111,7 +116,7 @@ def test_a_source_that_was_there_is_waited_for(
     broker: Broker, sources: Sources, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     activate(config(1))
-    sources.plans = {"s": 1, "other": None}  # type: ignore[dict-item]
+    sources.plans = {"s": 1, "other": None}
     path = tmp_path / "gravity.yaml"
     path.write_text(text(1, sources="s other"))
     with pytest.raises(TransientError, match="not every source is read by it yet") as refused:
@@ -129,7 +134,6 @@ def test_the_first_plan_waits_for_nobody(
     path.write_text(text(1))
     reload(path, as_json=False, wait_s=0.0)
     assert "routing plan 1 is in force" in capsys.readouterr().out
-    assert sources.told == []
 
 
 def test_whoever_finds_a_plan_finds_the_topics_of_its_targets(broker: Broker) -> None:
@@ -146,3 +150,49 @@ def test_whoever_finds_a_plan_finds_the_topics_of_its_targets(broker: Broker) ->
     activate(config(1))
     activate(config(1, targets="a b"))
     assert set(found) == {1, 2}
+
+
+def _steps_of_a_reload(broker: Broker, path: Path) -> int:
+    before = broker.steps
+    reload(path, as_json=True, wait_s=0.0)
+    return broker.steps - before
+
+
+def test_a_reload_killed_anywhere_is_finished_by_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+    sources: Sources,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """By the same content under the same number, with all topics, and with the same hint."""
+    path = tmp_path / "gravity.yaml"
+    changed = text(2, sources="s other", targets="a b")
+    sources.plans = {"s": 2, "other": None}
+
+    def activated() -> Broker:
+        with monkeypatch.context() as patch:
+            made = Broker().install(patch, TABLES)
+            activate(config(1))
+        return made
+
+    path.write_text(changed)
+    whole = activated().install(monkeypatch, TABLES)
+    steps = _steps_of_a_reload(whole, path)
+    assert steps >= 6, "four topics, the plan, and what the broker answers to it"
+    for number in range(steps):
+        broker = activated().install(monkeypatch, TABLES)
+        broker.dies_at = broker.steps + number
+        with pytest.raises(Killed):
+            reload(path, as_json=True, wait_s=0.0)
+        broker.dies_at = None
+        capsys.readouterr()
+        reload(path, as_json=True, wait_s=0.0)
+        said = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert (said["plan"], said["waiting_for"]) == (2, [])
+        assert "source other" in said["start_again"]
+        assert broker.topics == whole.topics
+        assert {n: plan.to_json() for n, plan in broker.plans().items()} == {
+            n: plan.to_json() for n, plan in whole.plans().items()
+        }
+        assert len(broker.values(plan_key(2))) == 1
+        assert _steps_of_a_reload(broker, path) == 0
