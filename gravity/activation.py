@@ -35,7 +35,7 @@ from gravity.mysql import source_session
 from gravity.placed_anew import former_routings, settled_under
 from gravity.plan import RoutingPlan
 from gravity.plan_compiler import SourceTable, compile_plan
-from gravity.topic import Topics, TopicSpec, plan_key
+from gravity.topic import Topics, TopicSpec, numbered, owner_key, plan_key
 
 if TYPE_CHECKING:
     from gravity.config import Config
@@ -241,7 +241,10 @@ class _PlanLog:
 
 
 def _settled(config: Config, records: Mapping[str, Any]) -> int:
-    return settled_under(records, (source.name for source in config.sources))
+    # A source that was never read has no row anywhere. It begins under the newest plan (its collector makes sure
+    # once its fence is there), so it waits for nothing that earlier plans did.
+    read = (s.name for s in config.sources if numbered(records, owner_key(s.name, 0)))
+    return settled_under(records, read)
 
 
 def put_moved_in_force(

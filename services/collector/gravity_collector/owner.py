@@ -16,7 +16,7 @@ from gravity.header import IngestHeader, IngestKind
 from gravity.ingest_log import PENDING, Checkpoint, Fences, IngestScan, fences_of, newest_checkpoint
 from gravity.position import Position
 from gravity.snapshot_request import SnapshotRequest
-from gravity.topic import checkpoint_key, numbered, owner_key, resnapshot_key
+from gravity.topic import checkpoint_key, numbered, owner_key, plan_key, resnapshot_key
 from gravity_collector.chunk import Chunk, TableName
 
 Stands = Callable[[int, int, TableName], bool]
@@ -399,16 +399,22 @@ def assert_same_server(resume: Resume, server: str, source: str) -> None:
         )
 
 
-def assert_plan_not_older(resume: Resume | None, plan: int, source: str) -> None:
-    """Raises TransientError where the log was gone on with under a newer plan than `plan`.
+def assert_newest_plan(
+    records: Mapping[str, Any], resume: Resume | None, plan: int, source: str
+) -> None:
+    """Raises TransientError where there is a newer plan than `plan`; `records`: control, read behind our fence.
 
-    Another collector took the newer one while this process was on its way to the fence. Going on under the
-    older one would place rows where they were, and have what was copied since copied again.
+    Another collector may have taken it while this process was on its way to the fence: going on under the older
+    one would place rows where they were, and have what was copied since copied again. And of a source that was
+    never read nobody waits before earlier routings are forgotten (gravity.activation).
     """
-    if resume is not None and resume.plan > plan:
+    newest = max(numbered(records, plan_key(0)), default=0)
+    if resume is not None:
+        newest = max(newest, resume.plan)
+    if newest > plan:
         raise TransientError(
-            f"the log is at plan {resume.plan} already, and we came with plan {plan}",
-            where=f"source {source}, position {resume.next_position}",
+            f"plan {newest} is in force by now, and we came with plan {plan}",
+            where=f"source {source}",
             remedy="nothing need be done: it is taken over again under the newest plan",
         )
 

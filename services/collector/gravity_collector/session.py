@@ -45,7 +45,7 @@ from gravity_collector.owner import (
     OtherServerError,
     Ownership,
     Resume,
-    assert_plan_not_older,
+    assert_newest_plan,
     take_over,
 )
 from gravity_collector.place import open_binlog, open_latest
@@ -152,7 +152,7 @@ class Session:
             stands=self._stands,
         )
         # Guarded by test_a_source_is_not_gone_on_with_under_an_older_plan_than_its_log_is_at.
-        assert_plan_not_older(owned.resume, plan, name)
+        assert_newest_plan(self._shared.control.records, owned.resume, plan, name)
         try:
             loop, events = self._assemble(self._looked_at_again(sides), owned)
         except GravityError as error:

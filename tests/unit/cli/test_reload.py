@@ -96,6 +96,21 @@ def test_what_the_sources_have_settled_is_forgotten_in_a_difference_as_in_an_act
     assert shown.former == plan.former
 
 
+def test_a_source_that_was_never_read_holds_no_earlier_routing(broker: Broker) -> None:
+    """Else no plan could follow that adds it: it can't be read before it is part of one."""
+    for bound in range(FORMER_MAX + 1):
+        activate(config(bound))
+    broker.settle("s", FORMER_MAX + 1)
+    more = config(99, sources="s other")
+    shown = difference(more, 1.0).new
+    assert [former.until for former in shown.former] == [FORMER_MAX + 2]
+    assert activate(more).former == shown.former
+    broker.settle("other", 0)
+    broker.settle("s", FORMER_MAX + 2)
+    held = difference(config(1, sources="s other"), 1.0).new
+    assert [former.until for former in held.former] == [FORMER_MAX + 2, FORMER_MAX + 3]
+
+
 def test_a_new_source_is_told_of_and_not_waited_for(
     broker: Broker, sources: Sources, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

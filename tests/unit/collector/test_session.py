@@ -15,6 +15,7 @@ from gravity_collector.span import Limits
 
 from gravity.errors import TransientError
 from gravity.plan import RoutingPlan
+from gravity.topic import plan_key
 from tests.unit.collector.server_facts import facts
 from tests.unit.collector.world import Binlog, Collector, Control, Log, Table, plan
 
@@ -66,9 +67,20 @@ def test_a_source_is_not_gone_on_with_under_an_older_plan_than_its_log_is_at() -
     """Another collector took plan 2 while this process, with plan 1 in hand, had not fenced yet."""
     log, control = _read_under(2)
     before = len(log.messages)
-    with pytest.raises(TransientError, match="at plan 2 already"):
+    with pytest.raises(TransientError, match="plan 2 is in force by now"):
         _Session(log, control, PLANS[1]).run(threading.Event())
     assert len(log.messages) == before + 1, "nothing but the fence"
+    with pytest.raises(_WentOn):
+        _Session(log, control, PLANS[2]).run(threading.Event())
+
+
+def test_a_source_that_was_never_read_is_begun_under_the_newest_plan() -> None:
+    """Activations don't wait for it: what is older may be forgotten by the time it is read."""
+    log, control = Log(), Control()
+    control.write(plan_key(1), {})
+    control.write(plan_key(2), {})
+    with pytest.raises(TransientError, match="plan 2 is in force by now"):
+        _Session(log, control, PLANS[1]).run(threading.Event())
     with pytest.raises(_WentOn):
         _Session(log, control, PLANS[2]).run(threading.Event())
 
