@@ -90,8 +90,8 @@ def _encode(pairs: Iterable[tuple[str, object]], version: int = _FORMAT_OF_MOST)
     return headers
 
 
-def _if_set(**fields: int) -> list[tuple[str, object]]:
-    """Fields that came later and are mostly 0: a message without them says the same, and older readers know it."""
+def _if_set(**fields: int | str) -> list[tuple[str, object]]:
+    """Fields that came later and are mostly 0 or empty: a message without them says the same, and older readers know it."""
     return [(name, value) for name, value in fields.items() if value]
 
 
@@ -125,6 +125,8 @@ class IngestHeader:
     quiet: int = 0
     """Kind marker: the time, in microseconds since 1970 UTC, before which nothing more is to be expected,
     since the collector waits at the end of the binlog; 0: it does not say."""
+    cut: str = ""
+    """Kind marker: the cut that it is the marker of (gravity.cut.CutMark); empty: of none."""
 
     @property
     def restarts_copy(self) -> bool:
@@ -139,7 +141,8 @@ class IngestHeader:
             ("kind", self.kind), ("source", self.source), ("owner", self.owner), ("seq", self.seq),
             ("part", self.part), ("parts", self.parts), ("from", self.from_), ("to", self.to),
             ("gtids", self.gtids), ("ets", self.ets), ("plan", self.plan), ("table", self.table),
-            ("schema", self.schema), ("rows", self.rows), ("chunk", self.chunk), *_if_set(quiet=self.quiet),
+            ("schema", self.schema), ("rows", self.rows), ("chunk", self.chunk),
+            *_if_set(quiet=self.quiet, cut=self.cut),
         ))  # fmt: skip
 
     @classmethod
@@ -152,7 +155,7 @@ class IngestHeader:
                 int(_field(f, "part")), int(_field(f, "parts")), Position.parse(_field(f, "from")),
                 Position.parse(_field(f, "to")), _field(f, "gtids"), int(_field(f, "ets")), int(_field(f, "plan")),
                 _field(f, "table"), _field(f, "schema"), int(_field(f, "rows")), _field(f, "chunk"),
-                int(f.get("quiet", 0)),
+                int(f.get("quiet", 0)), f.get("cut", ""),
             )  # fmt: skip
         except ValueError as error:
             raise FormatError(f"unreadable ingest header: {error}") from error
@@ -189,6 +192,10 @@ class RoutedHeader:
     """As in IngestHeader."""
     late: bool = False
     """Kind rows, target topics only: later rows of other sources are in front of these (`merge`)."""
+    cut: str = ""
+    """As in IngestHeader; only at the target that is cut."""
+    held: int = 0
+    """Kind marker of a cut, target topics only: rows of the partition that are on hold there."""
 
     def _pairs(self) -> list[tuple[str, object]]:
         return [
@@ -196,7 +203,7 @@ class RoutedHeader:
             ("first", self.first), ("last", self.last), ("rows", self.rows), ("counted", self.counted), ("filtered", self.filtered),
             ("from", self.from_), ("to", self.to), ("gtids", self.gtids), ("ets", self.ets),
             ("plan", self.plan), ("table", self.table), ("schema", self.schema),
-            *_if_set(quiet=self.quiet, late=int(self.late)),
+            *_if_set(quiet=self.quiet, late=int(self.late), cut=self.cut, held=self.held),
         ]  # fmt: skip
 
     def to_kafka(self) -> KafkaHeaders:
@@ -212,7 +219,7 @@ class RoutedHeader:
                 int(_field(f, "first")), int(_field(f, "last")), int(_field(f, "rows")), int(_field(f, "counted")), int(_field(f, "filtered")),
                 Position.parse(_field(f, "from")), Position.parse(_field(f, "to")), _field(f, "gtids"),
                 int(_field(f, "ets")), int(_field(f, "plan")), _field(f, "table"), _field(f, "schema"),
-                int(f.get("quiet", 0)), f.get("late") == "1",
+                int(f.get("quiet", 0)), f.get("late") == "1", f.get("cut", ""), int(f.get("held", 0)),
             )  # fmt: skip
         except ValueError as error:
             raise FormatError(f"unreadable routed header: {error}") from error

@@ -136,3 +136,13 @@ def snapshot_request_key(source: str, request_id: int) -> str:
 def snapshot_result_key(source: str, request_id: int) -> str:
     """Control key of how that request ended, written by the source's collector."""
     return f"snapshot-result/{source}/{request_id}"
+
+
+def cut_request_key(source: str, cut_id: int) -> str:
+    """Control key of an operator's request for the marker of a cut (`gravity cut`); removed by who asked."""
+    return f"cut/{source}/{cut_id}"
+
+
+def cut_result_key(source: str, cut_id: int) -> str:
+    """Control key of what the source's collector did about it; removed with the request."""
+    return f"cut-result/{source}/{cut_id}"
