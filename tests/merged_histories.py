@@ -47,6 +47,8 @@ class Said:
     """Commit time in milliseconds, and the row's number at its source."""
     quiet_ms: int = 0
     """Of a marker."""
+    cut: str = ""
+    """Of a marker, too."""
 
 
 @dataclass(frozen=True, order=True)
@@ -214,7 +216,7 @@ class MergeReplica:
     def message(self, said: Said) -> RoutedMessage:
         log = self.logs[said.source]
         if not said.rows:
-            return log.marker(0, us(said.quiet_ms))
+            return log.marker(0, us(said.quiet_ms), said.cut)
         shift = 0 if self.schema is None else RANKS[said.source] * 1_000_000
         changes = [
             RowChange("I", (shift + number, said.source), 0, ets_us=us(ets))

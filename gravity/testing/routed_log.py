@@ -82,12 +82,12 @@ class RoutedLog:
         )
         return self._add(header, encode_batch(batch))
 
-    def marker(self, ets_us: int = 0, quiet_us: int = 0) -> RoutedMessage:
+    def marker(self, ets_us: int = 0, quiet_us: int = 0, cut: str = "") -> RoutedMessage:
         """A marker: everything made so far has passed. The times are in microseconds since 1970."""
         here = Position(1, 1, self.offset + 1)
         header = RoutedHeader(
             RoutedKind.MARKER, self.source, self._next_seq(), from_=here, to=here, ets=ets_us,
-            plan=self.plan, quiet=quiet_us,
+            plan=self.plan, quiet=quiet_us, cut=cut,
         )  # fmt: skip
         record = {
             "source": self.source, "seq": self.seq, "next_position": str(here), "gtids": "0-1-9", "ets": ets_us,

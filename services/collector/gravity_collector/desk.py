@@ -15,6 +15,7 @@ import structlog
 from gravity.ingest_log import Checkpoint, Fences
 from gravity.snapshot_request import RequestResult, SnapshotRequest
 from gravity.topic import snapshot_request_key, snapshot_result_key
+from gravity_collector.cut_desk import CutDesk
 from gravity_collector.owner import Control
 
 log = structlog.get_logger()
@@ -39,12 +40,14 @@ class Desk:
         self._inbox: list[SnapshotRequest] = []
         self._results: dict[int, RequestResult] = {}
         self._settled: list[SnapshotRequest] = []
+        self.cuts = CutDesk(source, owner, fences)
 
     def look(self, records: Mapping[str, Any]) -> None:
         """The keeper has read control: new requests go into the inbox, told results are settled.
 
         What an owner writes that was overtaken counts as little here as it does in the log.
         """
+        self.cuts.look(records)
         requests = _of(records, snapshot_request_key(self._source, 0))
         results = {
             request_id
@@ -66,6 +69,7 @@ class Desk:
 
     def write(self, control: Control, acknowledged: Checkpoint | None) -> None:
         """The keeper writes what has ended, as far as the broker has it."""
+        self.cuts.write(control, acknowledged)
         with self._lock:
             results = list(self._results.values())
         for result in results:

@@ -13,6 +13,7 @@ from gravity_collector.acknowledger import Acknowledger
 from gravity_collector.binlog import BinlogStream
 from gravity_collector.bucket import RowBucket
 from gravity_collector.copier import Copier
+from gravity_collector.cut_desk import CutDesk
 from gravity_collector.keeper import Kept
 from gravity_collector.publisher import Publisher
 from gravity_collector.quiet import QuietTime
@@ -66,6 +67,8 @@ class Loop:
     """Whether the log does not say yet where this server's binlog was begun."""
     ends_with_copy: bool = False
     """Whether there is nothing to do once all existing rows are in the log."""
+    cuts: CutDesk | None = None
+    """Operators' requests for the markers of cuts."""
     acknowledger: Acknowledger | None = None
     """Where COMMITs at the source wait for targets."""
     open_joined: Callable[[Position], BinlogStream] | None = None
@@ -95,6 +98,7 @@ class Loop:
                 if self.copier.serve():
                     # Who waits for the copy is told at once.
                     self._due.progress_s = 0.0
+                self._mark_cuts()
                 is_copied = self.ends_with_copy and not self.copier.is_busy
                 if is_copied:
                     self._due.progress_s = self._due.marker_s = 0.0
@@ -170,12 +174,24 @@ class Loop:
                 self.binlog, stream.position, now, mark=self._mark, open_at=self.open_joined
             )
 
-    def _mark(self) -> None:
-        """Sends what has been read, and says that it is all up to here."""
+    def _mark_cuts(self) -> None:
+        """Sends the markers that operators have asked for, if the log has all existing rows."""
+        cuts = self.cuts
+        for request in cuts.arrived() if cuts is not None else ():
+            assert cuts is not None
+            error = (
+                "existing rows are being read: a cut would lack some" if self.copier.is_busy else ""
+            )
+            if not error:
+                self._mark(cut=str(request.mark))
+            cuts.answer(request, seq=self.publisher.seq, error=error)
+
+    def _mark(self, *, cut: str = "") -> None:
+        """Sends what has been read, and says that it is all up to here; `cut` as in IngestHeader."""
         stream = self.stream
         stream.end_span()
         self.publisher.publish_marker(
-            plan=stream.plan_version, quiet=self._quiet.until_us if stream.merges else 0
+            plan=stream.plan_version, quiet=self._quiet.until_us if stream.merges else 0, cut=cut
         )
         if self.acknowledger is not None:
             self.acknowledger.marked()

@@ -255,8 +255,8 @@ class Publisher:
         """Nothing of interest lies before `to`; the next message says so."""
         self.next_position, self.gtids, self.ets = to, gtids, ets
 
-    def publish_marker(self, *, plan: int, quiet: int = 0) -> None:
-        """Says that everything before `next_position` has passed; `quiet` as in IngestHeader."""
+    def publish_marker(self, *, plan: int, quiet: int = 0, cut: str = "") -> None:
+        """Says that everything before `next_position` has passed; `quiet` and `cut` as in IngestHeader."""
         self.seq += 1
         value = encode_record(
             "marker",
@@ -270,7 +270,7 @@ class Publisher:
             },
         )
         header = self._single(IngestKind.MARKER, self.next_position, plan)
-        self._send(replace(header, quiet=quiet), value)
+        self._send(replace(header, quiet=quiet, cut=cut), value)
         self._published_to = self.next_position
 
     def publish_schema(

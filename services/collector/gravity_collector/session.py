@@ -327,6 +327,7 @@ class Session:
             pace_s=self._config.batch.wait_ms_max / 1000,
             is_new_epoch=owned.resume is None or carried is not None,
             bucket=bucket,
+            cuts=desk.cuts,
             ends_with_copy=self._source.snapshot == "only",
         )
         self._closing += acknowledge(

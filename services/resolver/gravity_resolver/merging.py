@@ -205,13 +205,19 @@ class Merging:
             yield Piece(*message, offset)
             return
         waiting = self.markers.setdefault(source, deque())
-        if waiting and waiting[-1] > max(numbers):
+        if waiting and waiting[-1] > max(numbers) and not self._marks_cut(waiting[-1]):
             # Nothing came between the two: the earlier one says less.
             self.shelf.store(slot_of(waiting.pop()), None)
         self.number += 1
         entry = Waiting("", source, self.number, offset, 0, 0, 0, is_marker=True)
         self.shelf.store(entry.slot, entry.dump(message))
         waiting.append(self.number)
+
+    def _marks_cut(self, number: int) -> bool:
+        """Whether the marker that waits under `number` is one that all partitions must meet."""
+        data = self.shelf.fetch(slot_of(number))
+        assert data is not None
+        return bool(load_waiting_message(data)[0].cut)
 
     def _take_rows(
         self, message: Message, batch: ChangeBatch | None, offset: int

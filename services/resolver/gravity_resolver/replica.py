@@ -32,7 +32,7 @@ from gravity_resolver.row_resolving import NOTHING_SEEN, RowResolving, Seen
 from gravity_resolver.row_state import RowState
 from gravity_resolver.waiting_line import WaitingLine
 
-FUNCTION_VERSION = 8
+FUNCTION_VERSION = 9
 """Grows whenever the same input would cause other outputs; see `gravity_resolver.term`."""
 
 META_KEY = b"\x00meta"
@@ -284,6 +284,8 @@ class PartitionState(RowResolving):
 
     def _output(self, header: RoutedHeader, value: bytes) -> Output:
         self.out_seq += 1
+        if header.cut:
+            header = replace(header, held=self.held.total)
         return Output(TargetHeader(header, self.resolver_epoch, self.out_seq, self.term), value)
 
     def _apply_wish(

@@ -14,6 +14,7 @@ import structlog
 
 from gravity.batch import DELETE, INSERT, LEFT, MOVED, READ, UNCOUNTED, UPDATE, ChangeBatch
 from gravity.codec import decode_batch
+from gravity.cut import CutMark
 from gravity.errors import FormatError
 from gravity.header import IngestHeader, IngestKind, RoutedHeader, RoutedKind
 from gravity.key import key_partitions, lane_partition
@@ -122,11 +123,13 @@ def _routed(header: IngestHeader, kind: RoutedKind) -> RoutedHeader:
 def _marker_copies(
     header: IngestHeader, value: bytes, plan: RoutingPlan
 ) -> Iterator[RoutedMessage]:
-    """One copy for every partition of every target."""
+    """One copy for every partition of every target; it marks a cut at the target that is cut alone."""
     routed = replace(_routed(header, RoutedKind.MARKER), quiet=header.quiet)
+    cut_target = CutMark.parse(header.cut).target if header.cut else None
     for target in plan.targets:
+        copy = replace(routed, cut=header.cut) if target.name == cut_target else routed
         for partition in range(plan.partitions):
-            yield RoutedMessage(target.name, partition, routed, value)
+            yield RoutedMessage(target.name, partition, copy, value)
 
 
 def _schema_copies(

@@ -6,13 +6,18 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from gravity_collector.acknowledger import Acknowledger
+from gravity_collector.cut_desk import CutDesk
 from gravity_collector.event import AckAsked
 from gravity_collector.loop import Loop
 
 from gravity.clock import now_us
+from gravity.cut import CutMark, CutRequest
+from gravity.ingest_log import Checkpoint, Fences
 from gravity.position import Position
 from gravity.recency import Frontier
 from gravity.semi_sync import ServerSemiSync
+from gravity.topic import cut_request_key, cut_result_key
+from tests.unit.collector.world import Control
 
 ASKED = AckAsked("b.1", 1, 100)
 
@@ -38,6 +43,7 @@ class Stream:
     plan_version = 1
     position = Position(1, 1, 4)
     merges = False
+    seq = 0
 
     def __init__(self) -> None:
         self.has_rows = False
@@ -57,9 +63,9 @@ class Stream:
         self.has_rows = False
         self.sent.append("span")
 
-    def publish_marker(self, *, plan: int, quiet: int) -> None:
+    def publish_marker(self, *, plan: int, quiet: int, cut: str) -> None:
         assert (plan, quiet) == (1, 0)
-        self.sent.append("marker")
+        self.sent.append(f"marker {cut}" if cut else "marker")
 
 
 class Nobody:
@@ -157,3 +163,35 @@ def test_a_source_that_is_held_up_for_its_targets_is_read_on_when_existing_rows_
     copier.is_busy = True
     loop._acknowledge(acknowledger)
     assert not acknowledger.is_holding
+
+
+def _asked(*marks: CutMark) -> CutDesk:
+    """A desk that has requests for these cuts."""
+    desk = CutDesk("s", 1, Fences())
+    desk.look({cut_request_key("s", m.cut_id): CutRequest(m).record for m in marks})
+    return desk
+
+
+def test_a_cut_is_marked_behind_all_that_has_been_read() -> None:
+    mark, stream = CutMark(5, 1000, "t"), Stream()
+    stream.has_rows = True
+    stream.seq = 9
+    loop = loop_of(Binlog(), stream, awaited=False)
+    loop.copier = cast("Any", SimpleNamespace(is_busy=False))
+    loop.cuts = _asked(mark)
+    loop._mark_cuts()
+    loop._mark_cuts()
+    assert stream.sent == ["span", f"marker {mark}"]
+
+
+def test_no_cut_is_marked_while_existing_rows_are_read() -> None:
+    control, stream = Control(), Stream()
+    loop = loop_of(Binlog(), stream, awaited=False)
+    loop.cuts = _asked(CutMark(5, 1000, "t"))
+    loop._mark_cuts()
+    assert stream.sent == []
+    loop.cuts.write(control, Checkpoint(100, stream.seq, Position(1, 1, 4), "", 0, ""))
+    told = control.records[cut_result_key("s", 5)]
+    assert told == {
+        "id": 5, "error": "existing rows are being read: a cut would lack some", "owner": 1, "offset": 100,
+    }  # fmt: skip

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from gravity.codec import decode_record
+from gravity.cut import CutMark
 from gravity.decision import Message, Note, RowName, keep_source, own_row, retry
 from gravity.errors import FatalError
 from gravity.header import RoutedHeader, RoutedKind
 from gravity.plan_part import Resolution
 from gravity.schema_change import TableAction
 from gravity.testing.routed_log import RoutedLog, RowChange
-from tests.resolver_replica import ALONE, LATEST, RANKS, USERS, Replica, plan_of
+from tests.resolver_replica import ALONE, LATEST, RANKS, TARGET, USERS, Replica, plan_of
 
 STOP = Resolution("error-stop", RANKS)
 LATCHED = replace(STOP, auto_clear=False)
@@ -53,6 +54,16 @@ class Quarrel:
 
     def keep(self, source: str) -> Message:
         return keep_source(self.records[-1], source, NOTE)
+
+
+def test_the_marker_of_a_cut_says_how_many_rows_are_on_hold_where_it_passes() -> None:
+    quarrel, mark = Quarrel(), str(CutMark(7, 1000, TARGET))
+    quarrel.say(A, "x")
+    quarrel.replica.take([quarrel.logs[A].marker(cut=mark)])
+    quarrel.say(B, "y")
+    quarrel.replica.take([quarrel.logs[A].marker(cut=mark), quarrel.logs[B].marker()])
+    markers = [h.routed for h, _ in quarrel.replica.outputs if h.routed.kind is RoutedKind.MARKER]
+    assert [(m.cut, m.held) for m in markers] == [(mark, 0), (mark, 1), ("", 0)]
 
 
 def test_a_held_row_keeps_what_it_has_and_nothing_else_waits() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gravity.codec import decode_batch, decode_record, encode_batch
+from gravity.cut import CutMark
 from gravity.errors import FatalError
 from gravity.header import RoutedKind
 from gravity.merge_order import MergeOrder
@@ -298,6 +299,18 @@ def test_a_marker_does_not_pass_the_rows_before_it() -> None:
     far(scene, "c")
     assert scene.kinds()[5:] == ["marker c", "rows a", "marker a"]
     assert scene.replica.state.merging.markers == {}
+
+
+def test_the_marker_of_a_cut_gives_way_to_no_later_one() -> None:
+    scene, mark = MergeReplica(), str(CutMark(5, 1000, TARGET))
+    scene.take(Said("a", 1, ((1000, 1),)))
+    for cut in ("", mark, "", ""):
+        scene.take(Said("a", 1000, (), 1000, cut))
+    far(scene, "b", "c")
+    made = [header.routed for header, _ in scene.replica.outputs]
+    assert [(r.kind.value, r.cut) for r in made if r.source == "a"] == [
+        ("rows", ""), ("marker", mark), ("marker", ""),
+    ]  # fmt: skip
 
 
 def test_by_table_a_marker_waits_for_the_rows_of_every_table() -> None:

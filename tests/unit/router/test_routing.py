@@ -25,6 +25,7 @@ from gravity.batch import (
     Value,
 )
 from gravity.codec import decode_batch, encode_batch
+from gravity.cut import CutMark
 from gravity.errors import FormatError
 from gravity.header import IngestHeader, IngestKind, RoutedKind
 from gravity.key import encode_key, key_partitions
@@ -209,6 +210,13 @@ def test_markers_reach_every_partition_of_every_target() -> None:
     }
     assert {m.value for m in sent} == {b"marker"}
     assert {m.header.quiet for m in sent} == {7}
+
+
+def test_a_cut_is_marked_at_its_own_target_alone() -> None:
+    mark = str(CutMark(5, 1000, "t2"))
+    sent = route(IngestHeader(IngestKind.MARKER, "s", 1, 3, plan=1, cut=mark), b"marker", plan())
+    assert {(m.target, m.header.cut) for m in sent} == {("t1", ""), ("t2", mark)}
+    assert len(sent) == 2 * P
 
 
 def test_fences_and_ends_of_chunks_send_nothing() -> None:
