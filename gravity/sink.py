@@ -14,6 +14,7 @@ from typing import Protocol
 
 from gravity.batch import ChangeBatch
 from gravity.codec import decode_batch, decode_record
+from gravity.cut import Arrival
 from gravity.errors import FatalError
 from gravity.header import RoutedKind, TargetHeader
 from gravity.progress import Admission, SinkProgress
@@ -165,6 +166,8 @@ class Write:
     messages: tuple[Admitted, ...]
     """Either rows, or one schema change."""
     rows: int
+    cut: Arrival | None = None
+    """The cut whose marker is the last that this write passes."""
 
     @property
     def schema_change(self) -> Admitted | None:
@@ -231,6 +234,9 @@ class LaneWriter(Protocol):
         the target took and those handed to `set_aside`; None: nothing has moved. Raises as `write` does.
         """
 
+    def stands(self) -> bool:
+        """Whether nothing may be written now, since the lane is at a cut. Called often; raises as `write` does."""
+
     def keep_alive(self) -> None:
         """Called a few times a second; keeps an idle session open."""
 
@@ -276,6 +282,11 @@ class _Item:
     def alters(self) -> bool:
         return self.admission is Admission.APPLY and self.header.routed.kind is RoutedKind.SCHEMA
 
+    @property
+    def ends_write(self) -> bool:
+        """Whether it does not wait for more to be written with it, and nothing behind it is."""
+        return self.alters or (self.admission is Admission.APPLY and bool(self.header.routed.cut))
+
 
 def _point_of(item: _Item) -> FrontierPoint:
     """What a marker says."""
@@ -314,7 +325,7 @@ class Lane:
         self._ahead = stored.progress
         self._rows = 0
         self._bytes = 0
-        self._schema_changes = 0
+        self._urgent = 0
         self._oldest_s = 0.0
         self._oldest_row_s: float | None = None
         self._last_write_s = float("-inf")
@@ -341,7 +352,7 @@ class Lane:
         self._items.append(_Item(header, offset, value or b"", admission, self._ahead))
         self._rows += header.routed.rows
         self._bytes += len(value or b"")
-        self._schema_changes += self._items[-1].alters
+        self._urgent += self._items[-1].ends_write
 
     @property
     def has_messages(self) -> bool:
@@ -381,8 +392,8 @@ class Lane:
             return False
         if now_s - self._last_write_s < self._pace.interval_ms / 1000:
             return False
-        if self._schema_changes:
-            return True  # It is written by itself: waiting makes no write larger.
+        if self._urgent:
+            return True  # It ends its write: waiting makes none larger.
         if self._rows >= self._pace.rows_max or self._bytes >= self._pace.bytes_max:
             return True
         if self._oldest_row_s is None:
@@ -395,7 +406,7 @@ class Lane:
         if not self._items:
             return 1.0
         marks = [self.retry_at, self._last_write_s + self._pace.interval_ms / 1000]
-        if self._schema_changes:
+        if self._urgent:
             return max(0.0, max(marks) - now_s)
         if self._oldest_row_s is None:
             marks.append(self._oldest_s + self._pace.quiet_ms / 1000)
@@ -407,7 +418,7 @@ class Lane:
     def cut(self, now_s: float) -> Write | None:
         """The next write: the oldest messages up to the limits. None when there is no message.
 
-        A schema change is a write by itself: altering a table is part of no transaction.
+        A schema change is a write by itself: altering is part of no transaction. A cut's marker ends its write.
         Nothing is forgotten until `done`: the same call gives the same messages again.
         """
         if not self._items:
@@ -421,7 +432,7 @@ class Lane:
             if taken and item.alters:
                 break
             taken.append(item)
-            if item.alters:
+            if item.ends_write:
                 break
             if item.admission is Admission.APPLY:
                 rows += item.header.routed.rows
@@ -449,7 +460,9 @@ class Lane:
                 frontier[routed.source] = _point_of(item)
         counts = self.stored.counts.plus(Counts(applied, 0, repeats, void))
         after = Stored(taken[-1].after, frontier, counts)
-        return Write(self.partition, self.stored, after, tuple(messages), applied)
+        last = taken[-1]
+        cut = Arrival.of(last.header.routed) if last.ends_write and not last.alters else None
+        return Write(self.partition, self.stored, after, tuple(messages), applied, cut)
 
     def done(self, stored: Stored, now_s: float) -> None:
         """Forgets the messages that the target has now."""
@@ -457,7 +470,7 @@ class Lane:
             item = self._items.popleft()
             self._rows -= item.header.routed.rows
             self._bytes -= len(item.value)
-            self._schema_changes -= item.alters
+            self._urgent -= item.ends_write
         self.stored = stored
         self.attempts = 0
         self.retry_at = 0.0

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 PUBLISH_INTERVAL_S = 0.5
+STAND_S = 0.05
+"""How often a lane at a cut looks whether it may go on."""
 RETRY_WAIT_S_MIN, RETRY_WAIT_S_MAX = 0.2, 10.0
 TAKE_OVER_S_MAX = 120.0
 """Longest time a target may be away while a lane is taken over; afterwards the stage starts anew."""
@@ -72,6 +74,8 @@ class SinkLoop:
         self._lanes: dict[int, Lane] = {}
         self._halts: dict[int, FatalError] = {}
         self._paused: set[int] = set()
+        self._standing: set[int] = set()
+        """Lanes at a cut, as of the last look."""
         self._published_s: dict[int, float] = {}
         self._frontiers: dict[int, Mapping[str, FrontierPoint]] = {}
         """As published last."""
@@ -111,7 +115,12 @@ class SinkLoop:
 
     def _step(self, reader: GroupReader) -> None:
         now = monotonic_s()
-        wait_s = min([0.5, *(lane.next_due_s(now) for lane in self._lanes.values())])
+        # A lane at a cut is not due, whatever waits in it.
+        dues_s = (
+            STAND_S if q in self._standing else lane.next_due_s(now)
+            for q, lane in self._lanes.items()
+        )
+        wait_s = min([0.5, *dues_s])
         messages = reader.poll(max(wait_s, 0.001))
         now = monotonic_s()
         for message in messages:
@@ -120,6 +129,9 @@ class SinkLoop:
             if lane is not None and message.partition not in self._halts:
                 self._offer(lane, message, now)
         for lane in list(self._lanes.values()):
+            if self._stands(lane):
+                self._hold_back(lane, reader)
+                continue
             halt = self._halts.get(lane.partition)
             if halt is not None and not lane.has_messages:
                 raise halt
@@ -181,6 +193,20 @@ class SinkLoop:
             lane.moved(stored)
             self._unpublished.add(lane.partition)
 
+    def _stands(self, lane: Lane) -> bool:
+        """Whether the lane may write nothing now, since it is at a cut."""
+        stands = True
+        if monotonic_s() >= lane.retry_at or lane.partition not in self._standing:
+            try:
+                stands = lane.writer.stands()
+            except TransientError as error:
+                self._failed(lane, error)
+        if stands:
+            self._standing.add(lane.partition)
+        else:
+            self._standing.discard(lane.partition)
+        return stands
+
     def _set_aside(self, lane: Lane) -> SetAside:
         return lambda refusals: self._dead_letters.set_aside(lane.partition, refusals)
 
@@ -220,7 +246,12 @@ class SinkLoop:
         """Writes what is in memory, if that can be done soon. What is left is read again later."""
         deadline = monotonic_s() + DRAIN_S_MAX
         for lane in list(self._lanes.values()):
-            while monotonic_s() < deadline and lane.has_messages and self._write(lane, reader):
+            while (
+                monotonic_s() < deadline
+                and lane.has_messages
+                and not self._stands(lane)
+                and self._write(lane, reader)
+            ):
                 pass
         self._published_s.clear()
         self._publish()
@@ -265,6 +296,7 @@ class SinkLoop:
                 lane.writer.close()
             self._halts.pop(partition, None)
             self._paused.discard(partition)
+            self._standing.discard(partition)
             self._unpublished.discard(partition)
 
     def _until_there(

@@ -97,10 +97,12 @@ class TargetLog:
             encode_batch(batch),
         )
 
-    def marker(self, gtids: str = "0-1-9", time_us: int = 1) -> Message:
-        """A marker: everything made so far has passed."""
+    def marker(
+        self, gtids: str = "0-1-9", time_us: int = 1, *, cut: str = "", held: int = 0
+    ) -> Message:
+        """A marker: everything made so far has passed. `cut` and `held` as in its header."""
         self.out_seq += 1
-        routed = replace(self._routed(RoutedKind.MARKER), gtids=gtids)
+        routed = replace(self._routed(RoutedKind.MARKER), gtids=gtids, cut=cut, held=held)
         record = {
             "source": self.source, "seq": self.out_seq, "next_position": str(routed.to), "gtids": gtids,
             "ets": routed.ets, "time_us": time_us,

@@ -273,6 +273,10 @@ class ClickhouseLane:
     def retry(self, stored: Stored, set_aside: SetAside) -> None:
         """Nothing is parked: ClickHouse knows no constraints between rows."""
 
+    def stands(self) -> bool:
+        """Never: there are no cuts here."""
+        return False
+
     def keep_alive(self) -> None:
         """HTTP needs no session."""
 

@@ -333,6 +333,10 @@ class KafkaLane:
     def retry(self, stored: Stored, set_aside: SetAside) -> None:
         """Nothing is parked: a topic knows no constraints."""
 
+    def stands(self) -> bool:
+        """Never: there are no cuts here."""
+        return False
+
     def keep_alive(self) -> None:
         """Serves the producer's callbacks."""
         if self._producer is not None:

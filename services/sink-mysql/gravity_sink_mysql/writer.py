@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from gravity.batch import TRUNCATE, ChangeBatch
 from gravity.clock import monotonic_s
+from gravity.cut_table import CREATE_CUT_TABLES
 from gravity.errors import FatalError, GravityError, PoisonError, TransientError
 from gravity.fault import FaultPoint, reach
 from gravity.joined_follower import JoinedFollower
@@ -25,6 +26,7 @@ from gravity_sink_mysql.parking import Draft, Lot, Parked, passed_by_all
 from gravity_sink_mysql.row_application import Clock, Policy, RowApplication
 from gravity_sink_mysql.run_writer import NeedsOrderError, Run
 from gravity_sink_mysql.schema_log import CREATE_SCHEMA_TABLES, SchemaLog
+from gravity_sink_mysql.standing import Standing
 from gravity_sink_mysql.statement import quote_name
 from gravity_sink_mysql.truncation import delete_all, delete_partition
 
@@ -86,6 +88,8 @@ class MysqlLane:
         self._policy = Policy(target.name, around.conflicts)
         self._parked = ParkedTable(fence)
         self._lot = self._load(session, stored)
+        self._standing = Standing(fence, around.partitions)
+        self._standing.resume(session)
         self._full_since_s: float | None = None
         self._used_s = monotonic_s()
         self._reread_at: int | None = None
@@ -95,16 +99,14 @@ class MysqlLane:
         try:
             session = self._session
             if session is None:
-                session = self._session = Session(self._target, DATABASE)
-                session.execute("BEGIN")
-                stored = self._fence.rejoin(session, self._epoch)
-                self._lot = self._load(session, stored, after=self._lot)
-                session.execute("COMMIT")
+                session, stored = self._rejoin()
                 if stored.progress.next_offset > write.before.progress.next_offset:
                     return stored  # The COMMIT whose answer was lost had succeeded.
                 # So may that of a round of parked rows have, which moves counts alone.
                 write = write.behind(stored)
-            return self._apply(session, write, set_aside)
+            stored = self._apply(session, write, set_aside)
+            if write.cut is not None:
+                self._standing.resume(session)
         except _NoRoomError:
             if self._session is not None:
                 self._session.execute("ROLLBACK")
@@ -112,6 +114,8 @@ class MysqlLane:
         except GravityError as error:
             self._give_up(error, write.before)
             raise
+        else:
+            return stored
         finally:
             self._used_s = monotonic_s()
 
@@ -121,7 +125,7 @@ class MysqlLane:
         Without a session there is none: the next write makes one, and finds out what is stored.
         """
         session, began_s = self._session, monotonic_s()
-        if session is None or not self._lot.due(began_s):
+        if session is None or self._standing.cut_id is not None or not self._lot.due(began_s):
             return None
         chosen = self._lot.choose()
         write = Write(self._fence.partition, stored, stored, (), 0)
@@ -140,6 +144,28 @@ class MysqlLane:
             self._used_s = monotonic_s()
             self._lot.tried(began_s, self._used_s, released=found != stored)
         return None if found == stored else found
+
+    def stands(self) -> bool:
+        """Whether the lane is at a cut. Where it is, the target is asked whether the cut is over."""
+        if self._standing.cut_id is None:
+            return False
+        self._used_s = monotonic_s()
+        try:
+            session = self._session or self._rejoin()[0]
+            return self._standing.look(session)
+        except GravityError:
+            self._leave()
+            raise
+
+    def _rejoin(self) -> tuple[Session, Stored]:
+        """Goes on with the lane on a new session; what is stored tells whether a COMMIT without an answer succeeded."""
+        session = self._session = Session(self._target, DATABASE)
+        session.execute("BEGIN")
+        stored = self._fence.rejoin(session, self._epoch)
+        self._lot = self._load(session, stored, after=self._lot)
+        self._standing.resume(session)
+        session.execute("COMMIT")
+        return session, stored
 
     def _give_up(self, error: GravityError, before: Stored) -> None:
         """Whatever happened: what is not committed goes with the session. Raises what `error` means here."""
@@ -309,6 +335,8 @@ class MysqlLane:
         elif write.before is write.after:
             session.execute("ROLLBACK")  # A round in which nothing moved.
             return stored
+        if write.cut is not None:
+            self._standing.arrive(session, write.cut, parked=stored.counts.parked)
         reach(FaultPoint.SINK_APPLIED_NOT_COMMITTED)
         session.execute("COMMIT")
         self._settle(draft)
@@ -436,7 +464,12 @@ class MysqlWriter:
             )
             if not exists:
                 session.execute(f"CREATE DATABASE IF NOT EXISTS {quote_name(DATABASE)}")
-            for statement in (*CREATE_CONTROL_TABLES, CREATE_PARKED_TABLE, *CREATE_SCHEMA_TABLES):
+            for statement in (
+                *CREATE_CONTROL_TABLES,
+                CREATE_PARKED_TABLE,
+                *CREATE_SCHEMA_TABLES,
+                *CREATE_CUT_TABLES,
+            ):
                 session.execute(statement)
         finally:
             session.close()
