@@ -12,12 +12,16 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from typing import Any, Final, Self
 
-from gravity.errors import FormatError
+from gravity.errors import FatalError, FormatError
 from gravity.header import RoutedHeader
 
 BOUND_MS_MAX: Final = 600_000
 """Longest time that a partition may stand."""
 _MARK: Final = re.compile(r"([0-9]+)/([0-9]+)/(.+)")
+
+
+class CutRefusedError(FatalError):
+    """A cut that can never be: no such source or target, or a target of another type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +160,7 @@ def why_given_up(view: CutView, *, partitions: int) -> str:
     if view.places > 1:
         return "partitions met markers at different places: two collectors sent one each; ask again"
     if view.state is CutState.REACHED:
-        return "the partitions stood for as long as they may, and nobody let them go"
+        return "the partitions stood for as long as they may, and the command had not ended"
     return (
         f"{view.arrived} of {partitions} partitions had come to the marker when the time was over"
     )

@@ -31,6 +31,7 @@ CREATE_CUT_TABLES: Final[Sequence[str]] = (
   parked BIGINT UNSIGNED NULL,
   asked_at DATETIME(6) NOT NULL,
   deadline DATETIME(6) NOT NULL,
+  stood_from DATETIME(6) NULL,
   reached_at DATETIME(6) NULL,
   ended_at DATETIME(6) NULL,
   reason VARCHAR(1000) CHARACTER SET utf8mb4 NOT NULL DEFAULT '',
@@ -50,6 +51,7 @@ CREATE_CUT_TABLES: Final[Sequence[str]] = (
   held BIGINT UNSIGNED NOT NULL,
   parked BIGINT UNSIGNED NOT NULL,
   bound_ms BIGINT UNSIGNED NOT NULL,
+  arrived_at DATETIME(6) NOT NULL,
   looks BIGINT UNSIGNED NOT NULL DEFAULT 0,
   PRIMARY KEY (target, cut_id, resolver_epoch, part)
 ) ENGINE=InnoDB""",
@@ -119,7 +121,7 @@ def running(target: str) -> str:
 
 POINT_FIELDS: Final = (
     "state, source, position, source_gtids, source_time_us, target_gtids, held, parked, reached_at, reason, "
-    "TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), deadline), TIMESTAMPDIFF(MICROSECOND, reached_at, ended_at)"
+    "TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), deadline), TIMESTAMPDIFF(MICROSECOND, stood_from, ended_at)"
 )
 
 
@@ -152,8 +154,8 @@ def arrive(arrival: Arrival, *, resolver_epoch: int, part: int, parked: int) -> 
     mark = arrival.mark
     return (
         f"REPLACE INTO {ARRIVALS} (target, cut_id, resolver_epoch, part, position, source_gtids, source_time_us,"
-        f" held, parked, bound_ms) VALUES ({text(mark.target)}, {mark.cut_id}, {resolver_epoch}, {part},"
-        f" {text(arrival.position)}, {text(arrival.gtids)}, {arrival.ets}, {arrival.held}, {parked}, {mark.bound_ms})"
+        f" held, parked, bound_ms, arrived_at) VALUES ({text(mark.target)}, {mark.cut_id}, {resolver_epoch}, {part},"
+        f" {text(arrival.position)}, {text(arrival.gtids)}, {arrival.ets}, {arrival.held}, {parked}, {mark.bound_ms}, UTC_TIMESTAMP(6))"
     )
 
 
@@ -183,11 +185,11 @@ def look_again(target: str, cut_id: int, *, resolver_epoch: int, part: int) -> s
 
 
 def stood(target: str, cut_id: int, resolver_epoch: int) -> str:
-    """(position, GTIDs, commit time, rows on hold, rows parked) of the partitions that stand."""
+    """(position, GTIDs, commit time, rows on hold, rows parked, since when) of the partitions that stand."""
     here = _lane(target, cut_id, resolver_epoch)
     return (
         f"SELECT position, source_gtids, source_time_us, (SELECT SUM(held) FROM {ARRIVALS}{here}),"
-        f" (SELECT SUM(parked) FROM {ARRIVALS}{here}) FROM {ARRIVALS}{here} LIMIT 1"
+        f" (SELECT SUM(parked) FROM {ARRIVALS}{here}), (SELECT MIN(arrived_at) FROM {ARRIVALS}{here}) FROM {ARRIVALS}{here} LIMIT 1"
     )
 
 
@@ -201,12 +203,13 @@ def record(
     target_gtids: str | None,
     held: int,
     parked: int,
+    since: str,
 ) -> str:
     """All stand: writes down where source and target are, if the cut is open. It is over if nobody waits."""
     theirs = "NULL" if target_gtids is None else text(target_gtids)
     return (
         f"UPDATE {POINTS} SET position={text(position)}, source_gtids={text(gtids)}, source_time_us={ets},"
-        f" target_gtids={theirs}, held={held}, parked={parked}, reached_at=UTC_TIMESTAMP(6),"
+        f" target_gtids={theirs}, held={held}, parked={parked}, stood_from={text(since)}, reached_at=UTC_TIMESTAMP(6),"
         f" state=IF(waits, {text(CutState.REACHED)}, {text(CutState.DONE)}), running=IF(waits, 1, NULL),"
         f" ended_at=IF(waits, NULL, UTC_TIMESTAMP(6)){_where(target, cut_id)}"
         f" AND state={text(CutState.OPEN)} AND deadline>UTC_TIMESTAMP(6)"

@@ -15,6 +15,7 @@ from gravity.cli import conflicts, dead_letters
 from gravity.cli.balance import balance
 from gravity.cli.check import check
 from gravity.cli.configuration import schema, validate
+from gravity.cli.cut import cut
 from gravity.cli.explain import explain
 from gravity.cli.filtered import filtered
 from gravity.cli.option import EXIT_BAD_CONFIG, EXIT_FAILED
@@ -28,6 +29,7 @@ from gravity.cli.status import status
 from gravity.cli.topic import tail, topics
 from gravity.cli.wait import serve, wait
 from gravity.config import ConfigError
+from gravity.cut import CutRefusedError
 from gravity.errors import EXIT_HALTED, EXIT_RESTART, FatalError, GravityError
 from gravity.recency import QuestionError
 from gravity.supervisor import UnknownNameError
@@ -101,6 +103,7 @@ for _command in (
     status,
     wait,
     serve,
+    cut,
     topics,
     reload,
     balance,
@@ -125,7 +128,9 @@ _add_group(
 
 def exit_code_of(error: GravityError) -> int:
     """The exit code of a command that ended with `error`."""
-    if isinstance(error, (ConfigError, UnknownNameError, HistoryError, QuestionError)):
+    if isinstance(
+        error, (ConfigError, UnknownNameError, HistoryError, QuestionError, CutRefusedError)
+    ):
         return EXIT_BAD_CONFIG
     return EXIT_HALTED if isinstance(error, FatalError) else EXIT_FAILED
 

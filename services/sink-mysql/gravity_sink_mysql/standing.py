@@ -77,7 +77,7 @@ class Standing:
                     target=self.fence.target,
                     partition=self.fence.partition,
                     cut=self.cut_id,
-                    state="unknown" if view is None else view.state,
+                    state="unknown" if view is None else str(view.state),
                 )
                 self.cut_id = None
                 return False
@@ -112,7 +112,7 @@ class Standing:
             )
         )
         target_gtids = session.rows(cut_table.TARGET_GTIDS[session.is_mariadb])[0][0]
-        position, gtids, ets, held, parked = session.rows(
+        position, gtids, ets, held, parked, since = session.rows(
             cut_table.stood(fence.target, cut_id, fence.resolver_epoch)
         )[0]
         session.execute(
@@ -125,5 +125,6 @@ class Standing:
                 target_gtids=None if target_gtids is None else "".join(str(target_gtids).split()),
                 held=int(held),
                 parked=int(parked),
+                since=str(since),
             )
         )

@@ -134,3 +134,26 @@ def test_every_command_explains_itself(command: str) -> None:
     done = gravity(command, "--help")
     assert done.returncode == 0
     assert "CONFIG" in done.stdout
+
+
+CUT = GOOD.replace("routing:", "  - {name: ledger, type: mysql, host: db3, username: u}\nrouting:")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--target", "lake"), "ClickHouse has no transaction"),
+        (("--target", "bus"), "a topic is a log"),
+        (("--target", "leger"), "did you mean ledger?"),
+        (("--target", "ledger", "--source", "est"), "no source is called 'est'"),
+        (("--target", "ledger", "--", "no-such-command"), "there is no command no-such-command"),
+        (("--target", "ledger", "--timeout", "11m"), "11m is not from 0.1 s to 600 s"),
+        (("--target", "ledger", "--timeout", "soon"), "a span of time needs a number and a unit"),
+    ],
+)
+def test_a_cut_that_can_never_be_is_refused_by_name(
+    tmp_path: Path, words: tuple[str, ...], says: str
+) -> None:
+    done = gravity("cut", written(tmp_path, CUT), "--source", "east", *words)
+    assert done.returncode == 2
+    assert says in " ".join(done.stderr.split())
