@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
-from gravity.cli import conflicts, dead_letters
+from gravity.cli import conflicts, dead_letters, parked
 from gravity.cli.balance import balance
 from gravity.cli.check import check
 from gravity.cli.configuration import schema, validate
@@ -123,6 +123,11 @@ _add_group(
     "dead-letters",
     "Changes that could not be applied: look at them, have them sent again, give them up.",
     (dead_letters.list_, dead_letters.show, dead_letters.replay, dead_letters.discard),
+)
+_add_group(
+    "parked",
+    "Rows that wait at MySQL targets for a parent, for children to go, or for a unique value.",
+    (parked.list_, parked.show),
 )
 
 

@@ -241,6 +241,11 @@ class ConflictResolution(Model):
                 return rule
         return matching[0] if matching else ConflictRule(strategy=self.default_strategy)
 
+    def park_for(self, target: str, origin: str, kind: Refused) -> Park:
+        """What a row of `origin` (`database.table` at the source) leads to that `target` refuses so."""
+        database, _, table = origin.partition(".")
+        return self.rule_for(target, database, table).constraint.park_for(kind)
+
 
 def rank_sources(
     sources: tuple[Source, ...], rule: ConflictRule, priorities: Mapping[str, int]

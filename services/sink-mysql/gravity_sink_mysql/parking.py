@@ -13,7 +13,7 @@ from typing import Final
 
 from gravity.batch import ChangeBatch, Value
 from gravity.resolution.cell import cell_to_json, readable_json
-from gravity.sink import Counts, FrontierPoint, Refusal
+from gravity.sink import Counts, Refusal
 
 ROUND_ROWS_MAX, ROUND_BYTES_MAX = 200, 16 * 1024 * 1024
 """What is tried again in one transaction."""
@@ -109,20 +109,6 @@ def is_over(waits_us: int | None, since: int, now: int | None) -> bool:
     if waits_us is None:
         return False
     return waits_us == 0 or (now is not None and since > 0 and now - since >= waits_us)
-
-
-def passed_by_all(
-    lanes_frontiers: Sequence[Mapping[str, FrontierPoint]], source: str, *, lanes: int
-) -> int | None:
-    """The commit time of `source` that every one of a target's `lanes` has passed; None = not known.
-
-    A lane alone can't tell: the parent may be on its way in another that is far behind.
-    """
-    if len(lanes_frontiers) < lanes:
-        return None
-    points = [frontier.get(source) for frontier in lanes_frontiers]
-    times = [point.ets for point in points if point is not None]
-    return min(times) if len(times) == len(points) else None
 
 
 class Lot:

@@ -37,9 +37,8 @@ class Policy:
         kind = kind_of(code)
         park = self._known.get((origin, kind))
         if park is None:
-            database, _, table = origin.partition(".")
-            rule = self._conflicts.rule_for(self._target, database, table)
-            park = self._known[origin, kind] = rule.constraint.park_for(kind)
+            park = self._conflicts.park_for(self._target, origin, kind)
+            self._known[origin, kind] = park
         return park
 
 

@@ -14,6 +14,7 @@ from gravity.cut_table import CREATE_CUT_TABLES
 from gravity.errors import FatalError, GravityError, PoisonError, TransientError
 from gravity.fault import FaultPoint, reach
 from gravity.joined_follower import JoinedFollower
+from gravity.parked import passed_by_all
 from gravity.schema_change import SchemaChange, TableAction
 from gravity.schema_follower import Ahead, Follower, has_rows_to_delete, means_nothing
 from gravity.sink import Admitted, Counts, Pace, SetAside, Stored, Write, split_table
@@ -22,7 +23,7 @@ from gravity_sink_mysql.connection import LOCK_WAIT_S, Session, code_of
 from gravity_sink_mysql.error_code import ALREADY_MADE, SHAPE_CHANGED
 from gravity_sink_mysql.fence import CREATE_CONTROL_TABLES, DATABASE, Fence
 from gravity_sink_mysql.parked_table import CREATE_PARKED_TABLE, ParkedTable
-from gravity_sink_mysql.parking import Draft, Lot, Parked, passed_by_all
+from gravity_sink_mysql.parking import Draft, Lot, Parked
 from gravity_sink_mysql.row_application import Clock, Policy, RowApplication
 from gravity_sink_mysql.run_writer import NeedsOrderError, Run
 from gravity_sink_mysql.schema_log import CREATE_SCHEMA_TABLES, SchemaLog

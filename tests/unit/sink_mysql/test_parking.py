@@ -18,7 +18,6 @@ from gravity_sink_mysql.parking import (
     blocker_of,
     is_over,
     key_text,
-    passed_by_all,
     single_row,
 )
 from hypothesis import given, settings
@@ -27,6 +26,7 @@ from hypothesis import strategies as st
 from gravity.batch import INSERT
 from gravity.codec import decode_batch, encode_batch
 from gravity.header import TargetHeader
+from gravity.parked import passed_by_all
 from gravity.sink import Admitted, Counts, FrontierPoint, Refusal
 from gravity.testing.target_log import TargetLog, table
 
