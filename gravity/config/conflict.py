@@ -64,7 +64,12 @@ class Park(Model):
 
 
 def _park(value: Any) -> Any:
-    return {"then": value, "park": "0s"} if value in ("hold", "dlq") else value
+    if value in ("hold", "dlq"):
+        return {"then": value, "park": "0s"}
+    if not isinstance(value, (dict, Park)):
+        # Pydantic collects value errors only.
+        raise ValueError("say dlq, hold, or {park: 10m, then: dlq}")  # noqa: TRY004
+    return value
 
 
 ParkOrAction = Annotated[Park, BeforeValidator(_park)]
@@ -83,10 +88,12 @@ class Constraint(Model):
             "A foreign key: the parent is not there (yet), or, of a row that is to be deleted, children "
             "still are."
         ),
+        examples=[{"park": "10m", "then": "dlq"}],
     )
     unique_secondary: ParkOrAction = Field(
         Park(park=timedelta(0)),
         description="Another row holds the same value of a secondary unique key.",
+        examples=[{"park": "10m", "then": "dlq"}],
     )
     data: Literal["hold", "dlq"] = Field("dlq", description="A value that the column can't take.")
 
@@ -132,14 +139,21 @@ class ConflictRule(Model):
             "`merge`: who wins a column: `latest` (default), `priority`, `owner:<source>`, "
             "`max`, `min`, `union`, `sum`, `coalesce`."
         ),
+        examples=[{"email": "latest"}],
     )
     groups: tuple[tuple[str, ...], ...] = Field(
-        (), description="`merge`: columns that are only taken together from one source."
+        (),
+        description="`merge`: columns that are only taken together from one source.",
+        examples=[[["street", "city"]]],
     )
     null_is_unset: bool = Field(
         True, description="`merge`: whether NULL in an inserted row gives way to another's value."
     )
-    constraint: Constraint = Field(Constraint(), description="What a target's refusal leads to.")
+    constraint: Constraint = Field(
+        Constraint(),
+        description="What a target's refusal leads to.",
+        examples=[{"fk-parent-missing": "dlq"}],
+    )
     tombstone_retention: Duration = Field(
         timedelta(days=7),
         description=(
@@ -224,10 +238,14 @@ class ConflictResolution(Model):
         "source-priority", description="Who wins where no rule matches. `strategy:` says the same."
     )
     source_priorities: dict[Name, PositiveInt] = Field(
-        {}, description="Rank of each source, 1 is best; unset = `priority` of the source."
+        {},
+        description="Rank of each source, 1 is best; unset = `priority` of the source.",
+        examples=[{"shop": 1}],
     )
     rules: tuple[ConflictRule, ...] = Field(
-        (), description="Exceptions by table. `custom-rules:`, `special-rules:` say the same."
+        (),
+        description="Exceptions by table. `custom-rules:`, `special-rules:` say the same.",
+        examples=[[{"tables": ["users"], "strategy": "timestamp-latest"}]],
     )
 
     def rule_for(self, target: str, database: str, table: str) -> ConflictRule:

@@ -53,8 +53,16 @@ class KafkaSecurity(Model):
     protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = Field(
         "plaintext", description="With or without TLS (`ssl`) and login (`sasl`)."
     )
-    sasl: Sasl | None = Field(None, description="The login, where `protocol` asks for one.")
-    tls: Tls | None = Field(None, description="Certificates, where `protocol` says `ssl`.")
+    sasl: Sasl | None = Field(
+        None,
+        description="The login, where `protocol` asks for one.",
+        examples=[{"username": "gravity", "password": "${KAFKA_PASSWORD}"}],
+    )
+    tls: Tls | None = Field(
+        None,
+        description="Certificates, where `protocol` says `ssl`.",
+        examples=[{"ca": "/etc/kafka/ca.pem"}],
+    )
 
     @model_validator(mode="after")
     def _parts_fit_the_protocol(self) -> Self:

@@ -20,7 +20,9 @@ class Config(Model):
     """What flows from where to where, and how. The same document serves every stage."""
 
     sources: tuple[Source, ...] = Field(
-        (), description="The servers that are read: a list, or a mapping by name."
+        (),
+        description="The servers that are read: a list, or a mapping by name.",
+        examples=[[{"name": "shop", "host": "db1", "username": "gravity"}]],
     )
     targets: tuple[Target, ...] = Field(
         (),
@@ -28,31 +30,70 @@ class Config(Model):
             "The systems that are written: a list, or a mapping by name. `primary: [...]` and "
             "`backup: [...]` beside them say which stand in for which."
         ),
+        examples=[[{"name": "warehouse", "type": "mysql", "host": "dw", "username": "gravity"}]],
     )
     kafka: KafkaCluster = Field(
-        KafkaCluster(), description="The cluster that carries everything between the stages."
+        KafkaCluster(),
+        description="The cluster that carries everything between the stages.",
+        examples=[{"brokers": ["kafka1:9092"]}],
     )
-    batch: Batch = Field(Batch(), description="When a message to Kafka is closed.")
-    snapshot: Snapshot = Field(Snapshot(), description="How existing rows are read.")
+    batch: Batch = Field(
+        Batch(), description="When a message to Kafka is closed.", examples=[{"rows-max": 1000}]
+    )
+    snapshot: Snapshot = Field(
+        Snapshot(), description="How existing rows are read.", examples=[{"chunk-rows": 2000}]
+    )
     collector: Collector = Field(
-        Collector(), description="How the sources are shared out over collectors."
+        Collector(),
+        description="How the sources are shared out over collectors.",
+        examples=[{"session-timeout": "10s"}],
     )
-    sink: Sink = Field(Sink(), description="When a sink writes.")
-    state: State = Field(State(), description="Where resolvers keep their working state.")
-    routing: tuple[Route, ...] = Field((), description="Which tables go to which targets.")
+    sink: Sink = Field(Sink(), description="When a sink writes.", examples=[{"rows-max": 5000}])
+    state: State = Field(
+        State(),
+        description="Where resolvers keep their working state.",
+        examples=[{"folder": "./gravity-state"}],
+    )
+    routing: tuple[Route, ...] = Field(
+        (),
+        description="Which tables go to which targets.",
+        examples=[[{"source-tables": ["users"], "targets": ["warehouse"]}]],
+    )
     distribution_rules: tuple[DistributionRule, ...] = Field(
-        (), description="Which rows go to which targets, by their content."
+        (),
+        description="Which rows go to which targets, by their content.",
+        examples=[[{"condition": "amount > 10000", "targets": ["warehouse"]}]],
     )
     routing_rules: tuple[RoutingRule, ...] = Field(
-        (), description="Tables divided among targets: a mapping by rule name, or a list."
+        (),
+        description="Tables divided among targets: a mapping by rule name, or a list.",
+        examples=[[{"name": "users", "strategy": "hash", "key": "id", "targets": ["db1", "db2"]}]],
     )
     conflict_resolution: ConflictResolution = Field(
-        ConflictResolution(), description="Who wins when sources disagree about a row."
+        ConflictResolution(),
+        description="Who wins when sources disagree about a row.",
+        examples=[{"default-strategy": "source-priority"}],
     )
-    merge: Merge = Field(Merge(), description="In which order rows of different sources arrive.")
-    failover: Failover | None = Field(None, description="When a backup target takes over.")
-    monitoring: Monitoring = Field(Monitoring(), description="What is watched.")
-    alerts: tuple[Alert, ...] = Field((), description="Who is told. Also under `monitoring`.")
+    merge: Merge = Field(
+        Merge(),
+        description="In which order rows of different sources arrive. `merge: time-ordered` is short for `strategy: time-ordered`.",
+        examples=[{"strategy": "time-ordered"}],
+    )
+    failover: Failover | None = Field(
+        None,
+        description="When a backup target takes over.",
+        examples=[{"primary": ["db1"], "backup": ["db2"]}],
+    )
+    monitoring: Monitoring = Field(
+        Monitoring(),
+        description="What is watched.",
+        examples=[{"metrics": [{"name": "sync_latency"}]}],
+    )
+    alerts: tuple[Alert, ...] = Field(
+        (),
+        description="Who is told. Also under `monitoring`.",
+        examples=[[{"condition": "sync_latency > 10s", "action": "log"}]],
+    )
 
     @model_validator(mode="after")
     def _no_commit_waits_for_itself(self) -> Self:

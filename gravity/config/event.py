@@ -32,6 +32,9 @@ def _columns_as_they_are(value: object) -> object:
     if isinstance(value, str):
         value = [value]
     if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        for index, item in enumerate(value):
+            if item in value[:index]:
+                raise ValueError(f"column {item} is given twice")
         return {item: item for item in value}
     return value
 
@@ -114,7 +117,9 @@ class Event(Model):
         None, description="Topic of these events; unset = the target's `topic`."
     )
     event_type: EventTypes = Field(
-        EventTypes(), description="What the changes are called, in the field `event_type`."
+        EventTypes(),
+        description="What the changes are called, in the field `event_type`.",
+        examples=[{"insert": "user_created"}],
     )
     fields: Fields = Field(
         {},
@@ -122,9 +127,12 @@ class Event(Model):
             "Field of the event → column, in this order; or a list of columns that keep their names. "
             "Unset = all columns under their names."
         ),
+        examples=[{"user_id": "id"}],
     )
     timestamp: EventTimestamp | None = Field(
-        None, description="The last field, as a number; unset = there is none."
+        None,
+        description="The last field, as a number; unset = there is none.",
+        examples=[{"from": "created_at", "as": "epoch-seconds"}],
     )
 
     @model_validator(mode="after")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, Tag, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from gravity.config.form import flow_text
 from gravity.config.problem import Place, Problem, nearest_name
+from gravity.config.target import TARGET_TYPES, UNTYPED
 from gravity.config.tree import Path, Tree
 
 _EXPECTED = {
@@ -30,6 +34,9 @@ _EXPECTED = {
     "too_short": "must not be empty",
     "string_too_short": "must not be empty",
 }
+_OF_ANOTHER_FORM = frozenset({"tuple_type", "dict_type", "model_type", "model_attributes_type"})
+"""Errors that an example answers best."""
+_KEYS_LISTED_MAX = 6
 
 
 def explain(error: ValidationError, model: type[BaseModel], tree: Tree) -> list[Problem]:
@@ -56,23 +63,22 @@ def _problem(details: ErrorDetails, model: type[BaseModel], tree: Tree) -> Probl
         location = (*location, *(int(step) if step.isdecimal() else step for step in steps))
     here = tree.find(location)
     if kind == "extra_forbidden":
-        key = str(location[-1])
-        return Problem(
-            here.place, "unknown key", nearest_name(key, known_keys(model, location[:-1]))
-        )
+        return Problem(here.place, *_unknown_key(model, location))
     if kind == "missing":
         key = str(location[-1])
         place = here.place
         name = f"{place.key}.{key}" if place.key else key
         return Problem(Place(place.file, place.line, place.column, name), "missing")
     message, nearest = _message(details), str(context.get("nearest", ""))
+    if kind in _OF_ANOTHER_FORM and (form := form_at(model, location)):
+        message = f"{message}, such as {form}"
     if kind in ("gravity", "value_error") and here.from_environment:
         # These messages quote the value.
         message, nearest = "the value that comes from outside the file does not fit here", ""
     if kind == "union_tag_invalid" and isinstance(here.value, dict):
         place = here.mapping["type"].place
         known = [str(tag).strip("'") for tag in str(context.get("expected_tags")).split(", ")]
-        known.remove("untyped")
+        known.remove(UNTYPED)
         message = f"must be one of {', '.join(known)}"
         return Problem(place, message, nearest_name(str(context.get("tag")), known))
     if kind == "literal_error":
@@ -80,6 +86,33 @@ def _problem(details: ErrorDetails, model: type[BaseModel], tree: Tree) -> Probl
         message = f"must be one of {', '.join(known)}"
         nearest = nearest_name(str(details.get("input")), known)
     return Problem(here.place, message, nearest)
+
+
+def _unknown_key(model: type[BaseModel], path: Path) -> tuple[str, str]:
+    """What to say of a key that is not known where it stands, and the nearest one that is."""
+    key, known = str(path[-1]), known_keys(model, path[:-1])
+    if path[-2:-1] == (UNTYPED,):
+        return f"unknown key as long as type is not given: {', '.join(TARGET_TYPES)}", ""
+    homes = _homes(model, path)
+    if len(homes) == 1:
+        return f"unknown key; it stands under {homes[0]}", ""
+    nearest = nearest_name(key, known)
+    if nearest or len(known) > _KEYS_LISTED_MAX:
+        return "unknown key", nearest
+    # What it stands in may have a namesake that takes any key: `rename` of a table, and of its columns.
+    others = "".join(f"; or say {home}" for home in _homes(model, path[:-1]))
+    return f"unknown key; known here: {', '.join(known)}{others}", ""
+
+
+def _homes(model: type[BaseModel], path: Path) -> list[str]:
+    """Where the key at the end of `path` would be known, one level below: each with the form to copy."""
+    above, key = path[:-1], str(path[-1]) if path else ""
+    return [
+        f"{home}: {{{key}: {form}}}"
+        for home in known_keys(model, above)
+        if key in known_keys(model, (*above, home))
+        and (form := form_at(model, (*above, home, key)))
+    ]
 
 
 def _message(details: ErrorDetails) -> str:
@@ -95,62 +128,81 @@ def known_keys(model: type[BaseModel], path: Path) -> list[str]:
     """The keys that a mapping at `path` in a document of `model` may have."""
     return [
         key
-        for found in _walk(model, path)
-        if isinstance(found, type) and issubclass(found, BaseModel)
-        for key in spelt_fields(found)
+        for part in _walk(model, path)
+        if isinstance(part.type, type) and issubclass(part.type, BaseModel)
+        for key in spelt_fields(part.type)
     ]
 
 
 def known_values(model: type[BaseModel], path: Path) -> list[object]:
     """The literal values allowed at `path`."""
-    return [value for found in _walk(model, path) for value in get_args(found)]
+    return [value for part in _walk(model, path) for value in get_args(part.type)]
 
 
-def spelt_fields(model: type[BaseModel]) -> dict[str, Any]:
+def form_at(model: type[BaseModel], path: Path) -> str:
+    """An example of what may stand at `path`, as YAML on one line; empty where the model has none."""
+    examples = [part.example for part in _walk(model, path) if part.example is not None]
+    return flow_text(examples[0]) if examples else ""
+
+
+def spelt_fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
     """The fields of `model` by the key they are written with."""
     return {
         str(field.validation_alias or name): field for name, field in model.model_fields.items()
     }
 
 
-def _walk(model: type[BaseModel], path: Path) -> list[Any]:
-    found: list[tuple[Any, Any]] = [(None, model)]
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One of the types that may stand at a place."""
+
+    tag: object
+    """In a union whose members are told apart by one."""
+    type: Any
+    example: Any = None
+
+
+def _walk(model: type[BaseModel], path: Path) -> list[_Part]:
+    found = [_Part(None, model)]
     for step in path:
         # A step may be the tag of a union's member, which is not part of the document.
-        tagged = [member for tag, member in found if tag == step]
+        tagged = [part for part in found if part.tag == step]
         if tagged:
-            found = [part for member in tagged for part in _members(member)]
+            found = [inner for part in tagged for inner in _members(part.type, part.example)]
             continue
         found = [
-            part
-            for _, member in found
-            for child in _children(member, step)
-            for part in _members(child)
+            inner
+            for part in found
+            for child, example in _children(part, step)
+            for inner in _members(child, example)
         ]
-    return [member for _, member in found]
+    return found
 
 
-def _members(annotation: Any, tag: object = None) -> Iterator[tuple[object, Any]]:
+def _members(annotation: Any, example: Any, tag: object = None) -> Iterator[_Part]:
     """The plain types behind unions and annotations, each with its union tag."""
     origin = get_origin(annotation)
     if origin is Annotated:
         inner, *metadata = get_args(annotation)
         tags = [part.tag for part in metadata if isinstance(part, Tag)]
-        yield from _members(inner, tags[0] if tags else tag)
+        yield from _members(inner, example, tags[0] if tags else tag)
     elif origin in (Union, types.UnionType):
         for member in get_args(annotation):
-            yield from _members(member, tag)
+            yield from _members(member, example, tag)
     else:
-        yield tag, annotation
+        yield _Part(tag, annotation, example)
 
 
-def _children(annotation: Any, step: str | int) -> Iterator[Any]:
+def _children(part: _Part, step: str | int) -> Iterator[tuple[Any, Any]]:
+    """What may stand a step below, and the example of it."""
+    annotation, example = part.type, part.example
     origin = get_origin(annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         field = spelt_fields(annotation).get(str(step))
         if field is not None:
-            yield field.annotation
+            inherited = example.get(str(step)) if isinstance(example, dict) else None
+            yield field.annotation, field.examples[0] if field.examples else inherited
     elif origin is tuple and isinstance(step, int):
-        yield get_args(annotation)[0]
+        yield get_args(annotation)[0], example[0] if example else None
     elif origin is dict:
-        yield get_args(annotation)[1]
+        yield get_args(annotation)[1], next(iter(example.values())) if example else None

@@ -40,7 +40,9 @@ class KafkaCluster(Model):
         1, ge=1, le=32, description="Copies of every topic. 3 where nothing may be lost."
     )
     security: KafkaSecurity = Field(
-        KafkaSecurity(), description="How the cluster is reached, if not in plain text."
+        KafkaSecurity(),
+        description="How the cluster is reached, if not in plain text.",
+        examples=[{"protocol": "ssl"}],
     )
 
 

@@ -78,7 +78,11 @@ class Metric(Model):
 class Monitoring(Model):
     """What is watched."""
 
-    metrics: tuple[Metric, ...] = Field((), description="The measurements.")
+    metrics: tuple[Metric, ...] = Field(
+        (),
+        description="The measurements.",
+        examples=[[{"name": "sync_latency", "unit": "milliseconds"}]],
+    )
 
 
 def _alert_condition(text: str) -> str:
@@ -108,7 +112,9 @@ class Alert(Model):
     action: Literal["send_email", "send_sms", "webhook", "log"] = Field(
         "log", description="What is done."
     )
-    recipients: tuple[str, ...] = Field((), description="Addresses or numbers to tell.")
+    recipients: tuple[str, ...] = Field(
+        (), description="Addresses or numbers to tell.", examples=[["admin@example.com"]]
+    )
     url: str | None = Field(None, description="Where a `webhook` is sent to.")
     message: str | None = Field(None, description="Text to send; unset = made from the condition.")
 

@@ -163,9 +163,15 @@ class Route(Model):
             "whatever its key. An update or delete still finds its row, at the price of a look at every target."
         ),
     )
-    ranges: tuple[Range, ...] = Field((), description="`range`: what goes where.")
+    ranges: tuple[Range, ...] = Field(
+        (),
+        description="`range`: what goes where.",
+        examples=[[{"range": "0 to 999", "target": "db1"}]],
+    )
     conditions: tuple[ConditionalTargets, ...] = Field(
-        (), description="`conditional`: each is tried, and all that are true are followed."
+        (),
+        description="`conditional`: each is tried, and all that are true are followed.",
+        examples=[[{"if": "log_level = 'ERROR'", "targets": ["warehouse"]}]],
     )
     otherwise: Names = Field(
         (),
@@ -260,7 +266,9 @@ class ShardTarget(Model):
 
     target: Name = Field(description="The target.")
     residues: tuple[NonNegativeInt, ...] = Field(
-        (), description="`hash`: the remainders it takes; unset = its place in the list."
+        (),
+        description="`hash`: the remainders it takes; unset = its place in the list.",
+        examples=[[0, 1]],
     )
     weight: PositiveInt = Field(1, description="Its share, for weighted and consistent hashing.")
 
@@ -295,7 +303,9 @@ class RoutingRule(Model):
         (), description="Column (or columns) that decides; unset = the table's primary key."
     )
     targets: tuple[ShardTargetForm, ...] = Field(
-        (), description="The targets: names, or `{target, residues, weight}`."
+        (),
+        description="The targets: names, or `{target, residues, weight}`.",
+        examples=[["db1", "db2"]],
     )
     append_only: bool = Field(
         False,
@@ -304,7 +314,11 @@ class RoutingRule(Model):
             "whatever its key. An update or delete still finds its row, at the price of a look at every target."
         ),
     )
-    ranges: tuple[Range, ...] = Field((), description="`range`: what goes where.")
+    ranges: tuple[Range, ...] = Field(
+        (),
+        description="`range`: what goes where.",
+        examples=[[{"range": "0 to 999", "target": "db1"}]],
+    )
     otherwise: Name | None = Field(
         None,
         validation_alias="default",

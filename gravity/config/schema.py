@@ -127,13 +127,19 @@ def editor_schema() -> Schema:
         "properties": {"target": rule["target"], "table": rule["tables"]},
         "additionalProperties": False,
     }
+    # The word alone stands for the mapping.
+    order = parts["Merge"]["properties"]["strategy"]["enum"]
+    merge = document["properties"]["merge"]
+    document["properties"]["merge"] = {
+        "anyOf": [{"enum": order}, {"$ref": merge.pop("$ref")}],
+        **merge,
+    }
     parts["RoutingRule"]["properties"]["targets"]["items"] = {
         "anyOf": [{"type": "string"}, {"$ref": f"{_REFERENCE}ShardTarget"}]
     }
     for key in ("fk-parent-missing", "unique-secondary"):
-        parts["Constraint"]["properties"][key] = {
-            "anyOf": [{"enum": ["hold", "dlq"]}, {"$ref": f"{_REFERENCE}Park"}]
-        }
+        park = parts["Constraint"]["properties"][key]
+        park["anyOf"] = [{"enum": ["hold", "dlq"]}, {"$ref": park.pop("$ref")}]
     transform = parts["Transform"]
     transform["properties"]["table"] = transform["properties"]["tables"]
     del transform["required"]  # Either of the two; the loader says so.

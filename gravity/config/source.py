@@ -100,6 +100,7 @@ class Source(Model):
             "Several servers of one replication group, best first, instead of `host`: `db1` or "
             "`db1:3307`. When the one that is read fails, reading goes on at another, by GTID."
         ),
+        examples=[["db1:3306", "db2:3306"]],
     )
     port: Port = Field(MYSQL_PORT, description="TCP port.")
     username: str | None = Field(None, min_length=1, description="Account to read with.")
@@ -159,9 +160,18 @@ class Source(Model):
             "server's own timeout. The server must have semi-synchronous replication switched on: see "
             "docs/consistency.md. Unset = COMMITs wait for nobody."
         ),
+        examples=[{"targets": ["warehouse"]}],
     )
-    rate_limit: RateLimit | None = Field(None, description="Upper bound on reading; unset = none.")
-    tls: Tls | None = Field(None, description="Encryption; unset = as the server offers.")
+    rate_limit: RateLimit | None = Field(
+        None,
+        description="Upper bound on reading; unset = none.",
+        examples=[{"rows-per-s-max": 10000}],
+    )
+    tls: Tls | None = Field(
+        None,
+        description="Encryption; unset = as the server offers.",
+        examples=[{"mode": "required"}],
+    )
 
     @model_validator(mode="after")
     def _one_way_to_name_the_server(self) -> Self:

@@ -44,6 +44,7 @@ class Speller:
         for key in ("sources", "targets", "routing-rules"):
             self.mapping_to_list(tree, key)
         self.conflict_keys(tree)
+        self.merge_word(tree)
         self.hoist_alerts(tree)
         self.target_forms(tree)
 
@@ -146,6 +147,9 @@ class Speller:
         for rule in conflicts.select("rules", "*"):
             match = rule.mapping.pop("match", None)
             if match is not None:
+                if not isinstance(match.value, dict):
+                    form = "must be a mapping of keys, such as {target: shop, table: users}"
+                    self.problems.append(Problem(match.place, form))
                 for key, child in match.mapping.items():
                     if key not in ("target", "table", "tables"):
                         known = ("target", "table", "tables")
@@ -160,6 +164,13 @@ class Speller:
                     else:
                         rule.mapping[key] = child
             self.rename(rule, "table", "tables")
+
+    def merge_word(self, tree: Tree) -> None:
+        """`merge: time-ordered` is `merge: {strategy: time-ordered}`."""
+        merge = tree.mapping.get("merge")
+        if merge is not None and isinstance(merge.value, str):
+            word = Tree(merge.place, merge.value, merge.from_environment)
+            tree.mapping["merge"] = Tree(merge.place, {"strategy": word})
 
     def hoist_alerts(self, tree: Tree) -> None:
         """`monitoring: {alerts: ...}` is `alerts`."""

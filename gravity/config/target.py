@@ -110,6 +110,7 @@ class TargetTables(Model):
             "(several tables together). One for all, or by table pattern, first match. "
             "Unset = chosen by the table's keys and by a conflict rule's `scope`."
         ),
+        examples=[{"orders": "group:sales"}],
     )
 
     transforms: tuple[Transform, ...] = Field(
@@ -118,6 +119,7 @@ class TargetTables(Model):
             "How tables differ here: names, columns, values. The first that means a table is used. "
             "See docs/routing.md."
         ),
+        examples=[[{"tables": "users", "columns": {"drop": ["phone"]}}]],
     )
     schema_evolution: Policy = Field(
         "apply",
@@ -172,7 +174,11 @@ class MysqlTarget(TargetTables):
         ),
     )
     create_tables: bool = Field(True, description="Whether missing tables are created.")
-    tls: Tls | None = Field(None, description="Encryption; unset = as the server offers.")
+    tls: Tls | None = Field(
+        None,
+        description="Encryption; unset = as the server offers.",
+        examples=[{"mode": "required"}],
+    )
 
     def connection_problems(self) -> Iterator[Problem]:
         """What is missing before anything can connect."""
@@ -205,7 +211,9 @@ class ClickhouseTarget(TargetTables):
         ),
     )
     create_tables: bool = Field(True, description="Whether missing tables are created.")
-    tls: Tls | None = Field(None, description="Encryption; unset = none.")
+    tls: Tls | None = Field(
+        None, description="Encryption; unset = none.", examples=[{"mode": "required"}]
+    )
 
     def connection_problems(self) -> Iterator[Problem]:
         """What is missing before anything can connect."""
@@ -219,7 +227,9 @@ class KafkaTarget(TargetTables):
     type: Literal["kafka"] = Field("kafka", description="`kafka`.")
     brokers: Addresses = Field((), description="`host:port` of some brokers.")
     security: KafkaSecurity = Field(
-        KafkaSecurity(), description="How the cluster is reached, if not in plain text."
+        KafkaSecurity(),
+        description="How the cluster is reached, if not in plain text.",
+        examples=[{"protocol": "ssl"}],
     )
     topic: TopicTemplate = Field(
         "{database}.{table}",
@@ -233,6 +243,7 @@ class KafkaTarget(TargetTables):
             "as its MySQL connector does), `avro` (the row as a record), `event` (see `events`). One for all "
             "or by table pattern, first match, else `json`. See docs/messages.md."
         ),
+        examples=[{"orders": "debezium"}],
     )
     events: tuple[Event, ...] = Field(
         (),
@@ -240,6 +251,7 @@ class KafkaTarget(TargetTables):
             "Tables that appear as events of your own words, whatever `format` says. Tables of `format: event` "
             "that no entry names are events with all columns."
         ),
+        examples=[[{"tables": "users", "fields": ["id", "name"]}]],
     )
     numbers: Literal["exact", "strings"] = Field(
         "exact",

@@ -183,22 +183,26 @@ class ColumnChanges(Model):
     """What becomes of columns. All names are those at the source, but for new ones."""
 
     rename: dict[ColumnName, ColumnName] = Field(
-        {}, description="Column to its name at the target."
+        {}, description="Column to its name at the target.", examples=[{"phone": "tel"}]
     )
     add: dict[ColumnName, Annotated[NewColumn, BeforeValidator(_value_alone)]] = Field(
-        {}, description="New column to its value, or to `value` or `expression`, `type` and `key`."
+        {},
+        description="New column to its value, or to `value` or `expression`, `type` and `key`.",
+        examples=[{"origin": {"value": "{source}"}}],
     )
-    drop: ColumnNames = Field((), description="Columns that do not go there.")
+    drop: ColumnNames = Field((), description="Columns that do not go there.", examples=[["phone"]])
     cast: dict[ColumnName, Annotated[NewType, BeforeValidator(_type_alone)]] = Field(
-        {}, description="Column to its type at the target."
+        {}, description="Column to its type at the target.", examples=[{"price": "decimal(12,2)"}]
     )
     mask: dict[ColumnName, Annotated[str, AfterValidator(_mask)]] = Field(
         {},
         description="Text column to what stays to be read: `all` (masked), `first N`, `last N`; the rest is `*`.",
+        examples=[{"phone": "last 4"}],
     )
     hash: ColumnNames = Field(
         (),
         description="Columns whose values are replaced by their SHA-256 (64 hexadecimal digits, no salt).",
+        examples=[["email"]],
     )
 
     def _uses(self) -> Iterator[tuple[str, str]]:
@@ -247,8 +251,14 @@ class Transform(Model):
     )
     exclude: Patterns = Field((), description="Tables to leave out of `tables`.")
     sources: Names = Field((), description="Only of these sources; unset = of every one.")
-    rename: NewName = Field(NewName(), description="The table's name at the target.")
-    columns: ColumnChanges = Field(ColumnChanges(), description="What becomes of its columns.")
+    rename: NewName = Field(
+        NewName(),
+        description="The table's name at the target.",
+        examples=[{"database": "dw", "table": "users"}],
+    )
+    columns: ColumnChanges = Field(
+        ColumnChanges(), description="What becomes of its columns.", examples=[{"drop": ["phone"]}]
+    )
     missing_columns: Literal["refuse", "ignore"] = Field(
         "refuse",
         description=(

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
-from gravity.config import load_config
+from gravity.config import load_config, parse_config
 from gravity.config.explain import spelt_fields
 from gravity.config.model import Model
 from gravity.config.schema import editor_schema, files
@@ -60,7 +60,16 @@ def accepts(schema: Any, value: Any, root: dict[str, Any]) -> bool:
             not isinstance(value, list) or all(accepts(rule, item, root) for item in value)
         ),
     }
-    silent = {"description", "title", "default", "format", "writeOnly", "$schema", "$defs"}
+    silent = {
+        "description",
+        "examples",
+        "title",
+        "default",
+        "format",
+        "writeOnly",
+        "$schema",
+        "$defs",
+    }
     objects = {"properties", "patternProperties", "additionalProperties"}
     unknown = set(schema) - set(checks) - silent - objects
     assert not unknown, f"the judge must learn {unknown}"
@@ -122,6 +131,20 @@ def test_the_editor_schema_accepts_every_example_and_form(path: Path) -> None:
 def test_the_editor_schema_refuses_what_the_loader_refuses(text: str) -> None:
     schema = editor_schema()
     assert not accepts(schema, plain(text), schema)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "merge: time-ordered",
+        "merge: {strategy: by-table}",
+        "conflict-resolution: {rules: [{strategy: merge, constraint: {fk-parent-missing: hold}}]}",
+    ],
+)
+def test_the_editor_schema_takes_short_forms(text: str) -> None:
+    schema = editor_schema()
+    assert accepts(schema, plain(text), schema)
+    parse_config(text)
 
 
 def test_there_is_an_example_of_every_form() -> None:
