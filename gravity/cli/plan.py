@@ -18,6 +18,8 @@ from gravity.cli.option import (
     read_config,
     screen,
 )
+from gravity.cli.plan_messages import chart as messages_chart
+from gravity.cli.plan_messages import messages_by_pattern, messages_by_table
 from gravity.key import LANE_JOB
 from gravity.placed_anew import is_placed_as
 from gravity.plan import RoutingPlan
@@ -63,7 +65,7 @@ def plan(
     as_json: AsJson = False,
     wait_s: WaitSeconds = 10.0,
 ) -> None:
-    """Show what flows where: tables, targets, conditions, order, conflict rules.
+    """Show what flows where: tables, targets, conditions, order, conflict rules, and a Kafka target's messages.
 
     Without --connect nothing is connected to, and tables appear as the patterns of the file. With it, tables that
     no rule sends anywhere are named, and what in `transforms` is for no table.
@@ -89,6 +91,10 @@ def plan(
     flows = table_flows(compiled, tables) if connect else pattern_flows(compiled)
     nowhere = tables_without_target(compiled, tables)
     idle = transforms_without_table(compiled, tables) if connect else []
+    messages = messages_by_pattern(loaded.config)
+    if connect:
+        ways = [(flow.target, *flow.tables[0].partition(".")[::2]) for flow in flows]
+        messages = messages_by_table(loaded.config, ways)
     if as_json:
         print_json({
             "connected": connect,
@@ -96,11 +102,14 @@ def plan(
             "sources": [asdict(source) for source in compiled.sources],
             "targets": [{"name": t.name, "type": t.type, "database": t.database} for t in compiled.targets],
             "flows": [asdict(flow) for flow in flows],
+            "messages": [asdict(said) for said in messages],
             "tables_without_target": nowhere,
             "transforms_without_table": idle,
         })  # fmt: skip
         return
     screen.print(_chart(flows))
+    if messages:
+        screen.print(messages_chart(messages))
     for name in nowhere:
         screen.print(f"[yellow]no target[/]: {name} is read, but no rule sends it anywhere")
     _show_idle_transforms(idle)
