@@ -58,4 +58,6 @@ class Findings:
 
     def error(self, what: str, error: GravityError) -> Finding:
         """It failed with an error that names its remedy."""
-        return Finding(self.part, what, Verdict.FAIL, error.what, error.remedy)
+        place = error.where.removeprefix(self.part).lstrip(", ")
+        detail = f"{error.what} [{place}]" if place else error.what
+        return Finding(self.part, what, Verdict.FAIL, detail, error.remedy)

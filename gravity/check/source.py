@@ -11,9 +11,10 @@ from gravity.catalog import Query, read_catalog
 from gravity.check.finding import Finding, Findings
 from gravity.check.grant import Grants
 from gravity.check.semi_sync import check_semi_sync
+from gravity.config.problem import nearest_name
 from gravity.config.source import Source
 from gravity.errors import FatalError, GravityError
-from gravity.pattern import parse_table_pattern
+from gravity.pattern import parse_glob, parse_table_pattern
 from gravity.semi_sync import QUESTIONS, ServerSemiSync
 
 CLOCK_SKEW_MS_MAX: Final = 1000
@@ -195,6 +196,7 @@ def _tables(
         )
         return
     yield find.good("tables", f"{len(tables)} included: {_shown(tables)}")
+    yield from _names(find, source, list(tables), query)
     keyless = [
         name
         for name, table in tables.items()
@@ -213,6 +215,37 @@ def _tables(
         )
     yield from _readable(find, list(tables), query)
     yield from _cascades(find, set(tables), query)
+
+
+def _names(
+    find: Findings, source: Source, tables: Sequence[tuple[str, str]], query: Query
+) -> Iterator[Finding]:
+    """Names and patterns that mean none of the tables that are read: most likely misspelt."""
+    idle = [
+        pattern
+        for pattern in map(parse_table_pattern, source.tables)
+        if not any(pattern.matches(database, table) for database, table in tables)
+    ]
+    if idle:
+        names = [str(row[0]) for row in query("SELECT TABLE_NAME FROM information_schema.TABLES")]
+        near = {nearest_name(p.table.text, names) for p in idle if p.is_exact} - {""}
+        guess = f" (did you mean {', '.join(sorted(near))}?)" if near else ""
+        yield find.doubtful(
+            "table names",
+            f"none of them is meant by {', '.join(pattern.text for pattern in idle)}",
+            f"correct the name{guess}, or GRANT the account SELECT there; it may stay for a table to come",
+        )
+    empty = [
+        text
+        for text in source.databases
+        if not any(parse_glob(text).matches(database) for database, _ in tables)
+    ]
+    if empty:
+        yield find.doubtful(
+            "database names",
+            f"no table is read in {', '.join(empty)}",
+            "correct the name, or GRANT the account SELECT there",
+        )
 
 
 def _readable(find: Findings, names: Sequence[tuple[str, str]], query: Query) -> Iterator[Finding]:

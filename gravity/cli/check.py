@@ -52,7 +52,10 @@ def check(config: ConfigFile, *, as_json: AsJson = False) -> None:
 
 def chart(findings: Sequence[Finding]) -> Table:
     """The findings as a table; remedies stand where something is to be done."""
-    table = Table("server", "check", "", "found", "what to do")
+    table = Table()
+    for name in ("server", "check", "", "found", "what to do"):
+        # Words that are broken can be read; words that are cut off can't.
+        table.add_column(name, overflow="fold", no_wrap=not name)
     part = ""
     for finding in findings:
         if part and finding.part != part:

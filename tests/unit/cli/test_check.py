@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import StringIO
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from rich.console import Console
 
-from gravity.check.finding import Finding, Verdict
+from gravity.check.finding import Finding, Findings, Verdict
 from gravity.check.grant import Grants
 from gravity.check.source import check_source
 from gravity.check.target import check_mysql_target
+from gravity.cli.check import chart
 from gravity.config.source import Source
 from gravity.config.target import MysqlTarget
 from gravity.errors import FatalError
@@ -57,6 +60,8 @@ class Server:
             return self.columns
         if "information_schema.STATISTICS" in sql:
             return self.keys
+        if "information_schema.TABLES" in sql:
+            return [(name,) for name in ("orders", "users", "TABLES")]
         if self.refused and self.refused in sql:
             raise FatalError("SELECT command denied")
         return []
@@ -185,3 +190,29 @@ def test_semi_sync_is_looked_at_where_commits_are_to_wait() -> None:
     assert {f.verdict for f in server.findings(**wanted).values()} == {Verdict.PASS}
     server.semi_sync["rpl_semi_sync_source_wait_point"] = "AFTER_COMMIT"
     assert server.findings(**wanted)["rpl_semi_sync_source_wait_point"].verdict is Verdict.WARN
+
+
+def test_a_name_that_means_no_table_is_told_with_the_nearest() -> None:
+    found = Server().findings(tables=["users", "oders", "tmp_*"], databases=["app", "shop"])
+    assert found["tables"].verdict is Verdict.PASS
+    names = found["table names"]
+    assert names.verdict is Verdict.WARN
+    assert names.detail == "none of them is meant by oders, tmp_*"
+    assert "did you mean orders?" in names.remedy
+    assert found["database names"].detail == "no table is read in shop"
+    assert "table names" not in Server().findings(tables=["app.*", "users"])
+
+
+def test_an_error_is_found_with_its_place_but_once_with_its_server() -> None:
+    error = FatalError("refused", where="source s, db1:3306", remedy="do")
+    assert Findings("source s").error("reached", error).detail == "refused [db1:3306]"
+    assert Findings("kafka").error("reached", FatalError("away")).detail == "away"
+
+
+def test_no_word_of_the_chart_is_cut_off() -> None:
+    text = Findings("source s").good("binlog_row_metadata_of_every_kind", "x" * 200)
+    console = Console(width=60, file=StringIO())
+    console.print(chart([text]))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in shown
+    assert shown.count("x") == 200
