@@ -115,8 +115,22 @@ Duration = Annotated[
 """A span of time, written with its unit: `500ms`, `30s`, `10m`, `2h`, `7d`."""
 
 
+def require_one_pattern(text: str) -> None:
+    """Returns if `text` is not several patterns with commas between them.
+
+    Raises:
+        PatternError: it is; a name that has a comma is written with `[,]`.
+    """
+    if "," in re.sub(r"\[[^]]*\]", "", text):
+        listed = ", ".join(part.strip() for part in text.split(","))
+        raise PatternError(
+            f"a comma: several patterns are a list, [{listed}]; a comma in a name is [,]"
+        )
+
+
 def _pattern(text: str) -> str:
     try:
+        require_one_pattern(text)
         parse_table_pattern(text)
     except PatternError as error:
         raise PydanticCustomError("gravity", "{text}", {"text": f"bad pattern: {error}"}) from None
@@ -125,6 +139,7 @@ def _pattern(text: str) -> str:
 
 def _database_pattern(text: str) -> str:
     try:
+        require_one_pattern(text)
         parse_glob(text)
     except PatternError as error:
         raise PydanticCustomError("gravity", "{text}", {"text": f"bad pattern: {error}"}) from None

@@ -37,6 +37,7 @@ offer keys and values if the file begins with
 - `${NAME}` is the environment variable NAME, `${NAME:-text}` has a default, `$${` is a literal `${`.
 - `password-file: PATH` stands for `password:` with the file's text, such as `/run/secrets/name`; a
   relative path starts at the configuration file.
+- Lists are `[users, orders]`; one item may stand alone: `users`.
 - Table patterns: `users` (in every database), `shop.users`, `temp_*`, `user?`, `orders_[0-9]`, `[!_]*`.
 - Conditions are SQL expressions over one row, decided as MySQL would: columns, texts, numbers, dates,
   comparisons, NULL logic, arithmetic and common functions; `docs/routing.md` lists all of it.

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from gravity.condition import ConditionError, compile_value
-from gravity.config.model import Model, Names, Patterns, at
+from gravity.config.model import Model, Names, Patterns, at, require_one_pattern
 from gravity.pattern import PatternError, parse_table_pattern
 from gravity.transform.disguise import DisguiseError, masker
 from gravity.transform.fit import FitError, parse_type
@@ -26,6 +26,7 @@ NAME_LENGTH_MAX = 64
 
 def _capturing(text: str) -> str:
     try:
+        require_one_pattern(text)
         pattern = parse_table_pattern(text, captures=True)
     except PatternError as error:
         raise ValueError(f"bad pattern: {error}") from None

@@ -91,6 +91,14 @@ def file_with(place: str, text: str) -> str:
         ("rule", "match: users", "match: must be a mapping of keys, such as {target: shop, table: users}"),
         ("document", "merge: [a]", "merge: must be a mapping of keys, such as {strategy: time-ordered}"),
         ("document", "merge: time-orderd", "by-table, time-ordered (did you mean time-ordered?)"),
+        (
+            "source", "tables: 'users, orders'",
+            "tables: bad pattern: a comma: several patterns are a list, [users, orders]; a comma in a name is [,]",
+        ),
+        ("source", "databases: 'a,b'", "are a list, [a, b]; a comma in a name is [,]"),
+        ("target", "exclude: ['a,b']", "are a list, [a, b]; a comma in a name is [,]"),
+        ("target", "transforms: [{tables: 'a, b'}]", "are a list, [a, b]; a comma in a name is [,]"),
+        ("target", "order-by: {'a,b': table}", "are a list, [a, b]; a comma in a name is [,]"),
         ("document", "failover: w", "such as {primary: [db1], backup: [db2]}"),
     ],
 )  # fmt: skip
@@ -105,6 +113,12 @@ def test_an_error_shows_the_form_to_copy(place: str, text: str, wanted: str) -> 
 def test_a_word_alone_says_in_which_order_sources_are_merged(word: str) -> None:
     text = file_with("document", f"merge: {word}")
     assert parse_config(text).config.merge.strategy == word
+
+
+def test_a_comma_in_a_name_is_written_as_a_set() -> None:
+    source = parse_config(file_with("source", "tables: ['a[,]b', 'c[1,2]']")).config.sources[0]
+    assert source.selects("shop", "a,b")
+    assert source.selects("shop", "c2")
 
 
 def fields(model: type[BaseModel] = Model) -> Iterator[tuple[str, FieldInfo]]:
