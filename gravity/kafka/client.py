@@ -94,12 +94,23 @@ def security_settings(security: KafkaSecurity) -> Settings:
     return settings
 
 
+_LOGGER = logging.getLogger("gravity.kafka")
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether librdkafka's line tells anything: that a setting chosen here is experimental is known here."""
+    return "enable.gapless.guarantee is experimental" not in record.getMessage()
+
+
+_LOGGER.addFilter(_is_news)
+
+
 def client_settings(cluster: Cluster, client_id: str) -> Settings:
     """Librdkafka settings that every client of `cluster` shares."""
     return {
         "bootstrap.servers": ",".join(cluster.brokers),
         "client.id": client_id,
-        "logger": logging.getLogger("gravity.kafka"),
+        "logger": _LOGGER,
         "socket.keepalive.enable": True,
         "reconnect.backoff.ms": 50,
         "reconnect.backoff.max.ms": 2000,
