@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -19,6 +20,16 @@ Path = tuple[Step, ...]
 
 NODES_MAX = 100_000
 """Values in one document; aliases that unfold beyond this are refused."""
+
+
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
+_SYNTAX = re.compile(r"['\"](<[a-z ]+>|\\?[^\w\s])['\"]|'\\t'")
+"""What a parser may quote: its own signs and names of tokens."""
+
+
+def _if_syntax(match: re.Match[str]) -> str:
+    """A quotation, left out if it could be text of the file."""
+    return match[0] if _SYNTAX.fullmatch(match[0]) else "…"
 
 
 @dataclass(slots=True)
@@ -169,9 +180,9 @@ def read_tree(text: str, file: str) -> tuple[Tree, list[Problem]]:
         # Never str(error): it quotes the line, which may hold a password.
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-        # A scanner's message may end in the offending text; what stands before a quote is enough.
-        message = str(error.problem or error.context or "unreadable").partition("'")[0].strip()
-        message = message.removesuffix(", but found")
+        message = _QUOTED.sub(_if_syntax, str(error.problem or error.context or "unreadable"))
+        if "'\\t'" in message:
+            message += "; indent with spaces, not tabs"
         return empty, [Problem(Place(file, line, column, ""), f"not valid YAML: {message}")]
     except YAMLError as error:
         return empty, [Problem(Place(file, 0, 0, ""), f"not valid YAML: {type(error).__name__}")]

@@ -373,6 +373,14 @@ other: 1
     [
         ("a: [1", "g.yaml:1: not valid YAML: expected"),
         ("a: *b", "g.yaml:1: not valid YAML: found undefined alias"),
+        ("a: [1", "g.yaml:1: not valid YAML: expected ',' or ']', but got '<stream end>'"),
+        (
+            "a:\n\tb: 1",
+            "g.yaml:2: not valid YAML: found character '\\t' that cannot start any token; indent with spaces",
+        ),
+        ("a: b: c", "g.yaml:1: not valid YAML: mapping values are not allowed here"),
+        ("a: @b", "g.yaml:1: not valid YAML: found character '@' that cannot start any token"),
+        ("a: *b", "g.yaml:1: not valid YAML: found undefined alias …"),
         ("- 1", "g.yaml:1: the document must be a mapping of keys"),
         ("gravity: 5", "g.yaml:1: gravity: must be a mapping of keys"),
         ("a: &a {b: *a}", "g.yaml:1: a.b: an alias may not contain itself"),
