@@ -32,6 +32,8 @@ def check_mysql_target(target: MysqlTarget, query: Query) -> Iterator[Finding]:
     yield _granted(find, grants, OWN_DATABASE, (*_WRITE, *_DEFINE))
     if target.database is not None:
         wanted = (*_WRITE, *_DEFINE) if target.create_tables else _WRITE
+        if _may_drop(target):
+            wanted = (*wanted, "DROP")
         yield _granted(find, grants, target.database, wanted)
     elif grants.missing(_WRITE):
         yield find.doubtful(
@@ -46,6 +48,11 @@ def check_mysql_target(target: MysqlTarget, query: Query) -> Iterator[Finding]:
             f"tables are made with {engine[0][0]}",
             "SET GLOBAL default_storage_engine=InnoDB: rows and progress must commit together",
         )
+
+
+def _may_drop(target: MysqlTarget | ClickhouseTarget) -> bool:
+    """Whether a table that is dropped at the source is dropped here."""
+    return target.create_tables and target.schema_evolution == "apply"
 
 
 def _granted(find: Findings, grants: Grants, database: str, wanted: tuple[str, ...]) -> Finding:
@@ -72,10 +79,10 @@ def check_clickhouse_target(target: ClickhouseTarget, query: Query) -> Iterator[
         )
     else:
         yield find.good("readonly", "0")
-    privileges = "SELECT, INSERT, CREATE TABLE, CREATE VIEW, DROP VIEW, ALTER ADD COLUMN"
     for database in dict.fromkeys((OWN_DATABASE, target.database)):
         if database is None:
             continue
+        privileges = ", ".join(_clickhouse_privileges(target, database))
         quoted = "`" + database.replace("`", "\\`") + "`"
         try:
             granted = query(f"CHECK GRANT {privileges} ON {quoted}.*")
@@ -90,6 +97,15 @@ def check_clickhouse_target(target: ClickhouseTarget, query: Query) -> Iterator[
                 "not all of those needed",
                 f"GRANT CREATE DATABASE, {privileges} ON {quoted}.* TO the account",
             )
+
+
+def _clickhouse_privileges(target: ClickhouseTarget, database: str) -> Iterator[str]:
+    yield from ("SELECT", "INSERT", "CREATE TABLE", "CREATE VIEW", "DROP VIEW")
+    alters = target.create_tables and target.schema_evolution != "stop"
+    yield "ALTER COLUMN" if alters else "ALTER ADD COLUMN"
+    # Who alters a table holds a small table of our own while it does.
+    if (alters and database == OWN_DATABASE) or _may_drop(target):
+        yield "DROP TABLE"
 
 
 def check_kafka_target(target: KafkaTarget, topics: Mapping[str, int]) -> Iterator[Finding]:

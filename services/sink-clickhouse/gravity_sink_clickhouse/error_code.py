@@ -55,7 +55,7 @@ ERROR_BY_CODE: Final[Mapping[int, type[GravityError]]] = MappingProxyType(
 
 REMEDY: Final[Mapping[int, str]] = MappingProxyType(
     {
-        497: "grant the target's account its databases: see services/sink-clickhouse/README.md",
+        497: "GRANT the target's account what `gravity check CONFIG` lists, on its databases and on `_gravity`.*",
         516: "check username and password of the target",
         192: "check username and password of the target",
         252: "the table has too many parts: raise sink.wait-ms-max, or wait for merges",

@@ -63,12 +63,16 @@ SHAPE_CHANGED: Final = frozenset((NO_SUCH_TABLE, 1054, 1136, 1412, 1906, 3105))
 ALREADY_MADE: Final = frozenset((1007, 1050, 1060))
 """A database, table or column exists: another lane was faster."""
 
+_GRANT: Final = (
+    "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP to the target's account, on its database and on "
+    "`_gravity`.*; `gravity check CONFIG` lists what is missing"
+)
 REMEDY: Final[Mapping[int, str]] = MappingProxyType(
     {
-        1044: "grant the target's account its database and `_gravity`: see services/sink-mysql/README.md",
+        1044: _GRANT,
         1045: "check username and password of the target",
-        1142: "grant the target's account its database and `_gravity`: see services/sink-mysql/README.md",
-        1227: "grant the target's account its database and `_gravity`: see services/sink-mysql/README.md",
+        1142: _GRANT,
+        1227: _GRANT,
         1364: "give the target's column a default, or make it nullable",
         2002: "is the server up, and are host and port of the target right?",
         2003: "is the server up, and are host and port of the target right?",

@@ -13,10 +13,10 @@ from rich.console import Console
 from gravity.check.finding import Finding, Findings, Verdict
 from gravity.check.grant import Grants
 from gravity.check.source import check_source
-from gravity.check.target import check_mysql_target
+from gravity.check.target import check_clickhouse_target, check_mysql_target
 from gravity.cli.check import chart
 from gravity.config.source import Source
-from gravity.config.target import MysqlTarget
+from gravity.config.target import ClickhouseTarget, MysqlTarget
 from gravity.errors import FatalError
 
 HEALTHY = {
@@ -216,3 +216,58 @@ def test_no_word_of_the_chart_is_cut_off() -> None:
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "…" not in shown
     assert shown.count("x") == 200
+
+
+@pytest.mark.parametrize(
+    ("more", "is_needed"),
+    [
+        ({}, True),
+        ({"schema_evolution": "additive"}, False),
+        ({"create_tables": False}, False),
+    ],
+)
+def test_drop_is_needed_where_dropped_tables_are_followed(
+    more: dict[str, Any], *, is_needed: bool
+) -> None:
+    grants = [
+        "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER ON `wh`.* TO `u`@`%`",
+        "GRANT ALL PRIVILEGES ON `_gravity`.* TO `u`@`%`",
+    ]
+
+    def query(sql: str) -> Sequence[Sequence[Any]]:
+        if "VERSION()" in sql:
+            return [("8.4.0", "OFF")]
+        return [(line,) for line in grants] if sql.startswith("SHOW GRANTS") else [("InnoDB",)]
+
+    target = MysqlTarget(name="t", host="h", username="u", database="wh", **more)
+    found = {finding.what: finding for finding in check_mysql_target(target, query)}
+    assert found["grants on _gravity"].verdict is Verdict.PASS
+    failed = found["grants on wh"].verdict is Verdict.FAIL
+    assert failed is is_needed
+    assert ("DROP" in found["grants on wh"].detail) is is_needed
+
+
+@pytest.mark.parametrize(
+    ("more", "own", "rows"),
+    [
+        ({}, "ALTER COLUMN, DROP TABLE", "ALTER COLUMN, DROP TABLE"),
+        ({"schema_evolution": "additive"}, "ALTER COLUMN, DROP TABLE", "ALTER COLUMN"),
+        ({"schema_evolution": "stop"}, "ALTER ADD COLUMN", "ALTER ADD COLUMN"),
+        ({"create_tables": False}, "ALTER ADD COLUMN", "ALTER ADD COLUMN"),
+    ],
+)
+def test_clickhouse_is_asked_for_what_a_followed_schema_change_needs(
+    more: dict[str, Any], own: str, rows: str
+) -> None:
+    asked: dict[str, str] = {}
+
+    def query(sql: str) -> Sequence[Sequence[Any]]:
+        if sql.startswith("CHECK GRANT"):
+            privileges, _, database = sql.removeprefix("CHECK GRANT ").partition(" ON ")
+            asked[database] = privileges
+        return [("1",)] if "readonly" not in sql else [("0",)]
+
+    target = ClickhouseTarget(name="t", host="h", database="wh", **more)
+    assert {f.verdict for f in check_clickhouse_target(target, query)} == {Verdict.PASS}
+    base = "SELECT, INSERT, CREATE TABLE, CREATE VIEW, DROP VIEW"
+    assert asked == {"`_gravity`.*": f"{base}, {own}", "`wh`.*": f"{base}, {rows}"}
