@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ from rich.table import Table
 
 from gravity.cli.option import AsJson, ConfigFile, plural, print_json, read_config, remarks, screen
 from gravity.clock import now_us
+from gravity.config.problem import nearest_name
 from gravity.decision import Note, RowName, keep_source, own_row, retry
 from gravity.errors import FatalError
 from gravity.record_log import Entry, require
@@ -50,6 +52,15 @@ def opened(config: Any) -> Iterator[DecisionLog]:
         log.close()
 
 
+def doubt_target(config: Path, target: str | None, *, found: bool) -> None:
+    """Says so where nothing was found of a target that is not declared; one that is gone may have records yet."""
+    names = [one.name for one in read_config(config, quiet=True).config.targets]
+    if target is not None and target not in names and not found:
+        guess = nearest_name(target, names)
+        hint = f" (did you mean {guess}?)" if guess else ""
+        remarks.print(f"no target called {target} is declared{hint}", markup=False)
+
+
 def wanted(**fields: str | None) -> dict[str, str]:
     """The fields that were asked for."""
     return {name: value for name, value in fields.items() if value is not None}
@@ -84,6 +95,7 @@ def list_(
         shown.add_row(*(_plain(str(cell)) for cell in (*cells, record["state"], sources)))
     screen.print(shown)
     remarks.print(plural(len(chosen), "conflict"))
+    doubt_target(config, target, found=bool(chosen))
 
 
 def show(config: ConfigFile, name: Name) -> None:

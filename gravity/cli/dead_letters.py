@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from gravity.cli.conflicts import OnlyTable, OnlyTarget, opened, refuse_empty, wanted
+from gravity.cli.conflicts import OnlyTable, OnlyTarget, doubt_target, opened, refuse_empty, wanted
 from gravity.cli.option import AsJson, ConfigFile, plural, print_json, remarks, screen
 from gravity.clock import now_us
 from gravity.decision import Note, retry
@@ -63,6 +63,7 @@ def list_(
         shown.add_row(*(str(cell).replace("[", r"\[") for cell in (*cells, record["state"])))
     screen.print(shown)
     remarks.print(plural(len(chosen), "dead letter"))
+    doubt_target(config, target, found=bool(chosen))
 
 
 def show(config: ConfigFile, name: Name) -> None:
