@@ -6,6 +6,7 @@ The only module here that knows clickhouse-connect.
 from __future__ import annotations
 
 import json
+import logging
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -50,6 +51,11 @@ _SETTINGS: dict[str, Any] = {
     "precise_float_parsing": 1,
     "input_format_null_as_default": 0,
 }
+
+
+for _library in ("urllib3", "clickhouse_connect"):
+    # What they warn of is an error with its remedy a moment later.
+    logging.getLogger(_library).setLevel(logging.ERROR)
 
 
 def code_of(error: GravityError) -> int | None:
