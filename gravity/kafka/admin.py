@@ -44,10 +44,12 @@ class TopicAdmin:
         try:
             topics = self._admin.list_topics(timeout=timeout_s).topics
         except KafkaException as error:
+            brokers, target = ",".join(self._cluster.brokers), getattr(self._cluster, "name", "")
+            key = f"brokers of target {target}" if target else "kafka.brokers"
             raise TransientError(
                 f"Kafka can't be reached: {error.args[0].str()}",
-                where=",".join(self._cluster.brokers),
-                remedy="is the broker up, and is kafka.brokers right?",
+                where=f"target {target}, {brokers}" if target else brokers,
+                remedy=f"is the broker up, and is its address in {key} right?",
             ) from error
         return {name: len(topic.partitions) for name, topic in topics.items()}
 
