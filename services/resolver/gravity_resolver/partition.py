@@ -14,7 +14,7 @@ from gravity.dead_letter import DEAD_MAX
 from gravity.errors import FatalError, FormatError, NewerFormatError
 from gravity.fault import FaultPoint, reach
 from gravity.header import KafkaHeaders, RoutedHeader, RoutedKind
-from gravity.kafka.producer import LogProducer
+from gravity.kafka.producer import Delivered, LogProducer
 from gravity.plan import RoutingPlan
 from gravity.topic import Topics
 from gravity_resolver.effects import Effects
@@ -67,6 +67,8 @@ class Partition:
     given_up: bool = False
     _sent: _Sent = field(default_factory=_Sent)
     _dead: int = 0
+    _holds_told: int = 0
+    """Rows on hold, as told last. Of what an earlier owner told nothing is known but that more is told soon."""
 
     async def take_in(self, event: Any, message: Any, plan_of: PlanOf, now_s: float) -> None:
         """Applies one input and sends what it causes; in many steps if that is a great deal.
@@ -83,6 +85,8 @@ class Partition:
                 error.what, where=_place(message), remedy=error.remedy
             ) from error
         reach(FaultPoint.RESOLVER_APPLIED_NOT_SENT)
+        if not await self._tell_holds(effects):
+            return
         self._send_all(effects, header, message)
         if effects.rest is not None and not await self._send_rest(effects.rest, header, message):
             return
@@ -96,6 +100,8 @@ class Partition:
         """
         self.in_between = True
         for effects in rest:
+            if not await self._tell_holds(effects):
+                return False
             self._send_all(effects, header, message)
             reach(FaultPoint.RESOLVER_SENT_IN_PART)
             await asyncio.sleep(0)
@@ -103,6 +109,26 @@ class Partition:
                 return False
         self.in_between = False
         return True
+
+    async def _tell_holds(self, effects: Effects) -> bool:
+        """Has the number of rows on hold in the log before a marker goes out; False: the partition was given up.
+
+        Whoever finds that the marker has passed then knows of the rows before it that are not there.
+        """
+        holds = self.state.holds
+        kinds = (output.header.routed.kind for output in effects.outputs)
+        if holds == self._holds_told or RoutedKind.MARKER not in kinds:
+            return True
+        loop, is_there = asyncio.get_running_loop(), asyncio.Event()
+        was_in_between, self.in_between = self.in_between, True
+
+        def delivered(_: int) -> None:
+            loop.call_soon_threadsafe(is_there.set)
+
+        self._send_progress(delivered)
+        await is_there.wait()
+        self.in_between = was_in_between
+        return not self.given_up
 
     def _apply(self, message: Any, value: bytes, plan_of: PlanOf) -> tuple[RoutedHeader, Effects]:
         try:
@@ -218,7 +244,6 @@ class Partition:
         self.saving = True
         events, sent = self.events, self._sent
         changes = self.state.take_delta()
-        progress = self._progress()
         self.events, self._sent = [], _Sent()
         self.rows = self.size_bytes = 0
         while not sent.all_there:  # noqa: ASYNC110 - filled by the producer's thread
@@ -227,17 +252,15 @@ class Partition:
         await asyncio.get_running_loop().run_in_executor(None, self.store.save, changes)
         self.state.delta_saved()
         reach(FaultPoint.RESOLVER_STORED_NOT_ACKED)
-        # For status and its kin: nobody waits for it, and nothing is decided by it.
-        key = f"resolver/{self.state.target}/{self.number}".encode()
-        self.producer.send(self.topics.progress, 0, progress, key=key)
+        self._send_progress()
         for number, event in enumerate(events, 1):
             await ack(event)
             if number % _ACKS_AT_ONCE == 0:
                 await asyncio.sleep(0)
         self.saving = False
 
-    def _progress(self) -> bytes:
-        """How the rows taken in so far have ended, by source."""
+    def _send_progress(self, delivered: Delivered | None = None) -> None:
+        """Tells how the rows taken in so far have ended, by source: never less than was told before."""
         record = {
             "next_input": self.state.next_input,
             "out_seq": self.state.out_seq,
@@ -249,7 +272,14 @@ class Partition:
             "counters": {source: asdict(c) for source, c in self.state.counters.items()},
             "at_us": now_us(),
         }
-        return json.dumps(record, separators=(",", ":")).encode()
+        self._holds_told = self.state.holds
+        self.producer.send(
+            self.topics.progress,
+            0,
+            json.dumps(record, separators=(",", ":")).encode(),
+            key=f"resolver/{self.state.target}/{self.number}".encode(),
+            delivered=delivered,
+        )
 
     async def finish(self, ack: Ack) -> None:
         """Saves everything that was taken in. The partition is not ours afterwards.

@@ -1,17 +1,21 @@
-"""When a partition in work wants to be saved."""
+"""When a partition in work wants to be saved, and what it tells before it lets a marker pass."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import threading
 from types import SimpleNamespace
 from typing import Any
 
 from gravity_resolver.partition import MARKERS_ONLY_INTERVAL_S, SAVE_INTERVAL_S, Partition
 from gravity_resolver.replica import PartitionState
 
+from gravity.testing.routed_log import RoutedLog, RowChange
 from gravity.topic import Topics
 from tests.merged_histories import MergeReplica, Said
-from tests.resolver_replica import TARGET, DictStore
+from tests.resolver_replica import TARGET, USERS, DictStore, plan_of
+from tests.unit.resolver.test_holds import STOP
 
 
 class Unsent:
@@ -47,3 +51,76 @@ def test_a_marker_that_lets_rows_go_is_saved_as_soon_as_they_would_be() -> None:
     take(Said("c", 1, (), 6000), 101.0)
     assert partition.wants_saving(101.0 + SAVE_INTERVAL_S), "it let the row of a go"
     assert partition.rows == 1
+
+
+class Slow:
+    """A producer that has nothing at the broker until it is told so; it notes what is sent, in order."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+        self.is_there: list[Any] = []
+
+    def send(
+        self, topic: str, _: int, value: bytes, headers: Any = (), *, key: Any = None, delivered: Any = None
+    ) -> None:  # fmt: skip
+        kind = dict(headers).get("kind", b"").decode()
+        holds = f" {json.loads(value)['holds']}" if key is not None else ""
+        self.sent.append(f"{topic.removesuffix('.t1')}{holds} {kind}".strip())
+        if delivered is not None and key is not None:
+            self.is_there.append(delivered)
+
+
+def _held_and_marked(producer: Slow, *, gives_up: bool) -> tuple[Partition, bool]:
+    """A row is held, then a marker comes; whether it wanted to be saved while it waited for the broker."""
+    store: Any = DictStore()
+    known: Any = producer
+    partition = Partition(0, PartitionState(TARGET, store), store, known, Topics(""))
+    logs = {source: RoutedLog(source) for source in "ab"}
+    said = [
+        logs["a"].rows(USERS, [RowChange("U", (1, "x"), 1)]),
+        logs["b"].rows(USERS, [RowChange("U", (1, "y"), 2)]),
+        logs["a"].marker(),
+        logs["b"].marker(),
+    ]
+
+    async def take_all() -> bool:
+        wanted = False
+        for header, value in said:
+            message = SimpleNamespace(
+                topic="routed", partition=0, offset=partition.state.next_input, value=value,
+                headers=header.to_kafka(), timestamp=1.0,
+            )  # fmt: skip
+            took = asyncio.create_task(
+                partition.take_in(object(), message, lambda _: plan_of(STOP), 0.0)
+            )
+            await asyncio.sleep(0)
+            if producer.is_there:
+                wanted = wanted or partition.wants_saving(1e9)
+                partition.given_up = gives_up
+                # The broker's answer comes in another thread.
+                answer = threading.Thread(target=producer.is_there.pop(), args=(0,))
+                answer.start()
+            await took
+            if partition.given_up:
+                break
+        return wanted
+
+    return partition, asyncio.run(take_all())
+
+
+def test_that_a_row_is_on_hold_is_in_the_log_before_a_marker_behind_it() -> None:
+    producer = Slow()
+    partition, wanted = _held_and_marked(producer, gives_up=False)
+    told = producer.sent.index("gravity.progress 1")
+    assert [text.split()[-1] for text in producer.sent[told:]] == ["1", "marker", "marker"]
+    assert not any(text.endswith("marker") for text in producer.sent[:told])
+    assert not wanted, "what was not sent must not be saved"
+    assert partition.wants_saving(1e9)
+
+
+def test_a_partition_that_is_given_up_meanwhile_sends_nothing_more() -> None:
+    producer = Slow()
+    partition, _ = _held_and_marked(producer, gives_up=True)
+    assert producer.sent[-1] == "gravity.progress 1"
+    assert not any(text.endswith("marker") for text in producer.sent)
+    assert len(partition.events) == 2, "the rows; the marker is left to the next owner"
