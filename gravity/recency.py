@@ -133,7 +133,7 @@ class Frontiers:
     _gtids: dict[str, str] = field(default_factory=dict)
     """What the collector has read."""
     _copied_us: dict[str, int] = field(default_factory=dict)
-    """When the collector first said that all existing rows are in the log; no key while it is copying."""
+    """Since when all existing rows are in the log, by the collector's clock; no key while it is copying."""
     _copying: dict[str, str] = field(default_factory=dict)
 
     def add(self, key: str, record: Mapping[str, Any]) -> None:
@@ -159,7 +159,9 @@ class Frontiers:
         if done < total:
             self._copied_us.pop(source, None)
             self._copying[source] = f"{done} of {total} tables are done"
-        else:
+        elif "ended_us" in copy:
+            self._copied_us[source] = int(copy["ended_us"])
+        else:  # Of a collector that does not tell when the copy ended.
             self._copied_us.setdefault(source, int(record.get("at_us", 0)))
 
     def check(self, source: str, wanted: Transactions) -> None:

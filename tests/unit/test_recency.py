@@ -138,6 +138,26 @@ def test_a_copy_that_begins_again_counts_from_its_new_end() -> None:
     assert not is_there(known, "0-1-1")
 
 
+def test_a_collector_that_tells_when_the_copy_ended_is_believed_by_who_comes_later() -> None:
+    """Who begins to read now finds its last word only, and no marker younger than that word."""
+
+    def told(done: int, ended_us: int, at_us: int) -> dict[str, Any]:
+        record = collected(done=done, at_us=at_us)
+        record["snapshot"]["ended_us"] = ended_us
+        return record
+
+    known = frontiers(("collector/s", told(2, 20, 90)), *lanes(*["0-1-9"] * PARTITIONS))
+    assert not is_there(known, "0-1-1")
+    for q in range(PARTITIONS):
+        known.add(f"sink/t/{q}", applied("0-1-9", time_us=20))
+    assert is_there(known, "0-1-1")
+    known.add("collector/s", told(2, 95, 99))
+    assert not is_there(known, "0-1-1"), "copied again between two words"
+    known.add("collector/s", told(1, 0, 99))
+    known.add("collector/s", told(2, 20, 99))
+    assert is_there(known, "0-1-1")
+
+
 def test_parked_rows_keep_everything_back_unless_they_count_as_there() -> None:
     known = frontiers(("collector/s", collected()), *lanes(*["0-1-9"] * PARTITIONS))
     known.add("sink/u/1", {**applied("0-1-9"), "parked": 4})

@@ -13,7 +13,7 @@ from typing import Any, Final
 import structlog
 
 from gravity.batch import READ, ChangeBatch, Transaction
-from gravity.clock import monotonic_s
+from gravity.clock import monotonic_s, now_us
 from gravity.snapshot_request import SnapshotRequest
 from gravity.whole_row import with_identity
 from gravity_collector.bucket import Pace
@@ -59,6 +59,8 @@ class Copier:
     _rows: Counter[Work] = field(default_factory=Counter)
     """Rows sent by this owner for each work."""
     _pace: Pace = field(default_factory=lambda: Pace(monotonic_s))
+    _ended_us: int = 0
+    """Since when all rows are in the log; 0 while they are not."""
 
     def _resume(self) -> None:
         """Goes on with requests that the log has."""
@@ -96,6 +98,7 @@ class Copier:
         if not self.readers.is_done:
             return False
         self.is_busy, self.publisher.snapshot_done = False, True
+        self._ended_us = now_us()
         log.info("snapshot_finished", source=self.source, rows=self.publisher.rows)
         return True
 
@@ -115,7 +118,12 @@ class Copier:
         rows = sum(entry["rows"] for entry in tables.values())
         to_come = sum(entry["estimate"] for entry in tables.values()) - rows
         rate = self._pace.per_s(self.publisher.rows - self.publisher.stream_rows)
+        if left:
+            self._ended_us = 0
+        elif not self._ended_us:
+            self._ended_us = now_us()
         return {
+            "ended_us": self._ended_us,
             "done": self.readers.total - len(left),
             "total": self.readers.total,
             "tables": tables,
@@ -243,6 +251,7 @@ class Copier:
             stored=lambda: self.readers.stored(read),
         )
         self._rows[work] += sum(map(len, batches))
+        self._ended_us = 0
         self.touches.complete(read.view)
         self.readers.sent(read)
         if self.publisher.coverage.is_complete(*work):

@@ -6,6 +6,7 @@ from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from gravity_collector.agenda import Taken
 from gravity_collector.chunk import Chunk, Coverage, PositionView, Since, Touch, TouchLog
 from gravity_collector.copier import Copier
@@ -103,3 +104,20 @@ def test_rows_of_a_table_whose_shape_has_changed_since_are_read_again() -> None:
     _copier(log, touches, readers)._publish_chunk(_read(view_at=200))
     assert log.valid() == []
     assert readers.fates == ["give_back"]
+
+
+def test_when_the_copy_ended_is_told_as_it_was_until_rows_are_sent_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = iter(range(1, 100))
+    monkeypatch.setattr("gravity_collector.copier.now_us", lambda: next(clock))
+    touches, readers = _touches(), Readers()
+    counts: Any = readers
+    counts.total, counts.rows_estimated = 1, lambda _: 0
+    copier = _copier(Log(), touches, readers)
+    assert copier.progress()["ended_us"] == 0
+    copier._publish_chunk(_read(view_at=200))
+    assert [copier.progress()["ended_us"] for _ in range(2)] == [1, 1]
+    # A copy that begins and ends between two words about it.
+    copier._publish_chunk(_read(view_at=200))
+    assert copier.progress()["ended_us"] == 2
