@@ -329,6 +329,10 @@ class Lane:
         self._oldest_s = 0.0
         self._oldest_row_s: float | None = None
         self._last_write_s = float("-inf")
+        self._passed: dict[str, FrontierPoint] | None = None
+        """As `passed`, if it has been asked for since the last write."""
+        self._is_clear = False
+        """Whether no row waits to be written, so that the next marker has passed."""
 
     def offer(
         self, headers: list[tuple[str, bytes]], value: bytes | None, offset: int, now_s: float
@@ -350,6 +354,8 @@ class Lane:
         ):
             self._oldest_row_s = now_s
         self._items.append(_Item(header, offset, value or b"", admission, self._ahead))
+        if self._passed is not None:
+            self._pass(self._passed, self._items[-1])
         self._rows += header.routed.rows
         self._bytes += len(value or b"")
         self._urgent += self._items[-1].ends_write
@@ -376,15 +382,19 @@ class Lane:
         That is what is stored, and the markers behind it before which no row waits to be written: they will
         be stored with a later write.
         """
-        frontier = dict(self.stored.frontier)
-        for item in self._items:
-            if item.admission is not Admission.APPLY:
-                continue
-            if item.header.routed.kind is RoutedKind.MARKER:
-                frontier[item.header.routed.source] = _point_of(item)
-            elif item.header.routed.rows or item.alters:
-                break
-        return frontier
+        if self._passed is None:
+            self._passed, self._is_clear = dict(self.stored.frontier), True
+            for item in self._items:
+                self._pass(self._passed, item)
+        return dict(self._passed)
+
+    def _pass(self, frontier: dict[str, FrontierPoint], item: _Item) -> None:
+        if item.admission is not Admission.APPLY or not self._is_clear:
+            return
+        if item.header.routed.kind is RoutedKind.MARKER:
+            frontier[item.header.routed.source] = _point_of(item)
+        elif item.header.routed.rows or item.alters:
+            self._is_clear = False
 
     def due(self, now_s: float, *, caught_up: bool) -> bool:
         """Whether a write should begin now. `caught_up`: nothing more was waiting in Kafka."""
@@ -472,6 +482,7 @@ class Lane:
             self._bytes -= len(item.value)
             self._urgent -= item.ends_write
         self.stored = stored
+        self._passed = None
         self.attempts = 0
         self.retry_at = 0.0
         self._oldest_s = now_s
@@ -480,6 +491,7 @@ class Lane:
     def moved(self, stored: Stored) -> None:
         """Remembers what the target has stored beside the lane's messages."""
         self.stored = stored
+        self._passed = None
 
     def failed(self, retry_at_s: float) -> None:
         """Remembers that a write did not succeed and when to try again."""

@@ -17,7 +17,8 @@ from gravity.errors import FatalError, OffsetLostError, TransientError
 from gravity.fault import FaultPoint, reach
 from gravity.kafka.producer import LogProducer
 from gravity.kafka.reader import GroupReader, LogMessage, LogReader
-from gravity.sink import FrontierPoint, Lane, SetAside, SinkWriter, Stored
+from gravity.progress_pace import PASSED_S, ProgressPace
+from gravity.sink import Lane, SetAside, SinkWriter, Stored
 
 if TYPE_CHECKING:
     from gravity.kafka.client import Cluster
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-PUBLISH_INTERVAL_S = 0.5
 STAND_S = 0.05
 """How often a lane at a cut looks whether it may go on."""
 RETRY_WAIT_S_MIN, RETRY_WAIT_S_MAX = 0.2, 10.0
@@ -63,7 +63,6 @@ class SinkLoop:
     ) -> None:
         """`is_awaited`: COMMITs at a source wait for the target, so its progress is told at once."""
         self._stage = stage
-        self._is_awaited = is_awaited
         self._target = target
         self._topics = topics
         self._topic = topics.target(target)
@@ -76,10 +75,10 @@ class SinkLoop:
         self._paused: set[int] = set()
         self._standing: set[int] = set()
         """Lanes at a cut, as of the last look."""
-        self._published_s: dict[int, float] = {}
-        self._frontiers: dict[int, Mapping[str, FrontierPoint]] = {}
-        """As published last."""
+        self._progress_pace = ProgressPace(0.0 if is_awaited else PASSED_S)
         self._unpublished: set[int] = set()
+        self._publish_at_s = float("inf")
+        """When the next of these may be published."""
         client = topics.group("sink", target)
         self._producer = LogProducer(cluster, client, is_awaited=is_awaited)
         self._dead_letters = DeadLetters(
@@ -120,7 +119,7 @@ class SinkLoop:
             STAND_S if q in self._standing else lane.next_due_s(now)
             for q, lane in self._lanes.items()
         )
-        wait_s = min([0.5, *dues_s])
+        wait_s = min([0.5, self._publish_at_s - now, *dues_s])
         messages = reader.poll(max(wait_s, 0.001))
         now = monotonic_s()
         for message in messages:
@@ -143,7 +142,7 @@ class SinkLoop:
             if done and halt is None:
                 self._retry(lane)
             self._hold_back(lane, reader)
-        if self._is_awaited and messages:
+        if messages:
             # A marker without rows is not worth a write of its own, but those who wait are told of it.
             self._unpublished.update({m.partition for m in messages} & self._lanes.keys())
         self._publish()
@@ -253,7 +252,7 @@ class SinkLoop:
                 and self._write(lane, reader)
             ):
                 pass
-        self._published_s.clear()
+        self._progress_pace.forget()
         self._publish()
 
     def _assigned(self, partitions: list[int], stop: threading.Event) -> Mapping[int, int]:
@@ -320,18 +319,16 @@ class SinkLoop:
                 stop.wait(wait_s)
                 attempt += 1
 
-    def _told(self, lane: Lane) -> Stored:
-        """What is published of a lane."""
-        return replace(lane.stored, frontier=lane.passed) if self._is_awaited else lane.stored
-
     def _publish(self) -> None:
-        now = monotonic_s()
+        now, pace = monotonic_s(), self._progress_pace
+        self._publish_at_s = float("inf")
         for partition in list(self._unpublished):
-            told = self._told(self._lanes[partition])
-            since_s = now - self._published_s.get(partition, float("-inf"))
-            is_awaited = self._is_awaited and told.frontier != self._frontiers.get(partition)
-            if since_s < PUBLISH_INTERVAL_S and not is_awaited:
+            lane = self._lanes[partition]
+            due_s = pace.due_s(partition, now, lambda lane=lane: lane.passed)  # type: ignore[misc]
+            if due_s > now:
+                self._publish_at_s = min(self._publish_at_s, due_s)
                 continue
+            told = replace(lane.stored, frontier=lane.passed)
             record = {**told.to_json(), "at_us": now_us()}
             self._producer.send(
                 self._topics.progress,
@@ -339,6 +336,5 @@ class SinkLoop:
                 json.dumps(record, separators=(",", ":")).encode(),
                 key=f"sink/{self._target}/{partition}".encode(),
             )
-            self._published_s[partition] = now
-            self._frontiers[partition] = told.frontier
+            pace.told(partition, now, told.frontier)
             self._unpublished.discard(partition)

@@ -144,6 +144,37 @@ def test_what_has_passed_is_never_ahead_of_rows_and_alterations_that_wait(kinds:
         written = write.after.progress.next_offset
 
 
+@given(st.lists(st.sampled_from("rmnavcd"), max_size=30))
+def test_what_has_passed_is_the_same_however_often_it_is_asked(steps: list[str]) -> None:
+    """`c` cuts a write, `d` has it done; everything else is offered."""
+    log, replaced = TargetLog(term=1), TargetLog()
+    stored = Stored(SinkProgress(term=1))
+    asked = lane(stored)
+    offered: list[Message] = []
+    write: Write | None = None
+    for step in steps:
+        if step == "c":
+            write = write or asked.cut(0.0)
+        elif step == "d" and write is not None:
+            asked.done(write.after, 0.0)
+            stored, write = write.after, None
+        elif step in "rmnav":
+            message = {
+                "r": lambda: batches(log, [1])[0],
+                "m": lambda: log.marker(f"0-1-{len(offered)}"),
+                "n": log.note,
+                "a": lambda: log.schema_change(change_of("shop.orders", TableAction.TRUNCATE)),
+                "v": lambda: replaced.marker("0-1-999"),
+            }[step]()
+            offer_all(asked, [message], len(offered))
+            offered.append(message)
+        before = asked.passed
+        fresh, first = lane(stored), stored.progress.next_offset
+        offer_all(fresh, offered[first:], first)
+        assert before == fresh.passed
+        assert before is not asked.passed, "what was given does not change"
+
+
 def test_due_by_rows_by_age_and_by_silence() -> None:
     log = TargetLog()
     lane_ = lane()
