@@ -15,12 +15,11 @@ from gravity_collector.bucket import RowBucket
 from gravity_collector.copier import Copier
 from gravity_collector.cut_desk import CutDesk
 from gravity_collector.keeper import Kept
+from gravity_collector.marker_pace import MarkerPace
 from gravity_collector.publisher import Publisher
 from gravity_collector.quiet import QuietTime
 from gravity_collector.stream import Stream
 
-MARKER_FLOWING_S: Final = 1.0
-MARKER_IDLE_S: Final = 5.0
 PROGRESS_S: Final = 1.0
 PROGRESS_IDLE_S: Final = 5.0
 _IDLE_READ_S: Final = 1.0
@@ -36,14 +35,12 @@ _HELD_BACK_S_MAX: Final = 5.0
 class _Due:
     """When the periodic things happen next, by the monotonic clock."""
 
-    marker_s: float = 0.0
     progress_s: float = 0.0
     told_s: float = 0.0
     """When the last progress record was sent."""
     last_span_s: float = 0.0
     read_s: float = 0.0
     """When the binlog was read last."""
-    rows_at_marker: int = 0
     rows_charged: int = 0
     """Rows of the stream that the bucket knows of."""
     at_progress: tuple[Position, int] | None = None
@@ -63,6 +60,7 @@ class Loop:
     pace_s: float
     """Least time between spans under a steady trickle."""
     bucket: RowBucket
+    markers: MarkerPace = field(default_factory=MarkerPace)
     is_new_epoch: bool = False
     """Whether the log does not say yet where this server's binlog was begun."""
     ends_with_copy: bool = False
@@ -98,10 +96,12 @@ class Loop:
                 if self.copier.serve():
                     # Who waits for the copy is told at once.
                     self._due.progress_s = 0.0
+                    self.markers.hurry()
                 self._mark_cuts()
                 is_copied = self.ends_with_copy and not self.copier.is_busy
                 if is_copied:
-                    self._due.progress_s = self._due.marker_s = 0.0
+                    self._due.progress_s = 0.0
+                    self.markers.hurry()
             self._serve_what_is_due()
         if self.stream.is_between_transactions:
             self.stream.end_span()
@@ -193,8 +193,22 @@ class Loop:
         self.publisher.publish_marker(
             plan=stream.plan_version, quiet=self._quiet.until_us if stream.merges else 0, cut=cut
         )
+        self.markers.marked(
+            monotonic_s(), rows=self.publisher.rows, transactions=stream.transactions
+        )
         if self.acknowledger is not None:
             self.acknowledger.marked()
+
+    def _marker_due_s(self, *, is_idle: bool) -> float:
+        """When the next marker is due; `is_idle`: the server had nothing more."""
+        stream = self.stream
+        return self.markers.due_s(
+            rows=self.publisher.rows,
+            transactions=stream.transactions,
+            is_at_end=is_idle and not stream.has_rows,
+            # Others' rows wait for an idle source's markers where sources are merged.
+            is_often=self.copier.is_busy or stream.merges,
+        )
 
     def _longest_wait_s(self) -> float:
         """How long nothing but the server can have something to do for us."""
@@ -202,21 +216,13 @@ class Loop:
             return _SNAPSHOT_READ_S
         due_s = self._due.progress_s
         if self.stream.is_between_transactions:
-            due_s = min(due_s, self._due.marker_s)
+            due_s = min(due_s, self._marker_due_s(is_idle=True))
         return max(0.0, min(_IDLE_READ_S, due_s - monotonic_s()))
 
     def _serve_what_is_due(self) -> None:
         now, due, publisher = monotonic_s(), self._due, self.publisher
-        if now >= due.marker_s and self.stream.is_between_transactions:
+        if self.stream.is_between_transactions and now >= self._marker_due_s(is_idle=self._is_idle):
             self._mark()
-            flows = publisher.rows != due.rows_at_marker
-            due.rows_at_marker = publisher.rows
-            # Others' rows wait for an idle source's markers where sources are merged.
-            often = flows or self.copier.is_busy or self.stream.merges
-            due.marker_s = now + (MARKER_FLOWING_S if often else MARKER_IDLE_S)
-        elif due.rows_at_marker != publisher.rows:
-            # Rows have begun to flow: the next marker comes soon.
-            due.marker_s = min(due.marker_s, now + MARKER_FLOWING_S)
         here = publisher.next_position, publisher.rows
         if here != due.at_progress:
             due.progress_s = min(due.progress_s, due.told_s + PROGRESS_S)

@@ -41,6 +41,7 @@ from gravity_collector.host import name as name_of
 from gravity_collector.included import included_tables, rows_estimated, unique_keys
 from gravity_collector.keeper import Keeper
 from gravity_collector.loop import Loop
+from gravity_collector.marker_pace import MarkerPace
 from gravity_collector.owner import (
     OtherServerError,
     Ownership,
@@ -328,6 +329,7 @@ class Session:
             is_new_epoch=owned.resume is None or carried is not None,
             bucket=bucket,
             cuts=desk.cuts,
+            markers=MarkerPace.under(flows.plan),
             ends_with_copy=self._source.snapshot == "only",
         )
         self._closing += acknowledge(

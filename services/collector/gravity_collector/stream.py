@@ -85,6 +85,8 @@ class Stream:
         self._builder = SpanBuilder(source, start.epoch, ets=publisher.ets)
         self.position = start
         """The first row not yet read."""
+        self.transactions = 0
+        """Those that have ended, without those that our own sinks wrote."""
         self._begin: Begin | None = None
         self._left = start.file_index, start.offset
         """Where the last transaction ended. A server's own position may lag behind a later heartbeat's."""
@@ -383,6 +385,8 @@ class Stream:
 
     def _leave(self, file_index: int, offset: int) -> None:
         """A transaction has ended; the next one starts at `offset` or later."""
+        # A marker for what a sink writes because of a marker would go round for ever.
+        self.transactions += not self._is_own
         if self._carried and self._begin is not None:
             self._carried.left(self._begin.gtid, self._source)
         self._begin = None

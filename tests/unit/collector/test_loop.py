@@ -1,4 +1,4 @@
-"""Whom a COMMIT waits for is told at once: no pause on the way from the binlog to the marker."""
+"""Who waits is told at once: no pause on the way from the binlog to the marker."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from gravity_collector.acknowledger import Acknowledger
 from gravity_collector.cut_desk import CutDesk
 from gravity_collector.event import AckAsked
 from gravity_collector.loop import Loop
+from gravity_collector.marker_pace import SOON_S
 
-from gravity.clock import now_us
+from gravity.clock import monotonic_s, now_us
 from gravity.cut import CutMark, CutRequest
 from gravity.ingest_log import Checkpoint, Fences
 from gravity.position import Position
@@ -43,16 +44,21 @@ class Stream:
     plan_version = 1
     position = Position(1, 1, 4)
     merges = False
-    seq = 0
+    next_position = position
+    gtids = ""
+    ets = seq = 0
 
     def __init__(self) -> None:
         self.has_rows = False
+        self.rows = self.transactions = 0
         self.asked: list[AckAsked] = []
         self.sent: list[str] = []
 
     def take(self, events: list[Any]) -> None:
         self.asked += [one for one in events if isinstance(one, AckAsked)]
-        self.has_rows = self.has_rows or bool(events)
+        self.has_rows = self.has_rows or bool(set(events) - {"other", "full"})
+        self.rows += events.count("full")
+        self.transactions += bool(events)
         self.is_between_transactions = self.is_between_transactions and "begin" not in events
 
     def take_asked(self) -> list[AckAsked]:
@@ -60,12 +66,16 @@ class Stream:
         return asked
 
     def end_span(self) -> None:
+        self.rows += self.has_rows
         self.has_rows = False
         self.sent.append("span")
 
     def publish_marker(self, *, plan: int, quiet: int, cut: str) -> None:
         assert (plan, quiet) == (1, 0)
         self.sent.append(f"marker {cut}" if cut else "marker")
+
+    def publish_progress(self, *_: Any) -> None:
+        pass
 
 
 class Nobody:
@@ -76,6 +86,9 @@ class Nobody:
     state = None
     looks = 0
     is_busy = True
+
+    def progress(self) -> dict[str, Any]:
+        return {}
 
 
 def loop_of(binlog: Binlog, stream: Stream, *, awaited: bool, pace_s: float = 1e9) -> Loop:
@@ -116,7 +129,8 @@ def test_a_commit_that_waits_is_marked_amid_a_flood_too() -> None:
 def test_a_transaction_that_is_being_read_is_not_cut_for_those_who_wait() -> None:
     binlog, stream = Binlog(["row", ASKED], ["begin"]), Stream()
     loop = loop_of(binlog, stream, awaited=True, pace_s=0)
-    loop._due.marker_s = loop._due.progress_s = 1e12
+    loop._due.progress_s = 1e12
+    loop.markers.marked(1e12, rows=0, transactions=0)
     for _ in range(3):
         turn(loop)
     assert stream.sent == []
@@ -133,6 +147,29 @@ def test_rows_that_nobody_waits_for_are_gathered() -> None:
     turn(loop)
     assert stream.sent == []
     assert binlog.waits[-1] > 1
+
+
+def served(*reads: list[Any], turns: int) -> list[str]:
+    """What a source that nobody's COMMIT waits for sends, a marker having been sent just before."""
+    stream = Stream()
+    loop = loop_of(Binlog(*reads), stream, awaited=False, pace_s=0)
+    loop.copier.is_busy = False
+    loop._due.last_span_s = 0.0
+    loop.markers.marked(monotonic_s() - SOON_S, rows=0, transactions=0)
+    for _ in range(turns):
+        loop._read()
+        loop._serve_what_is_due()
+    return stream.sent
+
+
+def test_a_marker_follows_rows_at_once_when_nothing_more_is_there_to_read() -> None:
+    assert served(["row"], turns=3) == ["span", "span", "marker"], "the second ends an empty span"
+    assert served(*[["full"]] * 9, turns=9) == [], "spans have been sent, and more is coming"
+    assert served(*[["full"]] * 9, turns=10) == ["span", "marker"]
+
+
+def test_no_marker_follows_rows_of_other_tables_at_once() -> None:
+    assert served(["other"], turns=3) == []
 
 
 class Close:

@@ -366,8 +366,10 @@ def test_our_own_sinks_transactions_are_dropped_whole() -> None:
         begin, progress.event(UPDATE, [((1, "o"), (1, "n"))]), table.event(INSERT, [(7, "loop")]), commit,
     ]  # fmt: skip
     log = Log()
-    Collector(log, Control(), binlog, PLANS, Limits(50, 5000), rng, "one").run()
+    collector = Collector(log, Control(), binlog, PLANS, Limits(50, 5000), rng, "one")
+    collector.run()
     assert all(row[1] != "loop" for _, batch in rows_of(log) for row in batch.rows())
+    assert collector.transactions == len(binlog.transactions) - 1, "no marker is due for ours"
 
 
 def test_a_second_collector_at_the_same_moment_is_told_so() -> None:

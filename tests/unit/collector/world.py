@@ -366,6 +366,7 @@ class Collector:
                     publisher.publish_marker(plan=stream.plan_version)
                 self._checkpoint(publisher, 0.3)
         stream.end_span()
+        self.transactions = stream.transactions
 
     def _checkpoint(self, publisher: Publisher, probability: float) -> None:
         point = publisher.acknowledged
