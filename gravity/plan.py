@@ -20,6 +20,7 @@ from gravity.merge_order import MergeOrder
 from gravity.pattern import parse_glob, parse_table_pattern
 from gravity.placement import Placement
 from gravity.plan_part import (
+    STRONG,
     Feed,
     FormerRouting,
     Resolution,
@@ -213,7 +214,12 @@ class RoutingPlan:
         return configured or self.lane_needed(target, name) or LANE_TABLE
 
     def lane_needed(self, target: str, name: str) -> str | None:
-        """The lane that a table must have for a merge to order it, and a conflict rule to stop it; None: any will do."""
+        """The lane that a table must have for strong consistency, for a merge to order it, and a conflict rule to stop it.
+
+        None: any will do.
+        """
+        if self.target(target).consistency == STRONG:
+            return LANE_JOB
         if len(self.sources) < 2:  # noqa: PLR2004 - an order, or a conflict, needs two
             return None
         merge = self.merge_at(target)

@@ -27,6 +27,7 @@ from gravity.plan_part import (
     configured_lane,
 )
 from gravity.sharding import shardings_of
+from gravity.strong import require_strong
 from gravity.transform.sharing import Shared, with_joins
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def compile_plan(
                 tuple(t.order_by.items()),
                 getattr(t, "formats", ()),
                 tuple(transform.plan() for transform in t.transforms),
+                t.consistency,
             )
             for t in config.targets
         ),
@@ -108,6 +110,7 @@ def compile_plan(
         merge=_merge_of(config),
     )
     plan = _with_tables(_with_joins(bare, tables, previous), tables, previous)
+    require_strong(plan, {s.name: s.semi_sync.targets for s in config.sources if s.semi_sync})
     require_fits(
         config,
         (

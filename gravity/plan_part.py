@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from gravity.batch import TableSchema
 from gravity.condition import compile_condition
@@ -38,6 +38,9 @@ class SourcePlan:
         return cls(**_tuples(record))
 
 
+STRONG: Final = "strong"
+
+
 @dataclass(frozen=True, slots=True)
 class TargetPlan:
     """A target, what it may take, and the orders its configuration asks for."""
@@ -61,6 +64,8 @@ class TargetPlan:
 
     transforms: tuple[TransformPlan, ...] = ()
     """How tables differ here; the first that means a table is used, and no other."""
+    consistency: str = "eventual"
+    """Or `STRONG`: COMMITs at all its sources wait for it, and all its tables have one order."""
 
     def transform(self, source: str, database: str, table: str) -> TransformPlan | None:
         """The transform of a source's table."""

@@ -24,7 +24,7 @@ from gravity.key import LANE_JOB
 from gravity.placed_anew import is_placed_as
 from gravity.plan import RoutingPlan
 from gravity.plan_compiler import SourceTable, compile_plan
-from gravity.plan_part import Resolution, RoutePlan
+from gravity.plan_part import STRONG, Resolution, RoutePlan
 from gravity.transform.rule import TransformPlan
 
 if TYPE_CHECKING:
@@ -359,6 +359,8 @@ def _order_text(plan: RoutingPlan, target: str) -> str:
         )
     elif plan.lane_needed(target, "") == LANE_JOB:
         why = ", for scope job" if plan.merge_at(target) is None else ""
+        if plan.target(target).consistency == STRONG:
+            why = ", for consistency strong"
         order = f"all tables in one order{why}"
     elif plan.lane_needed(target, ""):
         order = "each table in one order"

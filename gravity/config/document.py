@@ -96,6 +96,17 @@ class Config(Model):
     )
 
     @model_validator(mode="after")
+    def _strong_targets_have_transactions(self) -> Self:
+        for index, target in enumerate(self.targets):
+            if target.consistency == "strong" and not isinstance(target, MysqlTarget):
+                raise at(
+                    f"targets.{index}.consistency",
+                    f"a target of type {target.type} takes each table by itself: strong is for type mysql; a "
+                    "source's `semi-sync` may name this target all the same",
+                )
+        return self
+
+    @model_validator(mode="after")
     def _no_commit_waits_for_itself(self) -> Self:
         """Refuses servers that wait for each other: a sink's COMMIT at one would wait for that of another sink."""
         waits: dict[tuple[str, int], set[tuple[str, int]]] = {}

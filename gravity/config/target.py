@@ -113,6 +113,14 @@ class TargetTables(Model):
         examples=[{"orders": "group:sales"}],
     )
 
+    consistency: Literal["eventual", "strong"] = Field(
+        "eventual",
+        description=(
+            "`strong`: when a COMMIT at a source returns, the target has the transaction. Every source that may "
+            "feed it must have it in `semi-sync`, and all its rows go through one partition, in one order. Only for "
+            "targets of type `mysql`. See docs/consistency.md."
+        ),
+    )
     transforms: tuple[Transform, ...] = Field(
         (),
         description=(
