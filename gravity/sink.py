@@ -386,6 +386,8 @@ class Lane:
             self._passed, self._is_clear = dict(self.stored.frontier), True
             for item in self._items:
                 self._pass(self._passed, item)
+                if not self._is_clear:
+                    break
         return dict(self._passed)
 
     def _pass(self, frontier: dict[str, FrontierPoint], item: _Item) -> None:

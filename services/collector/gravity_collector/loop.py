@@ -201,13 +201,14 @@ class Loop:
 
     def _marker_due_s(self, *, is_idle: bool) -> float:
         """When the next marker is due; `is_idle`: the server had nothing more."""
-        stream = self.stream
+        stream, is_copying = self.stream, self.copier.is_busy
         return self.markers.due_s(
             rows=self.publisher.rows,
             transactions=stream.transactions,
-            is_at_end=is_idle and not stream.has_rows,
+            # While existing rows are copied no wait ends.
+            is_at_end=is_idle and not stream.has_rows and not is_copying,
             # Others' rows wait for an idle source's markers where sources are merged.
-            is_often=self.copier.is_busy or stream.merges,
+            is_often=is_copying or stream.merges,
         )
 
     def _longest_wait_s(self) -> float:

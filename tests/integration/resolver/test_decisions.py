@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from gravity.cli.main import app
 from gravity.codec import decode_batch, decode_record
 from gravity.decision import Note, RowName, retry
+from gravity.header import RoutedKind
 from gravity.testing.routed_log import RoutedLog, RowChange
 from gravity.testing.sink_process import wait_until
 from tests.resolver_installation import TARGET, USERS, Installation, first_sights
@@ -111,3 +112,24 @@ def test_dead_letters_are_listed_and_given_up_with_a_reason(install: Installatio
     assert lines("dead-letters", "list", config, "--json") == []
     (kept,) = lines("dead-letters", "list", config, "--json", "--all")
     assert (kept["state"], kept["note"]) == ("discarded", "a mistake")
+
+
+def test_who_sees_a_marker_at_the_target_can_see_that_a_row_before_it_is_on_hold(
+    install: Installation,
+) -> None:
+    logs = RoutedLog("a"), RoutedLog("b")
+    install.start()
+    for key in range(1, 11):
+        for log, name in zip(logs, "xy", strict=True):
+            install.send([log.rows(USERS, [RowChange("I", (key, name), 10)])])
+        install.send([logs[0].marker()])
+
+        def markers() -> int:
+            return sum(
+                header.routed.kind is RoutedKind.MARKER
+                for header, _ in first_sights(install.outputs())
+            )
+
+        wait_until(lambda key=key: markers() >= key, 60, what=f"marker {key}")  # type: ignore[misc]
+        told = [json.loads(value) for value in install.values(install.topics.progress)]
+        assert max((record.get("holds", 0) for record in told), default=0) == key

@@ -149,11 +149,11 @@ def test_rows_that_nobody_waits_for_are_gathered() -> None:
     assert binlog.waits[-1] > 1
 
 
-def served(*reads: list[Any], turns: int) -> list[str]:
+def served(*reads: list[Any], turns: int, copies: bool = False) -> list[str]:
     """What a source that nobody's COMMIT waits for sends, a marker having been sent just before."""
     stream = Stream()
     loop = loop_of(Binlog(*reads), stream, awaited=False, pace_s=0)
-    loop.copier.is_busy = False
+    loop.copier.is_busy = copies
     loop._due.last_span_s = 0.0
     loop.markers.marked(monotonic_s() - SOON_S, rows=0, transactions=0)
     for _ in range(turns):
@@ -166,6 +166,10 @@ def test_a_marker_follows_rows_at_once_when_nothing_more_is_there_to_read() -> N
     assert served(["row"], turns=3) == ["span", "span", "marker"], "the second ends an empty span"
     assert served(*[["full"]] * 9, turns=9) == [], "spans have been sent, and more is coming"
     assert served(*[["full"]] * 9, turns=10) == ["span", "marker"]
+
+
+def test_while_existing_rows_are_copied_no_marker_comes_before_its_second() -> None:
+    assert served(["full"], turns=3, copies=True) == []
 
 
 def test_no_marker_follows_rows_of_other_tables_at_once() -> None:
