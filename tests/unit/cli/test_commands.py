@@ -98,6 +98,22 @@ def test_the_plan_names_no_table_twice_for_one_way(tmp_path: Path) -> None:
     assert len(ways) == len(set(ways))
 
 
+STRONG = """
+sources: [{name: east, host: db1, username: u, semi-sync: {targets: lake}}, {name: west, host: db2, username: u%s}]
+targets: [{name: lake, type: mysql, host: db3, username: u, consistency: strong}]
+"""
+
+
+def test_the_plan_refuses_strong_by_name_until_every_source_waits(tmp_path: Path) -> None:
+    refused = gravity("plan", written(tmp_path, STRONG % ""))
+    assert refused.returncode == 78
+    assert "COMMITs at source west do not wait" in refused.stderr
+    assert "semi-sync: {targets: [lake]}" in refused.stderr
+    waits = written(tmp_path, STRONG % ", semi-sync: {targets: lake}")
+    (flow,) = printed("plan", "--json", waits)["flows"]
+    assert flow["order"] == "all tables in one order, for consistency strong"
+
+
 def test_contracts_are_listed_and_printed() -> None:
     listed = gravity("schema").stdout
     assert "change_batch" in listed
