@@ -22,6 +22,8 @@ SOON_PER_S: Final = 10.0
 """Of these a second, as long as the bucket is not full."""
 SOON_AT_ONCE: Final = 10
 """Markers that a full bucket holds."""
+ROWS_FOR_ONE: Final = 500
+"""So many rows before a marker make it take one more: at 2,500 rows a second half as many come, from 5,000 on one a second."""
 COPIES_PER_S_MAX: Final = 400
 """Messages a second that the markers that come soon become, of all sources together, once the buckets are empty."""
 
@@ -37,7 +39,7 @@ class MarkerPace:
     """Sent by the last marker; `_transactions` likewise."""
     _transactions: int = 0
     _spare: float = field(default=float(SOON_AT_ONCE))
-    """In the bucket at the last marker, which took one."""
+    """In the bucket behind the last marker, which took what it cost; less than 0: it took more than there was."""
 
     @classmethod
     def under(cls, plan: RoutingPlan) -> Self:
@@ -55,7 +57,8 @@ class MarkerPace:
     def marked(self, now_s: float, *, rows: int, transactions: int) -> None:
         """A marker stands behind everything so far: that many rows have been sent, transactions read."""
         filled = self._spare + max(0.0, now_s - self._marked_s) * self._per_s
-        self._spare = max(0.0, min(SOON_AT_ONCE, filled) - 1)
+        cost = 1 + (rows - self._rows) / ROWS_FOR_ONE
+        self._spare = max(-float(SOON_AT_ONCE), min(SOON_AT_ONCE, filled) - cost)
         self._marked_s, self._rows, self._transactions = now_s, rows, transactions
 
     def due_s(self, *, rows: int, transactions: int, is_at_end: bool, is_often: bool) -> float:

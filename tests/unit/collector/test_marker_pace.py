@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from gravity_collector.marker_pace import (
     COPIES_PER_S_MAX,
     FLOWING_S,
@@ -85,6 +86,19 @@ def test_a_row_after_a_pause_is_marked_at_once_and_those_behind_it_while_the_buc
 def test_rows_that_come_without_a_pause_are_marked_once_a_second() -> None:
     found = markers(MarkerPace(), [(0.125, True, False)] * 80, until_s=0)
     assert len(found) <= 10 / FLOWING_S + 1
+
+
+@pytest.mark.parametrize(("rows_per_s", "per_s"), [(100, 9), (2500, 5), (9000, 1), (50_000, 1)])
+def test_the_more_rows_flow_the_fewer_markers_come(rows_per_s: int, per_s: int) -> None:
+    """Though the source is read to its end all the time."""
+    pace, rows, now_s, found = MarkerPace(), 0, 100.0, 0
+    for step in range(2000):
+        now_s, rows = 100.0 + step / 100, rows + rows_per_s // 100
+        due_s = pace.due_s(rows=rows, transactions=rows, is_at_end=True, is_often=False)
+        if due_s <= now_s:
+            pace.marked(now_s, rows=rows, transactions=rows)
+            found += 1
+    assert per_s * 20 * 0.8 <= found <= per_s * 20 * 1.2 + SOON_AT_ONCE
 
 
 def test_other_tables_transactions_are_marked_once_a_second_and_silence_each_five() -> None:
