@@ -9,28 +9,10 @@ import sys
 
 from gravity.errors import GravityError
 
-from .scheduler import Scheduler, check
-from .world import BREAKS_OF_RESOLVING, ViolationError, World
-
-BREAKS = {
-    "drop-by-position": "the resolver drops repeats by binlog position",
-    "save-before-ack": "the resolver saves its state before its outputs are acknowledged",
-    "no-fence-check": "the router ignores the fences of the collectors",
-    "no-tx-fencing": "the changelog producer is not fenced by its transactional id",
-    "no-cas": "the MySQL sink writes its progress without compare-and-set",
-    "ch-version-offset": "the ClickHouse version is the ingest number, not the output number",
-    "out-seq-not-restored": "the resolver starts again with the out_seq of a fresh state",
-    "commit-before-send": "the router commits its input before its outputs are sent",
-    "one-owner-key": "control keeps one owner record per source",
-    "checkpoint-unfenced": "a void collector's checkpoint in control is believed",
-    "version-from-control": "the router takes the newest plan in control, not the one a message names",
-    "finish-chunk": "an incomplete snapshot chunk is finished by reading the rest again",
-    "count-in-router": "filtered rows are counted by the stateless router",
-    "no-term": "a new version of the resolver's function starts without a fence",
-    "request-forgotten": "chunks done before a table is asked for again are believed",
-    "read-at-next": "a snapshot's row stands at the place of the next transaction",
-    **BREAKS_OF_RESOLVING,
-}
+from .breaks import BREAKS
+from .oracle import check
+from .scheduler import Scheduler
+from .world import ViolationError, World
 
 
 def one(seed: int, broken: str | None = None) -> tuple[int, str | None, dict[str, int]]:

@@ -5,23 +5,20 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 from unittest import mock
 
-from gravity_resolver import graveyard, judgement, replica
+from gravity_resolver import graveyard, judgement
+from gravity_resolver.effects import Effects
 from gravity_resolver.replica import META_KEY, PartitionState
 from gravity_resolver.row_state import RowState
 
-from gravity.batch import REMOVES_ROW
 from gravity.codec import decode_batch
-from gravity.errors import HoleError
-from gravity.header import RoutedHeader, RoutedKind, TargetHeader, row_version
+from gravity.header import RoutedHeader, RoutedKind, TargetHeader
 from gravity.position import Position
-from gravity.progress import Admission, SinkProgress
 
 from .front import IDLE, Steps
-from .world import DieError, Message, ViolationError, World
+from .world import Message, ViolationError, World
 
 RESOLVE = judgement.resolve
 Key = tuple[str, int]
@@ -92,7 +89,10 @@ def last_wins(source: str) -> Any:
     return mock.patch.object(judgement, "resolve", resolve)
 
 
-def apply(world: World, state: PartitionState, message: Message, offset: int, version: int) -> Any:
+def apply(
+    world: World, state: PartitionState, message: Message, offset: int, version: int
+) -> list[Effects]:
+    """What an input causes, step by step."""
     header, value = message
     if world.broken == "drop-by-position" and header.kind is RoutedKind.ROWS:
         batch = decode_batch(value)
@@ -101,7 +101,7 @@ def apply(world: World, state: PartitionState, message: Message, offset: int, ve
         fresh = [i for i in range(len(batch)) if batch.position_of(i) > last]
         if not fresh:
             state.next_input = offset + 1
-            return replica.Effects()
+            return []
         seen[batch.source] = max(batch.position_of(i) for i in fresh)
     if world.broken == "repeats-not-dropped":
         state.seen.pop(header.source, None)
@@ -110,7 +110,18 @@ def apply(world: World, state: PartitionState, message: Message, offset: int, ve
     short = mock.patch.object(graveyard, "CHUNK_ROWS", 2)  # So that something is forgotten.
     with code_version(version), broken_law(world.broken), short:
         with last_wins(header.source) if tied else contextlib.nullcontext():
-            return state.apply(header, value, offset=offset, plan=plan)
+            effects = state.apply(header, value, offset=offset, plan=plan)
+            return [effects, *(effects.rest or ())]
+
+
+def twin_at(world: World, key: Key, next_input: int) -> PartitionState:
+    """f(log prefix): what the inputs before `next_input` come to."""
+    twin: PartitionState | None = world.twins.get(key)
+    if twin is None or twin.next_input > next_input:
+        twin = world.twins[key] = PartitionState(key[0], {})
+    for offset in range(twin.next_input, next_input):
+        apply(world, twin, world.routed[key][offset], offset, 1)
+    return twin
 
 
 def restore(world: World, key: Key, host: Any) -> tuple[PartitionState, int, int]:
@@ -124,9 +135,7 @@ def restore(world: World, key: Key, host: Any) -> tuple[PartitionState, int, int
     if world.broken == "out-seq-not-restored":
         state.out_seq = 0
     if version == 1 and world.broken != "drop-by-position":
-        twin = PartitionState(key[0], {})
-        for offset in range(state.next_input):
-            apply(world, twin, world.routed[key][offset], offset, 1)
+        twin = twin_at(world, key, state.next_input)
         rows = {k: v for k, v in saved.items() if not k.startswith(b"\x00")}
         if (twin.delta, twin.seen, twin.out_seq) != (rows, state.seen, state.out_seq):
             raise ViolationError(f"restored state of {key} is not f(log prefix)")
@@ -212,16 +221,16 @@ def resolver(world: World, key: Key, role: Any, generation: int) -> Steps:
         state = held.state
         if state.next_input < len(log):
             offset = state.next_input
-            effects = apply(world, state, log[offset], offset, held.version)
             fresh += 1
-            world.conflicts += [(key, record) for record in effects.conflicts]
-            for output in effects.outputs:
-                if world.broken == "save-before-ack":
-                    unsent.append(output)
-                else:
-                    held.send(output.header, output.value)
-                    yield None
-            yield None
+            for effects in apply(world, state, log[offset], offset, held.version):
+                world.conflicts += [(key, record) for record in effects.conflicts]
+                for output in effects.outputs:
+                    if world.broken == "save-before-ack":
+                        unsent.append(output)
+                    else:
+                        held.send(output.header, output.value)
+                        yield None
+                yield None
         idle = state.next_input >= len(log)
         if fresh and (fresh >= 8 or world.rng.random() < 0.15 or idle):
             yield from held.save()
@@ -232,118 +241,3 @@ def resolver(world: World, key: Key, role: Any, generation: int) -> Steps:
             unsent.clear()
         if idle:
             yield IDLE
-
-
-def collect_batch(
-    world: World, key: Key, progress: SinkProgress
-) -> tuple[list[Applied], SinkProgress]:
-    """The next messages with repeats and voids dropped, as rows, and the progress behind them."""
-    rows: list[Applied] = []
-    log = world.target[key]
-    at = progress.next_offset
-    for offset in range(at, min(len(log), at + world.rng.randint(1, 4))):
-        header, value = log[offset]
-        try:
-            admission, progress = progress.admit(header, offset=offset, where=str(key))
-        except HoleError as error:
-            raise ViolationError(str(error)) from error
-        if admission is not Admission.APPLY or header.routed.kind is not RoutedKind.ROWS:
-            continue
-        batch = decode_batch(value)
-        for index, row in enumerate(batch.rows()):
-            version: Any = row_version(1, header.out_seq, index)
-            if world.broken == "ch-version-offset":
-                version = (header.routed.seq, index)
-            rows.append(
-                (
-                    version,
-                    batch.schema.table,
-                    batch.ops[index] in REMOVES_ROW,
-                    row[0],
-                    (row[1], row[2]),
-                    batch.row_source[index] if batch.row_source else batch.source,
-                    batch.position_of(index),
-                )  # type: ignore[arg-type]
-            )
-    return rows, progress
-
-
-def sink_mysql(world: World, key: Key, role: Any, generation: int) -> Steps:
-    del role, generation
-    target = world.mysql
-    stored, me = target.progress[key[1]], world.uid()
-    for _ in range(2):
-        if stored["lock"]:
-            yield None
-    stored["lock"] = None  # KILL of the old session: rolled back.
-    stored["epoch"] += 1
-    epoch, progress = stored["epoch"], stored["stored"] or SinkProgress()
-    yield None
-    try:
-        while True:
-            rows, moved = collect_batch(world, key, progress)
-            if moved == progress:
-                yield IDLE
-                continue
-            while stored["lock"] not in (None, me):  # Row lock of another writer.
-                yield None
-            present = (stored["epoch"], stored["stored"] or SinkProgress())
-            if world.broken != "no-cas" and present != (epoch, progress):
-                raise DieError("compare-and-set matched 0 rows")
-            stored["lock"] = me
-            yield None
-            yield None
-            if stored["lock"] != me:
-                raise DieError("session killed")
-            for _, table, removes, row_key, value, _, _ in rows:
-                if removes:
-                    target.rows.pop((table, row_key), None)
-                else:
-                    target.rows[table, row_key] = value
-            stored.update(stored=moved, lock=None)  # COMMIT
-            yield None
-            progress = moved
-    finally:
-        if stored["lock"] == me:  # The server rolls back for a dead client.
-            stored["lock"] = None
-
-
-def sink_clickhouse(world: World, key: Key, role: Any, generation: int) -> Steps:
-    del role, generation
-    target = world.clickhouse
-    progress = target.progress[key[1]] or SinkProgress()
-    yield None
-    while True:
-        rows, moved = collect_batch(world, key, progress)
-        if moved == progress:
-            yield IDLE
-            continue
-        yield None
-        for version, table, removes, row_key, value, _, _ in rows:
-            target.insert(table, row_key, version, None if removes else value)
-        yield None
-        known = target.progress[key[1]] or SinkProgress()
-        if moved.next_offset > known.next_offset:
-            target.progress[key[1]] = moved
-        progress = moved
-        yield None
-
-
-def sink_kafka(world: World, key: Key, role: Any, generation: int) -> Steps:
-    del role, generation
-    target, name = world.kafka, f"sink.{key}"
-    epoch = world.init_transactions(name)
-    yield None
-    progress = target.progress[key[1]] or SinkProgress()
-    yield None
-    while True:
-        rows, moved = collect_batch(world, key, progress)
-        if moved == progress:
-            yield IDLE
-            continue
-        yield None
-        world.check_epoch(name, epoch)
-        target.log.extend(row[1:] for row in rows)
-        target.progress[key[1]] = moved
-        progress = replace(moved)
-        yield None

@@ -23,6 +23,8 @@ from gravity.plan import RoutingPlan
 from gravity.plan_part import Resolution, RoutePlan, RulePlan, SourcePlan, TargetPlan
 from gravity.position import Position
 
+from .breaks import BREAKS, histories_of
+
 PARTS = 2
 KEYS = 4
 """Few keys, so that everything contends."""
@@ -33,7 +35,6 @@ REWRITES = 0.1
 RESOLVED = ("merge", "stop")
 """Tables judged by tests/oracle/resolve.py, beside those judged by the scheduler's own oracle."""
 MERGED = {"amount": "sum", "stamp": "max"}
-YOUNG = 4
 RETENTION = 2
 """How long a deleted row is remembered, by the sources' clocks: short, so that it is forgotten often."""
 LATEST = Resolution("timestamp-latest", {}, tombstone_retention_us=RETENTION)
@@ -42,16 +43,6 @@ PRIORITY = Resolution("source-priority", {}, tombstone_retention_us=RETENTION)
 NARROW = ("latest", "priority")
 STEP = 100
 """Bytes between the starts of two transactions."""
-
-
-BREAKS_OF_RESOLVING = {
-    "no-tie-break": "of two changes of one time the one that came last wins, whatever the ranks",
-    "tombstone-dropped": "the resolver forgets that a source has deleted a row",
-    "decision-forgotten": "an operator's decision is not saved with the row",
-    "hold-sends": "while sources disagree the best one's row is sent",
-    "repeats-not-dropped": "the resolver takes in rows that it has seen",
-}
-"""Broken laws of resolving, which the others' random histories do not hold."""
 
 
 class ViolationError(Exception):
@@ -75,6 +66,10 @@ class Row(NamedTuple):
     before: tuple[int, str] | None
     position: Position
     ets: int
+
+
+Key = tuple[str, int]
+"""A target and one of its partitions."""
 
 
 class Message(NamedTuple):
@@ -144,15 +139,15 @@ class Source:
         """Numbers of binlog entries without rows at which a table's values changed: only reading it again tells."""
         self.ets = self.stamp = 0
         names = ("latest", "priority", f"cond{number}", f"group{number}a", f"group{number}b")
-        names += RESOLVED if world.wide else ()
+        names += RESOLVED if world.histories.resolving else ()
         self.tables: dict[str, dict[int, tuple[int, str]]] = {name: {} for name in names}
         for table, rows in self.tables.items():
             for key in range(KEYS):
-                if world.rng.random() < 0.4 and not (world.young and shared(table)):
+                if world.rng.random() < 0.4 and not (world.histories.young and shared(table)):
                     rows[key] = self.new_value()  # Only a snapshot can deliver these.
         self.initial = {table: dict(rows) for table, rows in self.tables.items()}
         self.chunks = [(table, half) for table in self.tables for half in (0, 1)]
-        if world.young:
+        if world.histories.young:
             self.chunks = [chunk for chunk in self.chunks if not shared(chunk[0])]
         self.log = f"log{number}"
         """A table that only grows, whose rows go to one target or the other as the plan says."""
@@ -165,9 +160,7 @@ class Source:
     def commit_something(self) -> None:
         """One transaction of one to five row changes, or a change of values that the binlog does not show."""
         rng, number = self.world.rng, len(self.binlog) + 1
-        # Elsewhere what is broken shows by itself; its first seeds are known without rewrites.
-        rewrites = self.world.broken in (None, "request-forgotten")
-        if rewrites and rng.random() < REWRITES:
+        if self.world.histories.rewrites and rng.random() < REWRITES:
             table = f"group{self.number}{rng.choice('ab')}"
             self.rewrites[len(self.binlog)] = table
             self.binlog.append(())
@@ -243,18 +236,14 @@ class World:
     def __init__(self, seed: int, broken: str | None = None) -> None:
         self.rng, self.broken = random.Random(seed), broken
         self.clock, self.ids, self.steps, self.faults = 10, 0, 0, True
-        self.wide = broken in (None, *BREAKS_OF_RESOLVING)
-        """Whether sources also write the tables RESOLVED, and an operator decides about their rows."""
-        self.young = self.wide and seed % YOUNG == YOUNG - 1
-        """Whether shared tables begin empty: nothing is to be copied, so deletes are forgotten early."""
+        self.histories = histories_of(seed, broken)
         self.conflicts: list[tuple[tuple[str, int], bytes]] = []
         """Records of the conflicts topic, each with the partition whose resolver wrote it."""
         self.sources = self.rng.choice((2, 2, 3))
         self.targets = self.rng.sample(("mysql", "clickhouse", "kafka"), 2)
-        if broken == "no-cas" and "mysql" not in self.targets:
-            self.targets[0] = "mysql"
-        if broken == "ch-version-offset" and "clickhouse" not in self.targets:
-            self.targets[0] = "clickhouse"
+        needed = BREAKS[broken].target if broken else ""
+        if needed and needed not in self.targets:
+            self.targets[0] = needed
         self.mysql, self.clickhouse, self.kafka = MysqlTarget(), ClickhouseTarget(), KafkaTarget()
         self.source = [Source(self, number) for number in range(self.sources)]
         self.plans = {
@@ -274,6 +263,8 @@ class World:
         self.committed: collections.Counter[Any] = collections.Counter()
         self.filtered_by_router: collections.Counter[Any] = collections.Counter()
         self.content: dict[Any, bytes] = {}
+        self.twins: dict[tuple[str, int], Any] = {}
+        """Partition to a resolver's state that has seen every prefix of its log, as far as it was asked for."""
         self.stats: collections.Counter[str] = collections.Counter()
 
     def uid(self) -> int:

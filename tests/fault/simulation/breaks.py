@@ -1,0 +1,87 @@
+"""What the histories of a seed hold, and the laws that are broken on purpose to see them missed.
+
+A broken law is looked for in histories that hold what it is about and no more: so the first seed that
+catches it stays where it is when other histories are added.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+YOUNG = 4
+"""One seed in so many begins with empty shared tables."""
+
+
+@dataclass(frozen=True, slots=True)
+class Histories:
+    """What happens beside row changes, copies of existing rows, faults and upgrades."""
+
+    resolving: bool = False
+    """Sources also write the tables RESOLVED, and an operator decides about their rows."""
+    young: bool = False
+    """Shared tables begin empty: nothing is to be copied, so deletes are forgotten early."""
+    rewrites: bool = False
+    """Tables' values change without a word in the binlog, and are read again."""
+    truncates: float = 0.0
+    """Share of TRUNCATEs among what a source commits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """A law that is broken on purpose."""
+
+    law: str
+    histories: Histories = Histories()
+    target: str = ""
+    """The kind of target that it takes."""
+    focus: str = ""
+    """The kind of process that faults are aimed at, where it shows rarely."""
+
+
+RESOLVING = Histories(resolving=True)
+TRUNCATING = Histories(truncates=0.3)
+
+BREAKS = {
+    "drop-by-position": Break("the resolver drops repeats by binlog position"),
+    "save-before-ack": Break("the resolver saves its state before its outputs are acknowledged"),
+    "no-fence-check": Break("the router ignores the fences of the collectors"),
+    "no-tx-fencing": Break("the changelog producer is not fenced by its transactional id"),
+    "no-cas": Break("the MySQL sink writes its progress without compare-and-set", target="mysql"),
+    "ch-version-offset": Break(
+        "the ClickHouse version is the ingest number, not the output number", target="clickhouse"
+    ),
+    "out-seq-not-restored": Break("the resolver starts again with the out_seq of a fresh state"),
+    "commit-before-send": Break("the router commits its input before its outputs are sent"),
+    "one-owner-key": Break("control keeps one owner record per source"),
+    "checkpoint-unfenced": Break("a void collector's checkpoint in control is believed"),
+    "version-from-control": Break(
+        "the router takes the newest plan in control, not the one a message names"
+    ),
+    "finish-chunk": Break(
+        "an incomplete snapshot chunk is finished by reading the rest again", focus="collector"
+    ),
+    "count-in-router": Break("filtered rows are counted by the stateless router"),
+    "no-term": Break(
+        "a new version of the resolver's function starts without a fence", focus="resolver"
+    ),
+    "request-forgotten": Break(
+        "chunks done before a table is asked for again are believed", Histories(rewrites=True)
+    ),
+    "read-at-next": Break("a snapshot's row stands at the place of the next transaction"),
+    "no-tie-break": Break(
+        "of two changes of one time the one that came last wins, whatever the ranks", RESOLVING
+    ),
+    "tombstone-dropped": Break("the resolver forgets that a source has deleted a row", RESOLVING),
+    "decision-forgotten": Break("an operator's decision is not saved with the row", RESOLVING),
+    "hold-sends": Break("while sources disagree the best one's row is sent", RESOLVING),
+    "repeats-not-dropped": Break("the resolver takes in rows that it has seen", RESOLVING),
+}
+
+
+def histories_of(seed: int, broken: str | None) -> Histories:
+    """What the seed's histories hold; all kinds of them turn up where nothing is broken."""
+    if broken is not None:
+        histories = BREAKS[broken].histories
+    else:
+        histories = Histories(resolving=True, rewrites=True)
+    return replace(histories, young=histories.resolving and seed % YOUNG == YOUNG - 1)
