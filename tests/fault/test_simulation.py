@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fault.simulation.__main__ import BREAKS, one
+from tests.fault.simulation.__main__ import one
+from tests.fault.simulation.breaks import BREAKS
+from tests.fault.simulation.interleavings import INTERLEAVINGS
 
 SEEDS = 60
 SEEDS_PER_BREAK = 80
@@ -22,4 +24,12 @@ def test_no_crash_freeze_or_rebalance_breaks_a_law(tens: int) -> None:
 @pytest.mark.parametrize("name", sorted(BREAKS))
 def test_a_broken_law_turns_the_simulation_red(name: str) -> None:
     first = FIRST_SEED.get(name, 0)
-    assert any(one(seed, name)[1] for seed in range(first, first + SEEDS_PER_BREAK)), BREAKS[name]
+    assert any(one(seed, name)[1] for seed in range(first, first + SEEDS_PER_BREAK)), BREAKS[
+        name
+    ].law
+
+
+@pytest.mark.parametrize("name", sorted(INTERLEAVINGS))
+def test_an_interleaving_built_by_hand_keeps_the_law_and_shows_it_broken(name: str) -> None:
+    assert INTERLEAVINGS[name](None) is None
+    assert INTERLEAVINGS[name](name) is not None, BREAKS[name].law

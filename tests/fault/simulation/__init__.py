@@ -5,6 +5,5 @@ rebalanced away. Encoding, fences, takeover scan, routing, the resolver's replic
 and the row versions are the product's; the world around them, the oracle and the checks are not.
 
 Left out: append-only balancing and fan-out to two tables inside one target, which the product does not
-have; schema changes and TRUNCATE, which have worlds of their own (tests/unit/sink, tests/unit/resolver,
-tests/prove).
+have; schema changes, which have worlds of their own (tests/unit/sink, tests/unit/resolver, tests/prove).
 """

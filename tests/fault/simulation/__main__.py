@@ -10,6 +10,7 @@ import sys
 from gravity.errors import GravityError
 
 from .breaks import BREAKS
+from .interleavings import INTERLEAVINGS
 from .oracle import check
 from .scheduler import Scheduler
 from .world import ViolationError, World
@@ -69,6 +70,10 @@ def main() -> int:
             missed += not failed
             text = f"caught by seed {failed[0][0]}: {failed[0][1][:90]}" if failed else "NOT caught"
             print(f"{name:22} {text}", flush=True)
+        for name, interleaving in INTERLEAVINGS.items():
+            law = interleaving(name)
+            missed += law is None
+            print(f"{name:22} {'built by hand:':14} {(law or 'NOT caught')[:90]}", flush=True)
         return missed
     failed, total = run(options.first, options.seeds, options.broken, options.jobs)
     print(f"{options.seeds} seeds, {len(failed)} failed; {dict(total)}")

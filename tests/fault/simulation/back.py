@@ -12,6 +12,7 @@ from gravity_resolver import graveyard, judgement
 from gravity_resolver.effects import Effects
 from gravity_resolver.replica import META_KEY, PartitionState
 from gravity_resolver.row_state import RowState
+from gravity_resolver.table_history import SourceTable
 
 from gravity.codec import decode_batch
 from gravity.header import RoutedHeader, RoutedKind, TargetHeader
@@ -26,6 +27,16 @@ Applied = tuple[Any, str, bool, int, tuple[int, str], str, Position]
 """(version, table, removes, key, value, source, position)."""
 
 
+class Saved(dict[bytes, Any]):
+    """A partition's state as it is saved; a key that was removed has the value None."""
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The keys that begin with `prefix` and their values, in order."""
+        return iter(
+            sorted((k, v) for k, v in self.items() if v is not None and k.startswith(prefix))
+        )
+
+
 @contextlib.contextmanager
 def code_version(version: int) -> Iterator[None]:
     """Version 2 of the resolver's function does not suppress unchanged outcomes."""
@@ -37,7 +48,7 @@ def code_version(version: int) -> Iterator[None]:
 
 
 def new_state(key: Key, saved: dict[bytes, bytes]) -> PartitionState:
-    state = PartitionState(key[0], saved)
+    state = PartitionState(key[0], Saved(saved))
     meta = saved.get(META_KEY)
     if meta is not None:
         state.load_meta(meta)
@@ -63,6 +74,14 @@ def broken_law(broken: str | None) -> Iterator[None]:
             return dump(dataclasses.replace(row, decision=None))
 
         with mock.patch.object(RowState, "dump", undecided):
+            yield
+    elif broken == "floor-forgotten":
+        to_json = SourceTable.to_json
+
+        def unfloored(table: SourceTable) -> dict[str, Any]:
+            return to_json(dataclasses.replace(table, floor=None))
+
+        with mock.patch.object(SourceTable, "to_json", unfloored):
             yield
     elif broken == "hold-sends":
 
@@ -118,7 +137,7 @@ def twin_at(world: World, key: Key, next_input: int) -> PartitionState:
     """f(log prefix): what the inputs before `next_input` come to."""
     twin: PartitionState | None = world.twins.get(key)
     if twin is None or twin.next_input > next_input:
-        twin = world.twins[key] = PartitionState(key[0], {})
+        twin = world.twins[key] = PartitionState(key[0], Saved())
     for offset in range(twin.next_input, next_input):
         apply(world, twin, world.routed[key][offset], offset, 1)
     return twin
@@ -223,6 +242,8 @@ def resolver(world: World, key: Key, role: Any, generation: int) -> Steps:
             offset = state.next_input
             fresh += 1
             for effects in apply(world, state, log[offset], offset, held.version):
+                if effects.damage and log[offset].header.kind is RoutedKind.DECISION:
+                    world.refused.add((key, offset))
                 world.conflicts += [(key, record) for record in effects.conflicts]
                 for output in effects.outputs:
                     if world.broken == "save-before-ack":

@@ -6,7 +6,9 @@ catches it stays where it is when other histories are added.
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, replace
+from typing import Any
 
 YOUNG = 4
 """One seed in so many begins with empty shared tables."""
@@ -25,6 +27,20 @@ class Histories:
     truncates: float = 0.0
     """Share of TRUNCATEs among what a source commits."""
 
+    @property
+    def forgets(self) -> bool:
+        """Whether rows that all sources have deleted are forgotten early.
+
+        Not beside TRUNCATEs: one moves the time of a tombstone that is remembered and of none that is
+        forgotten (conflicts.md, floors), so what is right would depend on when.
+        """
+        return not self.truncates
+
+    @property
+    def judged_by_log(self) -> bool:
+        """Whether what shared tables come to depends on which rows a source had told when something happened."""
+        return self.resolving or self.truncates > 0
+
 
 @dataclass(frozen=True, slots=True)
 class Break:
@@ -36,6 +52,11 @@ class Break:
     """The kind of target that it takes."""
     focus: str = ""
     """The kind of process that faults are aimed at, where it shows rarely."""
+
+    def aims_at(self, role: tuple[str, Any]) -> bool:
+        """Whether faults are aimed at processes of this role."""
+        kind, what = role
+        return kind == self.focus and (kind != "sink" or what[0] == self.target)
 
 
 RESOLVING = Histories(resolving=True)
@@ -74,6 +95,25 @@ BREAKS = {
     "tombstone-dropped": Break("the resolver forgets that a source has deleted a row", RESOLVING),
     "decision-forgotten": Break("an operator's decision is not saved with the row", RESOLVING),
     "hold-sends": Break("while sources disagree the best one's row is sent", RESOLVING),
+    "mysql-real-truncate": Break(
+        "the MySQL sink empties a table outside its compare-and-set transaction",
+        TRUNCATING,
+        target="mysql",
+        focus="sink",
+    ),
+    "ch-real-truncate": Break(
+        "the ClickHouse sink empties a table instead of writing tombstones",
+        TRUNCATING,
+        target="clickhouse",
+        focus="sink",
+    ),
+    "floor-forgotten": Break(
+        "the resolver does not save that a source has emptied its table",
+        Histories(resolving=True, truncates=0.1),
+    ),
+    "truncate-everywhere": Break(
+        "a TRUNCATE takes the rows of other partitions as well", TRUNCATING
+    ),
     "repeats-not-dropped": Break("the resolver takes in rows that it has seen", RESOLVING),
 }
 
@@ -83,5 +123,6 @@ def histories_of(seed: int, broken: str | None) -> Histories:
     if broken is not None:
         histories = BREAKS[broken].histories
     else:
-        histories = Histories(resolving=True, rewrites=True)
+        rng = random.Random(f"histories of {seed}")  # The world's own numbers are not touched.
+        histories = Histories(resolving=True, rewrites=True, truncates=rng.choice((0.0, 0.05)))
     return replace(histories, young=histories.resolving and seed % YOUNG == YOUNG - 1)

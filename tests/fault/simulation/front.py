@@ -21,6 +21,7 @@ from gravity.ingest_log import (
 from gravity.position import Position
 from gravity.snapshot_request import SnapshotRequest, is_chunk_of
 
+from .statement import Statement
 from .world import Row, World, done_before, encode_rows, next_position, shared
 
 IDLE = "idle"
@@ -97,6 +98,7 @@ class Writer:
         table: str = "",
         chunk: str = "",
         plan: int = 0,
+        statement: Statement | None = None,
     ) -> Steps:
         """Parts `first`, … of one span, which ends when `upto` transactions are done."""
         for part in range(first, len(groups)):
@@ -108,9 +110,9 @@ class Writer:
                 kind, f"s{self.number}", self.owner, self.seq, part, len(groups),
                 next_position(self.done), next_position(upto), plan=plan or self.plan,
                 table=f"app.{rows[0].table}" if rows else table, rows=len(rows), chunk=chunk,
-                ets=self.watermark(upto) if kind is IngestKind.MARKER else 0,
+                ets=self.watermark(upto) if kind is IngestKind.MARKER else statement.ets if statement else 0,
             )  # fmt: skip
-            value = encode_rows(rows) if rows else b""
+            value = encode_rows(rows) if rows else statement.encode() if statement else b""
             self.world.append(self.world.ingest[self.number], header, value)
         self.done = upto
         yield None
@@ -123,7 +125,9 @@ class Writer:
         source = self.world.source[self.number]
         if any(name_of(c) not in self.chunks for c in source.chunks if shared(c[0])):
             return 0
-        return max((row.ets for rows in source.binlog[:upto] for row in rows), default=0)
+        told = [row.ets for rows in source.binlog[:upto] for row in rows]
+        told += [said.ets for number, said in source.statements.items() if number < upto]
+        return max(told, default=0)
 
     def stream(self, limit: int) -> Steps:
         """The next span of the binlog."""
@@ -132,8 +136,15 @@ class Writer:
         if rewritten is not None:
             yield from self.read_again(rewritten)
             return
+        statement = source.statements.get(self.done)
+        if statement is not None:
+            yield from self.publish(
+                IngestKind.SCHEMA, self.done + 1, [()],
+                table=f"app.{statement.table}", statement=statement,
+            )  # fmt: skip
+            return
         upto = min(limit, self.done + self.world.rng.randint(1, 3))
-        upto = min([upto, *(number for number in source.rewrites if number > self.done)])
+        upto = min([upto, *source.alone(self.done)])
         binlog = source.binlog
         rows = [row for transaction in binlog[self.done : upto] for row in transaction]
         yield from self.publish(IngestKind.ROWS, upto, grouping(rows))
@@ -158,7 +169,10 @@ class Writer:
         high = len(source.binlog)
         while self.done < high:
             yield from self.stream(high)
-        if self.reread[chunk[0]] != generation:
+        meanwhile = [
+            said.table for number, said in source.statements.items() if low <= number < high
+        ]
+        if self.reread[chunk[0]] != generation or chunk[0] in meanwhile:
             return
         window = [r for t in source.binlog[low:high] for r in t if r.table == chunk[0]]
         touched = {row.key for row in window} | {row.old for row in window}

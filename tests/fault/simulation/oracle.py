@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import collections
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from gravity.batch import DELETE, READ
 from gravity.codec import decode_batch, decode_record
 from gravity.header import IngestKind, RoutedKind
 from gravity.position import Position
+from gravity.schema_change import SchemaChange
 from tests.oracle.resolve import outcome
 
 from .back import restore
-from .world import BAR_BY_PLAN, MERGED, NARROW, PARTS, RESOLVED, Row, ViolationError, World
+from .statement import Statement
+from .world import BAR_BY_PLAN, MERGED, NARROW, PARTS, RESOLVED, Row, Source, ViolationError, World
 
 COLUMNS = ("k", "amount", "stamp")
 Value = tuple[int, str]
@@ -28,11 +30,11 @@ def wanted(world: World, target: str, table: str, value: Value | None) -> bool:
     return True
 
 
-Said = tuple[Position, bool, Value | None, int]
+Heard = tuple[Position, bool, Value | None, int]
 """(position, has the row, the row, time) of the latest that a source said."""
 
 
-def hear(old: Said | None, row: Row, *, live: bool) -> Said:
+def hear(old: Heard | None, row: Row, *, live: bool) -> Heard:
     ets = 0 if row.op == READ else row.ets
     said = (row.position, live, row.value if live else None, ets)
     if old is None:
@@ -41,7 +43,7 @@ def hear(old: Said | None, row: Row, *, live: bool) -> Said:
     return (*newest[:3], max(ets, old[3]))
 
 
-def verdict(table: str, said: dict[int, Said]) -> Value | None:
+def verdict(table: str, said: dict[int, Heard]) -> Value | None:
     """`timestamp-latest` for table latest, else `source-priority`; sources are their own ranks."""
     if table == "latest":
         winner = max(said, key=lambda s: (said[s][3], -s))
@@ -54,21 +56,29 @@ def verdict(table: str, said: dict[int, Said]) -> Value | None:
     return None
 
 
-Heard = dict[tuple[str, int], tuple[list[dict[str, Any]], list[dict[str, Any]]]]
+Told = dict[tuple[str, int], tuple[list[dict[str, Any]], list[dict[str, Any]]]]
 """Row to its events and decisions, as tests/oracle/resolve.py reads them."""
 
 
-def heard(world: World, target: str, partition: int) -> Heard:
-    """What a partition's log says of the tables that several sources feed."""
-    found: Heard = collections.defaultdict(lambda: ([], []))
+def heard(world: World, target: str, partition: int) -> tuple[Told, set[str]]:
+    """What a partition's log says of the tables that several sources feed, and which were emptied."""
+    emptied: list[tuple[str, dict[str, Any]]] = []
+    found: Told = collections.defaultdict(lambda: ([], []))
     for offset, (header, value) in enumerate(world.routed[target, partition]):
         table = header.table.removeprefix("app.")
         if header.kind is RoutedKind.DECISION:
+            if ((target, partition), offset) in world.refused:
+                continue
             record = decode_record("decision", value)
             row = None if record["row"] is None else json.loads(record["row"])
             cover = {seen["source"]: Position.parse(seen["position"]) for seen in record["cover"]}
             decision = {"seq": offset, "cover": cover, "row": row}
             found[table, json.loads(record["key"])[0]][1].append(decision)
+        elif header.kind is RoutedKind.SCHEMA:
+            change = SchemaChange.decode(value)
+            floor = {"source": header.source, "op": "T", "pos": Position.parse(change.position),
+                     "row": None, "ets": change.ets, "columns": COLUMNS}  # fmt: skip
+            emptied.append((table, floor))
         elif header.kind is RoutedKind.ROWS and table in (*NARROW, *RESOLVED):
             batch = decode_batch(value)
             for index, cells in enumerate(batch.rows()):
@@ -77,7 +87,9 @@ def heard(world: World, target: str, partition: int) -> Heard:
                 event = {"source": batch.source, "op": op, "pos": batch.position_of(index), "row": row,
                          "ets": batch.transactions[batch.tx[index]].ets, "columns": COLUMNS}  # fmt: skip
                 found[table, cells[0]][0].append(event)
-    return found
+    for (name, _), (events, _) in found.items():
+        events += [floor for table, floor in emptied if table == name]
+    return found, {table for table, _ in emptied}
 
 
 def resolved(
@@ -98,8 +110,9 @@ def resolved(
         "stop": {"strategy": "error-stop", "sources": sources},
     }
     for partition in range(PARTS):
-        for (table, key), (events, decisions) in heard(world, target, partition).items():
-            if table in NARROW and not decisions:
+        told, emptied = heard(world, target, partition)
+        for (table, key), (events, decisions) in told.items():
+            if table in NARROW and not decisions and table not in emptied:
                 continue  # Judged by `verdict`, over the sources' own histories.
             kind, row = outcome(rules[table], events, decisions)
             if kind == "hold":
@@ -110,9 +123,17 @@ def resolved(
     return want, held, holds
 
 
+def history_of(source: Source) -> Iterator[Row | Statement]:
+    """Everything that a source committed."""
+    for number, rows in enumerate(source.binlog):
+        if number in source.statements:
+            yield source.statements[number]
+        yield from rows
+
+
 def expected(world: World, target: str) -> dict[tuple[str, int], Value]:
     """What the target must hold: the verdict over all histories; single-source tables their source."""
-    said: dict[tuple[str, int], dict[int, Said]] = collections.defaultdict(dict)
+    said: dict[tuple[str, int], dict[int, Heard]] = collections.defaultdict(dict)
     for source in world.source:
         first = Position(0, 0, 0)
         rows = [
@@ -120,7 +141,13 @@ def expected(world: World, target: str) -> dict[tuple[str, int], Value]:
             for table, held in source.initial.items()
             for key, value in held.items()
         ]
-        for row in [*rows, *(row for t in source.binlog for row in t)]:
+        for row in [*rows, *history_of(source)]:
+            if isinstance(row, Statement):
+                for (table, _), of_row in said.items():
+                    if table == row.table and source.number in of_row:
+                        ets = max(row.ets, of_row[source.number][3])
+                        of_row[source.number] = (row.position, False, None, ets)
+                continue
             if row.table not in NARROW:
                 continue
             mine = said[row.table, row.key]
@@ -164,9 +191,15 @@ def contents(world: World, target: str) -> dict[tuple[str, int], Value]:
     if target == "clickhouse":
         return world.clickhouse.final()
     rows: dict[tuple[str, int], Value] = {}
+    homes: dict[tuple[str, int], int] = {}
     newest: dict[Any, Position] = {}
-    for table, removes, key, value, source, position in world.kafka.log:
-        if removes:
+    for table, key, value, source, position, partition in world.kafka.log:
+        if key is None:
+            for row in [row for row in rows if row[0] == table and homes[row] == partition]:
+                del rows[row]
+            continue
+        homes[table, key] = partition
+        if value is None:
             rows.pop((table, key), None)
         else:
             rows[table, key] = value
@@ -181,7 +214,7 @@ def check(world: World) -> None:
     """Every target equals the oracle; the ingest log has no hole; every row ended in one way."""
     for target in world.targets:
         have, want = contents(world, target), expected(world, target)
-        if world.histories.resolving:
+        if world.histories.judged_by_log:
             rows, held, holds = resolved(world, target)
             want = {row: value for row, value in {**want, **rows}.items() if value is not None}
             # What the target keeps while sources disagree depends on which came first.

@@ -1,4 +1,4 @@
-"""Which process runs next, which one dies, and what must hold in the end."""
+"""Which process runs next, and which one dies."""
 
 from __future__ import annotations
 
@@ -11,11 +11,7 @@ from .back import resolver
 from .breaks import BREAKS
 from .front import IDLE, Steps, collector, router
 from .sinks import sink_clickhouse, sink_kafka, sink_mysql
-from .world import (
-    DieError,
-    ViolationError,
-    World,
-)
+from .world import DieError, ViolationError, World
 
 BODIES: dict[str, Any] = {
     "collector": collector,
@@ -27,8 +23,6 @@ BODIES: dict[str, Any] = {
 }
 DECISIONS = 0.004
 """How often an operator decides, a step."""
-COLUMNS = ("k", "amount", "stamp")
-Value = tuple[int, str]
 
 
 class Process:
@@ -83,8 +77,8 @@ class Scheduler:
 
     def fault(self) -> None:
         world, rng = self.world, self.world.rng
-        focus = BREAKS[world.broken].focus if world.broken else ""
-        aimed = [p for p in self.processes if p.role[0] == focus]
+        broken = BREAKS[world.broken] if world.broken else None
+        aimed = [p for p in self.processes if broken and broken.aims_at(p.role)]
         process = rng.choice(aimed or self.processes)
         kind = rng.random()
         if kind < 0.40:

@@ -2,36 +2,80 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from gravity.batch import REMOVES_ROW
 from gravity.codec import decode_batch
 from gravity.errors import HoleError
-from gravity.header import RoutedKind, row_version
+from gravity.header import RoutedKind, TargetHeader, row_version
+from gravity.key import key_partitions
 from gravity.position import Position
 from gravity.progress import Admission, SinkProgress
+from gravity.schema_change import SchemaChange, TableAction
 
 from .front import IDLE, Steps
-from .world import DieError, Key, ViolationError, World
-
-Applied = tuple[Any, str, bool, int, tuple[int, str], str, Position]
-"""(version, table, removes, key, value, source, position)."""
+from .world import PARTS, DieError, Key, MysqlTarget, Said, ViolationError, World
 
 
-def collect_batch(
-    world: World, key: Key, progress: SinkProgress
-) -> tuple[list[Applied], SinkProgress]:
-    """The next messages with repeats and voids dropped, as rows, and the progress behind them."""
+class Applied(NamedTuple):
+    """A row change for a target."""
+
+    version: Any
+    table: str
+    removes: bool
+    key: int
+    value: tuple[int, str]
+    source: str
+    position: Position
+
+
+class Change(NamedTuple):
+    """A schema change for a target."""
+
+    header: TargetHeader
+    change: SchemaChange
+
+    @property
+    def truncates(self) -> bool:
+        return self.change.action is TableAction.TRUNCATE
+
+    def of(self, rows: Iterable[Key], part: int, *, everywhere: bool = False) -> list[Key]:
+        """Of these rows (table, key) those of the table that lie in a partition."""
+        routed = self.header.routed
+        table = routed.table.removeprefix("app.")
+        keys = [key for name, key in rows if name == table]
+        if routed.first != routed.last and keys and not everywhere:
+            homes = key_partitions(routed.table, [keys], PARTS)
+            keys = [key for key, home in zip(keys, homes, strict=True) if home == part]
+        return [(table, key) for key in keys]
+
+
+class Write(NamedTuple):
+    """What a sink applies at once: rows, or one schema change."""
+
+    rows: list[Applied]
+    change: Change | None
+    moved: SinkProgress
+
+
+def collect_batch(world: World, key: Key, progress: SinkProgress) -> Write:
+    """The next messages with repeats and voids dropped, and the progress behind them."""
     rows: list[Applied] = []
     log = world.target[key]
     at = progress.next_offset
     for offset in range(at, min(len(log), at + world.rng.randint(1, 4))):
         header, value = log[offset]
         try:
-            admission, progress = progress.admit(header, offset=offset, where=str(key))
+            admission, moved = progress.admit(header, offset=offset, where=str(key))
         except HoleError as error:
             raise ViolationError(str(error)) from error
+        if admission is Admission.APPLY and header.routed.kind is RoutedKind.SCHEMA:
+            if offset == at:
+                return Write([], Change(header, SchemaChange.decode(value)), moved)
+            break  # It is applied alone.
+        progress = moved
         if admission is not Admission.APPLY or header.routed.kind is not RoutedKind.ROWS:
             continue
         batch = decode_batch(value)
@@ -39,18 +83,19 @@ def collect_batch(
             version: Any = row_version(1, header.out_seq, index)
             if world.broken == "ch-version-offset":
                 version = (header.routed.seq, index)
+            source = batch.row_source[index] if batch.row_source else batch.source
             rows.append(
-                (
+                Applied(
                     version,
                     batch.schema.table,
                     batch.ops[index] in REMOVES_ROW,
-                    row[0],
-                    (row[1], row[2]),
-                    batch.row_source[index] if batch.row_source else batch.source,
+                    row[0],  # type: ignore[arg-type]
+                    (row[1], row[2]),  # type: ignore[arg-type]
+                    source,
                     batch.position_of(index),
-                )  # type: ignore[arg-type]
+                )
             )
-    return rows, progress
+    return Write(rows, None, progress)
 
 
 def sink_mysql(world: World, key: Key, role: Any, generation: int) -> Steps:
@@ -66,10 +111,12 @@ def sink_mysql(world: World, key: Key, role: Any, generation: int) -> Steps:
     yield None
     try:
         while True:
-            rows, moved = collect_batch(world, key, progress)
-            if moved == progress:
+            write = collect_batch(world, key, progress)
+            if write.moved == progress:
                 yield IDLE
                 continue
+            if world.broken == "mysql-real-truncate" and write.change is not None:
+                yield from really_truncate(target, write.change, key[1], epoch)
             while stored["lock"] not in (None, me):  # Row lock of another writer.
                 yield None
             present = (stored["epoch"], stored["stored"] or SinkProgress())
@@ -80,17 +127,34 @@ def sink_mysql(world: World, key: Key, role: Any, generation: int) -> Steps:
             yield None
             if stored["lock"] != me:
                 raise DieError("session killed")
-            for _, table, removes, row_key, value, _, _ in rows:
-                if removes:
-                    target.rows.pop((table, row_key), None)
+            if write.change is not None:
+                everywhere = world.broken == "truncate-everywhere"
+                delete(target.rows, write.change, key[1], everywhere=everywhere)
+            for row in write.rows:
+                if row.removes:
+                    target.rows.pop((row.table, row.key), None)
                 else:
-                    target.rows[table, row_key] = value
-            stored.update(stored=moved, lock=None)  # COMMIT
+                    target.rows[row.table, row.key] = row.value
+            stored.update(stored=write.moved, lock=None)  # COMMIT
             yield None
-            progress = moved
+            progress = write.moved
     finally:
         if stored["lock"] == me:  # The server rolls back for a dead client.
             stored["lock"] = None
+
+
+def really_truncate(target: MysqlTarget, change: Change, part: int, epoch: int) -> Steps:
+    """A statement that commits by itself: looked before, and sent whenever the table is free."""
+    if target.progress[part]["epoch"] == epoch:
+        for _ in range(5):
+            yield None
+        delete(target.rows, change, part)
+
+
+def delete(rows: dict[Key, Any], change: Change, part: int, *, everywhere: bool = False) -> None:
+    """Takes a partition's rows of a table that was emptied."""
+    for row in change.of(list(rows), part, everywhere=everywhere):
+        del rows[row]
 
 
 def sink_clickhouse(world: World, key: Key, role: Any, generation: int) -> Steps:
@@ -99,18 +163,25 @@ def sink_clickhouse(world: World, key: Key, role: Any, generation: int) -> Steps
     progress = target.progress[key[1]] or SinkProgress()
     yield None
     while True:
-        rows, moved = collect_batch(world, key, progress)
-        if moved == progress:
+        write = collect_batch(world, key, progress)
+        if write.moved == progress:
             yield IDLE
             continue
         yield None
-        for version, table, removes, row_key, value, _, _ in rows:
-            target.insert(table, row_key, version, None if removes else value)
+        if write.change is not None and world.broken == "ch-real-truncate":
+            delete(target.rows, write.change, key[1])
+        elif write.change is not None:
+            # A tombstone for every key ever stored.
+            version = row_version(1, write.change.header.out_seq, 0)
+            for table, row_key in write.change.of(list(target.rows), key[1]):
+                target.insert(table, row_key, version, None)
+        for row in write.rows:
+            target.insert(row.table, row.key, row.version, None if row.removes else row.value)
         yield None
         known = target.progress[key[1]] or SinkProgress()
-        if moved.next_offset > known.next_offset:
-            target.progress[key[1]] = moved
-        progress = moved
+        if write.moved.next_offset > known.next_offset:
+            target.progress[key[1]] = write.moved
+        progress = write.moved
         yield None
 
 
@@ -122,13 +193,21 @@ def sink_kafka(world: World, key: Key, role: Any, generation: int) -> Steps:
     progress = target.progress[key[1]] or SinkProgress()
     yield None
     while True:
-        rows, moved = collect_batch(world, key, progress)
-        if moved == progress:
+        write = collect_batch(world, key, progress)
+        if write.moved == progress:
             yield IDLE
             continue
         yield None
         world.check_epoch(name, epoch)
-        target.log.extend(row[1:] for row in rows)
-        target.progress[key[1]] = moved
-        progress = replace(moved)
+        for row in write.rows:
+            value = None if row.removes else row.value
+            said = Said(row.table, row.key, value, row.source, row.position, key[1])
+            target.log.append(said)
+        if write.change is not None:
+            source = write.change.header.routed.source
+            table = write.change.header.routed.table.removeprefix("app.")
+            place = Position.parse(write.change.change.position)
+            target.log.append(Said(table, None, None, source, place, key[1]))
+        target.progress[key[1]] = write.moved
+        progress = replace(write.moved)
         yield None

@@ -22,8 +22,10 @@ from gravity.header import IngestHeader
 from gravity.plan import RoutingPlan
 from gravity.plan_part import Resolution, RoutePlan, RulePlan, SourcePlan, TargetPlan
 from gravity.position import Position
+from gravity.schema_change import TableAction
 
 from .breaks import BREAKS, histories_of
+from .statement import Statement
 
 PARTS = 2
 KEYS = 4
@@ -37,9 +39,9 @@ RESOLVED = ("merge", "stop")
 MERGED = {"amount": "sum", "stamp": "max"}
 RETENTION = 2
 """How long a deleted row is remembered, by the sources' clocks: short, so that it is forgotten often."""
-LATEST = Resolution("timestamp-latest", {}, tombstone_retention_us=RETENTION)
-MERGE = Resolution("merge", {}, columns=MERGED, tombstone_retention_us=RETENTION)
-PRIORITY = Resolution("source-priority", {}, tombstone_retention_us=RETENTION)
+LATEST = Resolution("timestamp-latest", {})
+MERGE = Resolution("merge", {}, columns=MERGED)
+PRIORITY = Resolution("source-priority", {})
 NARROW = ("latest", "priority")
 STEP = 100
 """Bytes between the starts of two transactions."""
@@ -137,6 +139,8 @@ class Source:
         self.binlog: list[tuple[Row, ...]] = []
         self.rewrites: dict[int, str] = {}
         """Numbers of binlog entries without rows at which a table's values changed: only reading it again tells."""
+        self.statements: dict[int, Statement] = {}
+        """What stands at binlog entries without rows that hold a statement."""
         self.ets = self.stamp = 0
         names = ("latest", "priority", f"cond{number}", f"group{number}a", f"group{number}b")
         names += RESOLVED if world.histories.resolving else ()
@@ -168,6 +172,10 @@ class Source:
             return
         self.world.clock += rng.randrange(2)
         self.ets = max(self.ets, self.world.clock - rng.randrange(3))
+        truncates = self.world.histories.truncates
+        if truncates and rng.random() < truncates:
+            self.truncate(rng.choice([table for table in self.tables if table != self.log]))
+            return
         rows = []
         for ordinal in range(rng.randint(1, 5)):
             table = rng.choice(list(self.tables))
@@ -188,6 +196,31 @@ class Source:
             position = Position(1, 1, number * STEP, ordinal)
             rows.append(Row(self.number, table, op, key, old, value, before, position, self.ets))
         self.binlog.append(tuple(rows))
+
+    def write(self, table: str, key: int, value: tuple[int, str] | None) -> None:
+        """A transaction that writes or deletes one row."""
+        before = self.tables[table].pop(key, None)
+        if value is not None:
+            self.tables[table][key] = value
+        op = DELETE if value is None else UPDATE if before else INSERT
+        old = key if before else None
+        position = Position(1, 1, (len(self.binlog) + 1) * STEP)
+        row = Row(self.number, table, op, key, old, value, before, position, self.ets)
+        self.binlog.append((row,))
+
+    def truncate(self, table: str) -> None:
+        """TRUNCATE TABLE."""
+        self.tables[table].clear()
+        number = len(self.binlog)
+        position = Position(1, 1, (number + 1) * STEP)
+        self.statements[number] = Statement(
+            self.number, table, TableAction.TRUNCATE, position, self.ets
+        )
+        self.binlog.append(())
+
+    def alone(self, done: int) -> list[int]:
+        """The binlog entries behind the first `done` that are spans of their own."""
+        return [number for number in (*self.rewrites, *self.statements) if number > done]
 
     def read_rows(self, image: dict[int, tuple[int, str]], chunk: tuple[str, int]) -> list[Row]:
         """A chunk's rows as a snapshot reads them; their positions are given when published."""
@@ -224,9 +257,20 @@ class ClickhouseTarget:
         return {key: value for key, value in newest.items() if value is not None}
 
 
+class Said(NamedTuple):
+    """A record of a Kafka target: the row under a key, its end (value None), or of a whole table (key None)."""
+
+    table: str
+    key: int | None
+    value: tuple[int, str] | None
+    source: str
+    position: Position
+    partition: int
+
+
 class KafkaTarget:
     def __init__(self) -> None:
-        self.log: list[Any] = []
+        self.log: list[Said] = []
         self.progress: dict[int, Any] = dict.fromkeys(range(PARTS))
 
 
@@ -237,6 +281,8 @@ class World:
         self.rng, self.broken = random.Random(seed), broken
         self.clock, self.ids, self.steps, self.faults = 10, 0, 0, True
         self.histories = histories_of(seed, broken)
+        self.refused: set[tuple[tuple[str, int], int]] = set()
+        """Decisions that came too late: the partition's log, and the offset there."""
         self.conflicts: list[tuple[tuple[str, int], bytes]] = []
         """Records of the conflicts topic, each with the partition whose resolver wrote it."""
         self.sources = self.rng.choice((2, 2, 3))
@@ -246,9 +292,7 @@ class World:
             self.targets[0] = needed
         self.mysql, self.clickhouse, self.kafka = MysqlTarget(), ClickhouseTarget(), KafkaTarget()
         self.source = [Source(self, number) for number in range(self.sources)]
-        self.plans = {
-            version: make_plan(self.sources, self.targets, version) for version in BAR_BY_PLAN
-        }
+        self.plans = {version: make_plan(self, version) for version in BAR_BY_PLAN}
         self.newest_plan = 1
         self.ingest: list[list[Message]] = [[] for _ in self.source]
         keys = [(target, q) for target in self.targets for q in range(PARTS)]
@@ -293,11 +337,17 @@ class World:
             raise DieError("producer fenced")
 
 
-def make_plan(sources: int, targets: list[str], version: int) -> RoutingPlan:
-    """Conditional, multi-source by both strategies, and grouped tables, to two targets."""
+def make_plan(world: World, version: int) -> RoutingPlan:
+    """Conditional, multi-source by all strategies, and grouped tables, to two targets."""
+    sources, targets = world.sources, world.targets
     bar = BAR_BY_PLAN[version]
     names = [f"s{number}" for number in range(sources)]
     ranks = {name: rank for rank, name in enumerate(names, 1)}
+
+    def rule(of: Resolution) -> Resolution:
+        retention = RETENTION if world.histories.forgets else of.tombstone_retention_us
+        return replace(of, ranks=ranks, tombstone_retention_us=retention)
+
     routes = [RoutePlan(target, ("*",), exclude=("cond*", "log*")) for target in targets]
     routes.append(RoutePlan(targets[0], ("cond*",), condition="amount >= 50"))
     routes.append(RoutePlan(targets[1], ("cond*",), condition="amount < 50"))
@@ -320,11 +370,11 @@ def make_plan(sources: int, targets: list[str], version: int) -> RoutingPlan:
         ),
         routes=tuple(routes),
         rules=(
-            RulePlan(("latest",), None, replace(LATEST, ranks=ranks)),
-            RulePlan(("merge",), None, replace(MERGE, ranks=ranks)),
+            RulePlan(("latest",), None, rule(LATEST)),
+            RulePlan(("merge",), None, rule(MERGE)),
             RulePlan(("stop",), None, Resolution("error-stop", ranks)),
         ),
-        default_resolution=replace(PRIORITY, ranks=ranks),
+        default_resolution=rule(PRIORITY),
         feeding={target: {**every, **single} for target in targets},
     )
 
