@@ -5,5 +5,6 @@ rebalanced away. Encoding, fences, takeover scan, routing, the resolver's replic
 and the row versions are the product's; the world around them, the oracle and the checks are not.
 
 Left out: append-only balancing and fan-out to two tables inside one target, which the product does not
-have; schema changes, which have worlds of their own (tests/unit/sink, tests/unit/resolver, tests/prove).
+have; schema changes beyond TRUNCATE and ADD COLUMN, which have worlds of their own (tests/unit/sink,
+tests/unit/resolver, tests/prove).
 """

@@ -75,13 +75,15 @@ def broken_law(broken: str | None) -> Iterator[None]:
 
         with mock.patch.object(RowState, "dump", undecided):
             yield
-    elif broken == "floor-forgotten":
+    elif broken in ("floor-forgotten", "alter-forgotten"):
         to_json = SourceTable.to_json
 
-        def unfloored(table: SourceTable) -> dict[str, Any]:
-            return to_json(dataclasses.replace(table, floor=None))
+        def forgetful_table(table: SourceTable) -> dict[str, Any]:
+            if broken == "floor-forgotten":
+                return to_json(dataclasses.replace(table, floor=None))
+            return to_json(dataclasses.replace(table, changes=()))
 
-        with mock.patch.object(SourceTable, "to_json", unfloored):
+        with mock.patch.object(SourceTable, "to_json", forgetful_table):
             yield
     elif broken == "hold-sends":
 

@@ -27,6 +27,9 @@ class Histories:
     truncates: float = 0.0
     """Share of TRUNCATEs among what a source commits."""
 
+    alters: float = 0.0
+    """Share of ALTERs that add a column among what a source commits, until every table has it."""
+
     @property
     def forgets(self) -> bool:
         """Whether rows that all sources have deleted are forgotten early.
@@ -39,7 +42,7 @@ class Histories:
     @property
     def judged_by_log(self) -> bool:
         """Whether what shared tables come to depends on which rows a source had told when something happened."""
-        return self.resolving or self.truncates > 0
+        return self.resolving or self.truncates > 0 or self.alters > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class Break:
 
 
 RESOLVING = Histories(resolving=True)
+ALTERING = Histories(alters=0.1)
 TRUNCATING = Histories(truncates=0.3)
 
 BREAKS = {
@@ -114,6 +118,13 @@ BREAKS = {
     "truncate-everywhere": Break(
         "a TRUNCATE takes the rows of other partitions as well", TRUNCATING
     ),
+    "no-wait-for-alter": Break(
+        "a sink applies rows to a table that another lane is altering", ALTERING
+    ),
+    "alter-forgotten": Break(
+        "the resolver does not save that a source's table has another column",
+        Histories(resolving=True, alters=0.1),
+    ),
     "repeats-not-dropped": Break("the resolver takes in rows that it has seen", RESOLVING),
 }
 
@@ -124,5 +135,10 @@ def histories_of(seed: int, broken: str | None) -> Histories:
         histories = BREAKS[broken].histories
     else:
         rng = random.Random(f"histories of {seed}")  # The world's own numbers are not touched.
-        histories = Histories(resolving=True, rewrites=True, truncates=rng.choice((0.0, 0.05)))
+        histories = Histories(
+            resolving=True,
+            rewrites=True,
+            truncates=rng.choice((0.0, 0.05)),
+            alters=rng.choice((0.0, 0.05)),
+        )
     return replace(histories, young=histories.resolving and seed % YOUNG == YOUNG - 1)

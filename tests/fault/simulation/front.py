@@ -21,6 +21,7 @@ from gravity.ingest_log import (
 from gravity.position import Position
 from gravity.snapshot_request import SnapshotRequest, is_chunk_of
 
+from .altering import Value
 from .statement import Statement
 from .world import Row, World, done_before, encode_rows, next_position, shared
 
@@ -180,7 +181,7 @@ class Writer:
 
     def publish_chunk(
         self,
-        image: dict[int, tuple[int, str]],
+        image: dict[int, Value],
         chunk: tuple[str, int],
         touched: set[int | None],
         first: int = 0,

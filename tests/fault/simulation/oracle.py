@@ -11,15 +11,15 @@ from gravity.batch import DELETE, READ
 from gravity.codec import decode_batch, decode_record
 from gravity.header import IngestKind, RoutedKind
 from gravity.position import Position
-from gravity.schema_change import SchemaChange
+from gravity.schema_change import SchemaChange, TableAction
 from tests.oracle.resolve import outcome
 
+from .altering import EXTRA, NARROW_ROW, Value
 from .back import restore
 from .statement import Statement
 from .world import BAR_BY_PLAN, MERGED, NARROW, PARTS, RESOLVED, Row, Source, ViolationError, World
 
 COLUMNS = ("k", "amount", "stamp")
-Value = tuple[int, str]
 
 
 def wanted(world: World, target: str, table: str, value: Value | None) -> bool:
@@ -63,6 +63,7 @@ Told = dict[tuple[str, int], tuple[list[dict[str, Any]], list[dict[str, Any]]]]
 def heard(world: World, target: str, partition: int) -> tuple[Told, set[str]]:
     """What a partition's log says of the tables that several sources feed, and which were emptied."""
     emptied: list[tuple[str, dict[str, Any]]] = []
+    altered: list[tuple[str, SchemaChange]] = []
     found: Told = collections.defaultdict(lambda: ([], []))
     for offset, (header, value) in enumerate(world.routed[target, partition]):
         table = header.table.removeprefix("app.")
@@ -76,6 +77,9 @@ def heard(world: World, target: str, partition: int) -> tuple[Told, set[str]]:
             found[table, json.loads(record["key"])[0]][1].append(decision)
         elif header.kind is RoutedKind.SCHEMA:
             change = SchemaChange.decode(value)
+            if change.action is TableAction.ALTER:
+                altered.append((table, change))
+                continue
             floor = {"source": header.source, "op": "T", "pos": Position.parse(change.position),
                      "row": None, "ets": change.ets, "columns": COLUMNS}  # fmt: skip
             emptied.append((table, floor))
@@ -83,13 +87,32 @@ def heard(world: World, target: str, partition: int) -> tuple[Told, set[str]]:
             batch = decode_batch(value)
             for index, cells in enumerate(batch.rows()):
                 op = {"I": "U", "M": "D"}.get(chr(batch.ops[index]), chr(batch.ops[index]))
-                row = None if op == "D" else dict(zip(COLUMNS, cells, strict=True))
+                names = batch.schema.column_index
+                row = None if op == "D" else dict(zip(names, cells, strict=True))
                 event = {"source": batch.source, "op": op, "pos": batch.position_of(index), "row": row,
-                         "ets": batch.transactions[batch.tx[index]].ets, "columns": COLUMNS}  # fmt: skip
+                         "ets": batch.transactions[batch.tx[index]].ets, "columns": tuple(names)}  # fmt: skip
                 found[table, cells[0]][0].append(event)
     for (name, _), (events, _) in found.items():
+        for table, change in altered:
+            for event in events if table == name else ():
+                widen(event, change)
         events += [floor for table, floor in emptied if table == name]
-    return found, {table for table, _ in emptied}
+    return found, {table for table, _ in (*emptied, *altered)}
+
+
+def widen(event: dict[str, Any], change: SchemaChange) -> None:
+    """What an older event of the source would have said, had the table had its new column."""
+    if event["source"] != change.source or event["pos"] > Position.parse(change.position):
+        return
+    if EXTRA not in event["columns"]:
+        default = change.columns[0].default
+        event["columns"] = (*event["columns"], EXTRA)
+        if event["row"] is not None:
+            event["row"] = {**event["row"], EXTRA: None if default is None else int(default)}
+
+
+def as_value(row: dict[str, Any]) -> Value:
+    return tuple(row[name] for name in ("amount", "stamp", EXTRA) if name in row)
 
 
 def resolved(
@@ -110,16 +133,16 @@ def resolved(
         "stop": {"strategy": "error-stop", "sources": sources},
     }
     for partition in range(PARTS):
-        told, emptied = heard(world, target, partition)
+        told, changed = heard(world, target, partition)
         for (table, key), (events, decisions) in told.items():
-            if table in NARROW and not decisions and table not in emptied:
+            if table in NARROW and not decisions and table not in changed:
                 continue  # Judged by `verdict`, over the sources' own histories.
             kind, row = outcome(rules[table], events, decisions)
             if kind == "hold":
                 held.add((table, key))
                 holds[partition] += 1
             else:
-                want[table, key] = (row["amount"], row["stamp"]) if kind == "row" else None
+                want[table, key] = as_value(row) if kind == "row" else None
     return want, held, holds
 
 
@@ -142,6 +165,8 @@ def expected(world: World, target: str) -> dict[tuple[str, int], Value]:
             for key, value in held.items()
         ]
         for row in [*rows, *history_of(source)]:
+            if isinstance(row, Statement) and row.action is TableAction.ALTER:
+                continue  # Judged by the log.
             if isinstance(row, Statement):
                 for (table, _), of_row in said.items():
                     if table == row.table and source.number in of_row:
@@ -192,6 +217,13 @@ def contents(world: World, target: str) -> dict[tuple[str, int], Value]:
         return world.clickhouse.final()
     rows: dict[tuple[str, int], Value] = {}
     homes: dict[tuple[str, int], int] = {}
+    # Records don't change when a table does: a consumer adds the column himself.
+    defaults = {
+        table: default
+        for source in world.source
+        for table, default in source.altered.items()
+        if table not in (*NARROW, *RESOLVED)
+    }
     newest: dict[Any, Position] = {}
     for table, key, value, source, position, partition in world.kafka.log:
         if key is None:
@@ -202,12 +234,17 @@ def contents(world: World, target: str) -> dict[tuple[str, int], Value]:
         if value is None:
             rows.pop((table, key), None)
         else:
-            rows[table, key] = value
+            rows[table, key] = value if len(value) > NARROW_ROW else (*value, defaults.get(table))
         if table not in (*NARROW, *RESOLVED):
             if newest.get((table, key, source), Position(0, 0, 0)) > position:
                 raise ViolationError(f"kafka: order of {table} {key} of {source} reversed")
             newest[table, key, source] = position
     return rows
+
+
+def padded(value: Value) -> Value:
+    """A row with a third column; what nobody has said of it is NULL."""
+    return value if len(value) > NARROW_ROW else (*value, None)
 
 
 def check(world: World) -> None:
@@ -225,6 +262,8 @@ def check(world: World) -> None:
                     raise ViolationError(
                         f"{target} {partition}: {count} rows on hold, {found} counted"
                     )
+        have = {row: padded(value) for row, value in have.items()}
+        want = {row: padded(value) for row, value in want.items()}
         if have != want:
             different = {
                 k: (have.get(k), want.get(k))

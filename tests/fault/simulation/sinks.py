@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from gravity.batch import REMOVES_ROW
 from gravity.codec import decode_batch
-from gravity.errors import HoleError
+from gravity.errors import HoleError, TransientError
 from gravity.header import RoutedKind, TargetHeader, row_version
 from gravity.key import key_partitions
 from gravity.position import Position
 from gravity.progress import Admission, SinkProgress
 from gravity.schema_change import SchemaChange, TableAction
 
+from .altering import EXTRA, Lane, Value
 from .front import IDLE, Steps
 from .world import PARTS, DieError, Key, MysqlTarget, Said, ViolationError, World
+
+COLUMNS = ("amount", "stamp", EXTRA)
 
 
 class Applied(NamedTuple):
@@ -26,7 +30,7 @@ class Applied(NamedTuple):
     table: str
     removes: bool
     key: int
-    value: tuple[int, str]
+    value: Value
     source: str
     position: Position
 
@@ -60,8 +64,13 @@ class Write(NamedTuple):
     moved: SinkProgress
 
 
-def collect_batch(world: World, key: Key, progress: SinkProgress) -> Write:
-    """The next messages with repeats and voids dropped, and the progress behind them."""
+def collect_batch(
+    world: World, key: Key, progress: SinkProgress, lane: Lane | None = None
+) -> Write:
+    """The next messages with repeats and voids dropped, and the progress behind them.
+
+    Raises TransientError while a table of them is being altered by another lane.
+    """
     rows: list[Applied] = []
     log = world.target[key]
     at = progress.next_offset
@@ -78,7 +87,8 @@ def collect_batch(world: World, key: Key, progress: SinkProgress) -> Write:
         progress = moved
         if admission is not Admission.APPLY or header.routed.kind is not RoutedKind.ROWS:
             continue
-        batch = decode_batch(value)
+        batch = lane.present(header, value, offset) if lane else decode_batch(value)
+        names = batch.schema.column_index
         for index, row in enumerate(batch.rows()):
             version: Any = row_version(1, header.out_seq, index)
             if world.broken == "ch-version-offset":
@@ -90,7 +100,7 @@ def collect_batch(world: World, key: Key, progress: SinkProgress) -> Write:
                     batch.schema.table,
                     batch.ops[index] in REMOVES_ROW,
                     row[0],  # type: ignore[arg-type]
-                    (row[1], row[2]),  # type: ignore[arg-type]
+                    tuple(row[names[name]] for name in COLUMNS if name in names),
                     source,
                     batch.position_of(index),
                 )
@@ -108,14 +118,21 @@ def sink_mysql(world: World, key: Key, role: Any, generation: int) -> Steps:
     stored["lock"] = None  # KILL of the old session: rolled back.
     stored["epoch"] += 1
     epoch, progress = stored["epoch"], stored["stored"] or SinkProgress()
+    lane = Lane(world, *key, target, lambda: bool(stored["epoch"] == epoch))
     yield None
     try:
         while True:
-            write = collect_batch(world, key, progress)
+            try:
+                write = collect_batch(world, key, progress, lane)
+                if write.change is not None:
+                    follow(lane, write.change)
+            except TransientError:
+                yield None
+                continue
             if write.moved == progress:
                 yield IDLE
                 continue
-            if world.broken == "mysql-real-truncate" and write.change is not None:
+            if world.broken == "mysql-real-truncate" and empties(write):
                 yield from really_truncate(target, write.change, key[1], epoch)
             while stored["lock"] not in (None, me):  # Row lock of another writer.
                 yield None
@@ -127,20 +144,40 @@ def sink_mysql(world: World, key: Key, role: Any, generation: int) -> Steps:
             yield None
             if stored["lock"] != me:
                 raise DieError("session killed")
-            if write.change is not None:
+            if not lane.is_current() and write.rows:
+                stored["lock"] = None  # ROLLBACK: the rows are fitted anew.
+                continue
+            if empties(write):
                 everywhere = world.broken == "truncate-everywhere"
                 delete(target.rows, write.change, key[1], everywhere=everywhere)
             for row in write.rows:
                 if row.removes:
                     target.rows.pop((row.table, row.key), None)
                 else:
-                    target.rows[row.table, row.key] = row.value
+                    target.write(row.table, row.key, row.value)
             stored.update(stored=write.moved, lock=None)  # COMMIT
             yield None
             progress = write.moved
     finally:
         if stored["lock"] == me:  # The server rolls back for a dead client.
             stored["lock"] = None
+
+
+def empties(write: Write) -> bool:
+    """Whether what is to be applied is a TRUNCATE."""
+    return write.change is not None and write.change.truncates
+
+
+def follow(lane: Lane, change: Change) -> None:
+    """Makes the table ready for a schema change. Raises TransientError while another lane is altering it."""
+    waits = contextlib.nullcontext()
+    if lane.world.broken == "no-wait-for-alter":
+        waits = contextlib.suppress(TransientError)
+    with waits:
+        if change.truncates:
+            lane.empties(change.header.routed)
+        else:
+            lane.follow(change.change, change.header)
 
 
 def really_truncate(target: MysqlTarget, change: Change, part: int, epoch: int) -> Steps:
@@ -160,17 +197,25 @@ def delete(rows: dict[Key, Any], change: Change, part: int, *, everywhere: bool 
 def sink_clickhouse(world: World, key: Key, role: Any, generation: int) -> Steps:
     del role, generation
     target = world.clickhouse
+    lane = Lane(world, *key, target, lambda: True)
     progress = target.progress[key[1]] or SinkProgress()
     yield None
     while True:
-        write = collect_batch(world, key, progress)
+        try:
+            write = collect_batch(world, key, progress, lane)
+            if write.change is not None:
+                follow(lane, write.change)
+        except TransientError:
+            yield None
+            continue
         if write.moved == progress:
             yield IDLE
             continue
         yield None
-        if write.change is not None and world.broken == "ch-real-truncate":
+        lane.is_current()
+        if empties(write) and world.broken == "ch-real-truncate":
             delete(target.rows, write.change, key[1])
-        elif write.change is not None:
+        elif empties(write):
             # A tombstone for every key ever stored.
             version = row_version(1, write.change.header.out_seq, 0)
             for table, row_key in write.change.of(list(target.rows), key[1]):
@@ -203,7 +248,7 @@ def sink_kafka(world: World, key: Key, role: Any, generation: int) -> Steps:
             value = None if row.removes else row.value
             said = Said(row.table, row.key, value, row.source, row.position, key[1])
             target.log.append(said)
-        if write.change is not None:
+        if empties(write):
             source = write.change.header.routed.source
             table = write.change.header.routed.table.removeprefix("app.")
             place = Position.parse(write.change.change.position)

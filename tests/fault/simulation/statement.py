@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from gravity.batch import Column
 from gravity.position import Position
-from gravity.schema_change import SchemaChange, TableAction
+from gravity.schema_change import (
+    ColumnAction,
+    ColumnChange,
+    RowsAfter,
+    SchemaChange,
+    TableAction,
+)
+
+from .altering import EXTRA
+
+EXTRA_COLUMN = Column(EXTRA, "int")
+"""What an ALTER adds."""
 
 
 class Statement(NamedTuple):
@@ -16,9 +28,13 @@ class Statement(NamedTuple):
     action: TableAction
     position: Position
     ets: int
+    default: int | None = None
+    """ALTER: what rows that are there have in the added column."""
 
     def encode(self) -> bytes:
         """As it travels in the log."""
+        default = None if self.default is None else str(self.default)
+        added = ColumnChange(ColumnAction.ADD, EXTRA, column=EXTRA_COLUMN, default=default)
         return SchemaChange(
             source=f"s{self.source}",
             database="app",
@@ -29,4 +45,6 @@ class Statement(NamedTuple):
             gtid="",
             position=str(self.position),
             ets=self.ets,
+            columns=(added,) if self.action is TableAction.ALTER else (),
+            rows=RowsAfter.KEPT if default is None else RowsAfter.FILLED,
         ).encode()

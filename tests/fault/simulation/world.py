@@ -24,8 +24,9 @@ from gravity.plan_part import Resolution, RoutePlan, RulePlan, SourcePlan, Targe
 from gravity.position import Position
 from gravity.schema_change import TableAction
 
+from .altering import NARROW_ROW, DieError, Store, Value
 from .breaks import BREAKS, histories_of
-from .statement import Statement
+from .statement import EXTRA_COLUMN, Statement
 
 PARTS = 2
 KEYS = 4
@@ -36,7 +37,7 @@ REWRITES = 0.1
 """Share of rewritten tables among what a source commits."""
 RESOLVED = ("merge", "stop")
 """Tables judged by tests/oracle/resolve.py, beside those judged by the scheduler's own oracle."""
-MERGED = {"amount": "sum", "stamp": "max"}
+MERGED = {"amount": "sum", "stamp": "max", "extra": "max"}
 RETENTION = 2
 """How long a deleted row is remembered, by the sources' clocks: short, so that it is forgotten often."""
 LATEST = Resolution("timestamp-latest", {})
@@ -51,10 +52,6 @@ class ViolationError(Exception):
     """The protocol broke a law."""
 
 
-class DieError(Exception):
-    """os._exit of the process: fenced, refused, or a failure."""
-
-
 class Row(NamedTuple):
     """One row change of a source."""
 
@@ -64,8 +61,8 @@ class Row(NamedTuple):
     key: int
     old: int | None
     """Key before the change; None where there was no row."""
-    value: tuple[int, str] | None
-    before: tuple[int, str] | None
+    value: Value | None
+    before: Value | None
     position: Position
     ets: int
 
@@ -91,8 +88,9 @@ def done_before(position: Position) -> int:
     return position.offset // STEP - 1
 
 
-def schema_of(table: str) -> TableSchema:
+def schema_of(table: str, width: int) -> TableSchema:
     columns = (Column("k", "bigint"), Column("amount", "int"), Column("stamp", "varchar(20)"))
+    columns += (EXTRA_COLUMN,) if width > NARROW_ROW else ()
     return TableSchema("app", table, columns, (0,))
 
 
@@ -103,15 +101,16 @@ def encode_rows(rows: tuple[Row, ...]) -> bytes:
         value = row.value or row.before
         assert value is not None
         images.append((row.key, *value))
+    width = len(images[0]) - 1
     olds = [
-        (None, None, None) if row.old is None or row.before is None else (row.old, *row.before)
+        (None,) * (width + 1) if row.old is None or row.before is None else (row.old, *row.before)
         for row in rows
     ]
     return encode_batch(
         ChangeBatch(
             source=f"s{rows[0].source}",
             epoch=1,
-            schema=schema_of(rows[0].table),
+            schema=schema_of(rows[0].table, width),
             transactions=[
                 Transaction("", row.position.file_index, row.position.offset, row.ets, row.ets)
                 for row in rows
@@ -120,7 +119,7 @@ def encode_rows(rows: tuple[Row, ...]) -> bytes:
             tx=list(range(len(rows))),
             ordinal=[row.position.ordinal for row in rows],
             columns=[list(column) for column in zip(*images, strict=True)],
-            before_columns=(0, 1, 2),
+            before_columns=tuple(range(width + 1)),
             before=[list(column) for column in zip(*olds, strict=True)],
         )
     )
@@ -144,11 +143,13 @@ class Source:
         self.ets = self.stamp = 0
         names = ("latest", "priority", f"cond{number}", f"group{number}a", f"group{number}b")
         names += RESOLVED if world.histories.resolving else ()
-        self.tables: dict[str, dict[int, tuple[int, str]]] = {name: {} for name in names}
+        self.altered: dict[str, int | None] = {}
+        """Tables that have a third column now, and what it was in the rows that were there."""
+        self.tables: dict[str, dict[int, Value]] = {name: {} for name in names}
         for table, rows in self.tables.items():
             for key in range(KEYS):
                 if world.rng.random() < 0.4 and not (world.histories.young and shared(table)):
-                    rows[key] = self.new_value()  # Only a snapshot can deliver these.
+                    rows[key] = self.new_value(table)  # Only a snapshot can deliver these.
         self.initial = {table: dict(rows) for table, rows in self.tables.items()}
         self.chunks = [(table, half) for table in self.tables for half in (0, 1)]
         if world.histories.young:
@@ -157,9 +158,10 @@ class Source:
         """A table that only grows, whose rows go to one target or the other as the plan says."""
         self.tables[self.log] = {}
 
-    def new_value(self) -> tuple[int, str]:
+    def new_value(self, table: str) -> Value:
         self.stamp += 1
-        return (self.world.rng.randrange(100), f"s{self.number}v{self.stamp}")
+        value = (self.world.rng.randrange(100), f"s{self.number}v{self.stamp}")
+        return (*value, self.world.rng.randrange(10)) if table in self.altered else value
 
     def commit_something(self) -> None:
         """One transaction of one to five row changes, or a change of values that the binlog does not show."""
@@ -168,13 +170,18 @@ class Source:
             table = f"group{self.number}{rng.choice('ab')}"
             self.rewrites[len(self.binlog)] = table
             self.binlog.append(())
-            self.tables[table] = {key: self.new_value() for key in self.tables[table]}
+            self.tables[table] = {key: self.new_value(table) for key in self.tables[table]}
             return
         self.world.clock += rng.randrange(2)
         self.ets = max(self.ets, self.world.clock - rng.randrange(3))
         truncates = self.world.histories.truncates
         if truncates and rng.random() < truncates:
             self.truncate(rng.choice([table for table in self.tables if table != self.log]))
+            return
+        narrow = [t for t in self.tables if t != self.log and t not in self.altered]
+        alters = self.world.histories.alters
+        if alters and narrow and rng.random() < alters:
+            self.alter(rng.choice(narrow), rng.choice((None, 7)))
             return
         rows = []
         for ordinal in range(rng.randint(1, 5)):
@@ -184,7 +191,7 @@ class Source:
             before = live.get(key)
             old = key if before else None
             act = rng.random()
-            value = None if before and act < 0.3 else self.new_value()
+            value = None if before and act < 0.3 else self.new_value(table)
             free = [k for k in range(KEYS) if k not in live]
             if before and value and act < 0.5 and free:
                 key = rng.choice(free)  # The key moves.
@@ -197,7 +204,7 @@ class Source:
             rows.append(Row(self.number, table, op, key, old, value, before, position, self.ets))
         self.binlog.append(tuple(rows))
 
-    def write(self, table: str, key: int, value: tuple[int, str] | None) -> None:
+    def write(self, table: str, key: int, value: Value | None) -> None:
         """A transaction that writes or deletes one row."""
         before = self.tables[table].pop(key, None)
         if value is not None:
@@ -211,18 +218,25 @@ class Source:
     def truncate(self, table: str) -> None:
         """TRUNCATE TABLE."""
         self.tables[table].clear()
+        self.state(table, TableAction.TRUNCATE)
+
+    def alter(self, table: str, default: int | None) -> None:
+        """ALTER TABLE … ADD COLUMN, with a default for the rows that are there."""
+        self.altered[table] = default
+        self.tables[table] = {key: (*v, default) for key, v in self.tables[table].items()}
+        self.state(table, TableAction.ALTER, default)
+
+    def state(self, table: str, action: TableAction, default: int | None = None) -> None:
         number = len(self.binlog)
         position = Position(1, 1, (number + 1) * STEP)
-        self.statements[number] = Statement(
-            self.number, table, TableAction.TRUNCATE, position, self.ets
-        )
+        self.statements[number] = Statement(self.number, table, action, position, self.ets, default)
         self.binlog.append(())
 
     def alone(self, done: int) -> list[int]:
         """The binlog entries behind the first `done` that are spans of their own."""
         return [number for number in (*self.rewrites, *self.statements) if number > done]
 
-    def read_rows(self, image: dict[int, tuple[int, str]], chunk: tuple[str, int]) -> list[Row]:
+    def read_rows(self, image: dict[int, Value], chunk: tuple[str, int]) -> list[Row]:
         """A chunk's rows as a snapshot reads them; their positions are given when published."""
         table, half = chunk
         nowhere = Position(0, 0, 0)
@@ -233,26 +247,51 @@ class Source:
         ]
 
 
-class MysqlTarget:
+class MysqlTarget(Store):
     def __init__(self) -> None:
-        self.rows: dict[tuple[str, int], tuple[int, str]] = {}
+        super().__init__()
+        self.rows: dict[tuple[str, int], Value] = {}
         self.progress: dict[int, dict[str, Any]] = {
             q: {"epoch": 0, "stored": None, "lock": None} for q in range(PARTS)
         }
 
+    def add(self, table: str, default: Any) -> None:
+        """ALTER TABLE … ADD COLUMN."""
+        if table in self.tables.extra:
+            raise ViolationError(f"MySQL: duplicate column of {table}")
+        self.tables.extra[table] = default
+        for row in [row for row in self.rows if row[0] == table]:
+            self.rows[row] = (*self.rows[row], default)
 
-class ClickhouseTarget:
+    def write(self, table: str, key: int, value: Value) -> None:
+        """An upsert."""
+        self.make_ready(table, value)
+        self.rows[table, key] = self.tables.fitted(table, value, self.rows.get((table, key)))
+
+
+class ClickhouseTarget(Store):
     def __init__(self) -> None:
-        self.rows: dict[tuple[str, int], dict[Any, tuple[int, str] | None]] = (
-            collections.defaultdict(dict)
-        )
+        super().__init__()
+        self.rows: dict[tuple[str, int], dict[Any, Value | None]] = collections.defaultdict(dict)
         self.progress: dict[int, Any] = dict.fromkeys(range(PARTS))
 
-    def insert(self, table: str, key: int, version: Any, value: tuple[int, str] | None) -> None:
+    def add(self, table: str, default: Any) -> None:
+        """ALTER TABLE … ADD COLUMN IF NOT EXISTS."""
+        if table in self.tables.extra:
+            return
+        self.tables.extra[table] = default
+        for (name, _), versions in self.rows.items():
+            for version, value in versions.items() if name == table else ():
+                versions[version] = None if value is None else (*value, default)
+
+    def insert(self, table: str, key: int, version: Any, value: Value | None) -> None:
+        if value is not None:
+            self.make_ready(table, value)
+            value = self.tables.fitted(table, value)
         if self.rows[table, key].setdefault(version, value) != value:
             raise ViolationError(f"ClickHouse: one version, two contents: {table} {key} {version}")
 
-    def final(self) -> dict[tuple[str, int], tuple[int, str]]:
+    def final(self) -> dict[tuple[str, int], Value]:
         newest = {key: found[max(found)] for key, found in self.rows.items() if found}
         return {key: value for key, value in newest.items() if value is not None}
 
@@ -262,7 +301,7 @@ class Said(NamedTuple):
 
     table: str
     key: int | None
-    value: tuple[int, str] | None
+    value: Value | None
     source: str
     position: Position
     partition: int
