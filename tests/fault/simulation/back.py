@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
-from gravity_resolver import graveyard, judgement
+from gravity_resolver import graveyard, judgement, replica
 from gravity_resolver.effects import Effects
+from gravity_resolver.merging import Merging
 from gravity_resolver.replica import META_KEY, PartitionState
 from gravity_resolver.row_state import RowState
 from gravity_resolver.table_history import SourceTable
@@ -85,6 +86,12 @@ def broken_law(broken: str | None) -> Iterator[None]:
 
         with mock.patch.object(SourceTable, "to_json", forgetful_table):
             yield
+    elif broken == "scope-ignored":
+        with mock.patch.object(replica, "stopped_by", return_value=lambda _table: False):
+            yield
+    elif broken == "merge-waits-for-nobody":
+        with mock.patch.object(Merging, "_awaited", return_value=[]):
+            yield
     elif broken == "hold-sends":
 
         def careless(registers: Any, rule: Any, *more: Any) -> Any:
@@ -114,7 +121,7 @@ def apply(
     world: World, state: PartitionState, message: Message, offset: int, version: int
 ) -> list[Effects]:
     """What an input causes, step by step."""
-    header, value = message
+    header, value, time_ms = message
     if world.broken == "drop-by-position" and header.kind is RoutedKind.ROWS:
         batch = decode_batch(value)
         seen = world.control.setdefault(("drop", id(state)), {})
@@ -131,7 +138,7 @@ def apply(
     short = mock.patch.object(graveyard, "CHUNK_ROWS", 2)  # So that something is forgotten.
     with code_version(version), broken_law(world.broken), short:
         with last_wins(header.source) if tied else contextlib.nullcontext():
-            effects = state.apply(header, value, offset=offset, plan=plan)
+            effects = state.apply(header, value, offset=offset, plan=plan, time_ms=time_ms)
             return [effects, *(effects.rest or ())]
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
+
+from gravity.plan_part import Scope
 
 YOUNG = 4
 """One seed in so many begins with empty shared tables."""
@@ -29,6 +31,16 @@ class Histories:
 
     alters: float = 0.0
     """Share of ALTERs that add a column among what a source commits, until every table has it."""
+
+    scope: Scope = "key"
+    """What stands still while sources disagree about a row of table `stop`."""
+    on_down: Literal["", "stall", "release"] = ""
+    """Rows leave in the order of their commit times; what is done where a source is silent. Empty: no such order."""
+
+    @property
+    def one_lane(self) -> bool:
+        """Whether all tables of a target have one order."""
+        return self.scope == "job" or self.on_down != ""
 
     @property
     def forgets(self) -> bool:
@@ -64,6 +76,8 @@ class Break:
 
 RESOLVING = Histories(resolving=True)
 ALTERING = Histories(alters=0.1)
+SCOPES: tuple[Scope, ...] = ("key", "key", "key", "table", "job")
+ON_DOWN: tuple[Literal["", "stall", "release"], ...] = ("", "", "", "stall", "release")
 TRUNCATING = Histories(truncates=0.3)
 
 BREAKS = {
@@ -125,6 +139,14 @@ BREAKS = {
         "the resolver does not save that a source's table has another column",
         Histories(resolving=True, alters=0.1),
     ),
+    "scope-ignored": Break(
+        "the table goes on while sources disagree about a row of it",
+        Histories(resolving=True, scope="table"),
+    ),
+    "merge-waits-for-nobody": Break(
+        "rows leave in their order although a source may have earlier ones",
+        Histories(resolving=True, on_down="stall"),
+    ),
     "repeats-not-dropped": Break("the resolver takes in rows that it has seen", RESOLVING),
 }
 
@@ -140,5 +162,7 @@ def histories_of(seed: int, broken: str | None) -> Histories:
             rewrites=True,
             truncates=rng.choice((0.0, 0.05)),
             alters=rng.choice((0.0, 0.05)),
+            scope=rng.choice(SCOPES),
+            on_down=rng.choice(ON_DOWN),
         )
     return replace(histories, young=histories.resolving and seed % YOUNG == YOUNG - 1)

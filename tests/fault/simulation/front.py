@@ -23,19 +23,19 @@ from gravity.snapshot_request import SnapshotRequest, is_chunk_of
 
 from .altering import Value
 from .statement import Statement
-from .world import Row, World, done_before, encode_rows, next_position, shared
+from .world import LAG, Row, World, done_before, encode_rows, next_position, shared
 
 IDLE = "idle"
 Steps = Iterator[str | None]
 
 
-def grouping(rows: list[Row]) -> list[tuple[Row, ...]]:
-    """Messages of one span: one per table; the tables of one lane group are cut in runs."""
+def grouping(rows: list[Row], *, one_lane: bool) -> list[tuple[Row, ...]]:
+    """Messages of one span: one per table; the tables of one lane group, or of `one_lane`, are cut in runs."""
     messages: list[list[Row]] = []
     at: dict[str, int] = {}
     run: int | None = None
     for row in rows:
-        if row.table.startswith("group"):
+        if one_lane or row.table.startswith("group"):
             if run is None or messages[run][0].table != row.table:
                 messages.append([])
                 run = len(messages) - 1
@@ -87,6 +87,7 @@ class Writer:
         self.done = done_before(scan.next_position) if scan.next_position.offset else 0
         self.chunks: set[str] = set(scan.chunks_done)
         self.plan = world.newest_plan
+        self.told_end = False
         self.reread: collections.Counter[str] = collections.Counter()
 
     def publish(
@@ -112,11 +113,21 @@ class Writer:
                 next_position(self.done), next_position(upto), plan=plan or self.plan,
                 table=f"app.{rows[0].table}" if rows else table, rows=len(rows), chunk=chunk,
                 ets=self.watermark(upto) if kind is IngestKind.MARKER else statement.ets if statement else 0,
+                quiet=self.quiet(upto) if kind is IngestKind.MARKER else 0,
             )  # fmt: skip
             value = encode_rows(rows) if rows else statement.encode() if statement else b""
             self.world.append(self.world.ingest[self.number], header, value)
         self.done = upto
         yield None
+
+    def quiet(self, upto: int) -> int:
+        """The commit time before which nothing more comes, where rows are put in order; 0 = not known."""
+        world = self.world
+        if not world.histories.on_down or upto < len(world.source[self.number].binlog):
+            return 0
+        if not world.faults:
+            return world.clock + 1000  # Nothing comes any more.
+        return max(0, world.clock - LAG)
 
     def watermark(self, upto: int) -> int:
         """Commit time of the newest change before the marker; 0 while there are rows still to be read.
@@ -148,7 +159,9 @@ class Writer:
         upto = min([upto, *source.alone(self.done)])
         binlog = source.binlog
         rows = [row for transaction in binlog[self.done : upto] for row in transaction]
-        yield from self.publish(IngestKind.ROWS, upto, grouping(rows))
+        yield from self.publish(
+            IngestKind.ROWS, upto, grouping(rows, one_lane=self.world.histories.one_lane)
+        )
 
     def read_again(self, table: str) -> Steps:
         """Says that the table is read again, and forgets what was done of it."""
@@ -254,7 +267,11 @@ def collector(world: World, number: int, role: Any, generation: int) -> Steps:
         binlog = world.source[number].binlog
         rows = [r for t in binlog[done_before(span.from_) : upto] for r in t]
         yield from writer.publish(
-            IngestKind.ROWS, upto, grouping(rows), first=span.part + 1, plan=span.plan
+            IngestKind.ROWS,
+            upto,
+            grouping(rows, one_lane=world.histories.one_lane),
+            first=span.part + 1,
+            plan=span.plan,
         )
     elif span is not None and world.broken == "finish-chunk":
         _, table, half, _ = json.loads(span.chunk)
@@ -295,6 +312,9 @@ def collect(world: World, writer: Writer, log: list[Any]) -> Steps:
         else:
             if not world.faults and overtaken:
                 return
+            if world.histories.on_down and not (world.faults or missing or writer.told_end):
+                writer.told_end = True
+                yield from writer.publish(IngestKind.MARKER, writer.done, [()])
             yield None if missing else IDLE
 
 
@@ -309,7 +329,7 @@ def router(world: World, number: int, role: Any, generation: int) -> Steps:
             world.commit(role, generation, at)
             yield IDLE
             continue
-        header, value = log[at]
+        header, value, _ = log[at]
         if header.kind is IngestKind.FENCE:
             fences.add(at, header.owner)
         elif fences.is_void(at, header.owner) and world.broken != "no-fence-check":

@@ -17,7 +17,18 @@ from tests.oracle.resolve import outcome
 from .altering import EXTRA, NARROW_ROW, Value
 from .back import restore
 from .statement import Statement
-from .world import BAR_BY_PLAN, MERGED, NARROW, PARTS, RESOLVED, Row, Source, ViolationError, World
+from .world import (
+    BAR_BY_PLAN,
+    MERGED,
+    NARROW,
+    PARTS,
+    RESOLVED,
+    Row,
+    Source,
+    ViolationError,
+    World,
+    shared,
+)
 
 COLUMNS = ("k", "amount", "stamp")
 
@@ -65,7 +76,7 @@ def heard(world: World, target: str, partition: int) -> tuple[Told, set[str]]:
     emptied: list[tuple[str, dict[str, Any]]] = []
     altered: list[tuple[str, SchemaChange]] = []
     found: Told = collections.defaultdict(lambda: ([], []))
-    for offset, (header, value) in enumerate(world.routed[target, partition]):
+    for offset, (header, value, _) in enumerate(world.routed[target, partition]):
         table = header.table.removeprefix("app.")
         if header.kind is RoutedKind.DECISION:
             if ((target, partition), offset) in world.refused:
@@ -247,9 +258,33 @@ def padded(value: Value) -> Value:
     return value if len(value) > NARROW_ROW else (*value, None)
 
 
+def check_order(world: World, target: str) -> None:
+    """Where rows leave by commit time: none that is not marked late comes behind a later one."""
+    for part in range(PARTS):
+        last, latest = 0, (0, -1)
+        for header, value, _ in world.target[target, part]:
+            if header.out_seq <= last or header.routed.kind is not RoutedKind.ROWS:
+                continue
+            last = header.out_seq
+            if header.routed.late and world.histories.on_down == "stall":
+                raise ViolationError(f"{target} {part}: late, although every source was waited for")
+            if header.routed.late or shared(header.routed.table.removeprefix("app.")):
+                continue  # Of shared tables an outcome has its winner's time.
+            batch = decode_batch(value)
+            for row, op in enumerate(batch.ops):
+                place = (batch.transactions[batch.tx[row]].ets, int(batch.source[1:]))
+                if op == READ:
+                    continue
+                if place < latest:
+                    raise ViolationError(f"{target} {part}: {place} behind {latest}")
+                latest = place
+
+
 def check(world: World) -> None:
     """Every target equals the oracle; the ingest log has no hole; every row ended in one way."""
     for target in world.targets:
+        if world.histories.on_down:
+            check_order(world, target)
         have, want = contents(world, target), expected(world, target)
         if world.histories.judged_by_log:
             rows, held, holds = resolved(world, target)

@@ -11,6 +11,7 @@ from .back import resolver
 from .breaks import BREAKS
 from .front import IDLE, Steps, collector, router
 from .sinks import sink_clickhouse, sink_kafka, sink_mysql
+from .standstill import check_standstill, settle
 from .world import DieError, ViolationError, World
 
 BODIES: dict[str, Any] = {
@@ -119,6 +120,12 @@ class Scheduler:
             if ready:
                 self.step(rng.choice(ready))
         self.drain()
+        if world.histories.scope != "key":
+            if (
+                not world.histories.on_down
+            ):  # Else the log's order is not the order in which rows count.
+                check_standstill(world)
+            settle(world, self.drain)
 
     def drain(self) -> None:
         """The frozen wake up and do what they like; then only the present owners go on, to the end."""

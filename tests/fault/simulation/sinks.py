@@ -75,7 +75,7 @@ def collect_batch(
     log = world.target[key]
     at = progress.next_offset
     for offset in range(at, min(len(log), at + world.rng.randint(1, 4))):
-        header, value = log[offset]
+        header, value, _ = log[offset]
         try:
             admission, moved = progress.admit(header, offset=offset, where=str(key))
         except HoleError as error:

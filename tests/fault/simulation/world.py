@@ -19,6 +19,7 @@ from gravity.batch import (
 )
 from gravity.codec import encode_batch
 from gravity.header import IngestHeader
+from gravity.merge_order import MergeOrder
 from gravity.plan import RoutingPlan
 from gravity.plan_part import Resolution, RoutePlan, RulePlan, SourcePlan, TargetPlan
 from gravity.position import Position
@@ -44,6 +45,10 @@ LATEST = Resolution("timestamp-latest", {})
 MERGE = Resolution("merge", {}, columns=MERGED)
 PRIORITY = Resolution("source-priority", {})
 NARROW = ("latest", "priority")
+SILENCE = 300
+"""Steps without a word after which a source is waited for no more, where others may go on."""
+LAG = 2
+"""How far a commit time may be behind the clock at most."""
 STEP = 100
 """Bytes between the starts of two transactions."""
 
@@ -76,6 +81,8 @@ class Message(NamedTuple):
 
     header: Any
     value: bytes
+    time_ms: int = 0
+    """When it was written, in steps."""
 
 
 def next_position(done: int) -> Position:
@@ -173,7 +180,7 @@ class Source:
             self.tables[table] = {key: self.new_value(table) for key in self.tables[table]}
             return
         self.world.clock += rng.randrange(2)
-        self.ets = max(self.ets, self.world.clock - rng.randrange(3))
+        self.ets = max(self.ets, self.world.clock - rng.randrange(LAG + 1))
         truncates = self.world.histories.truncates
         if truncates and rng.random() < truncates:
             self.truncate(rng.choice([table for table in self.tables if table != self.log]))
@@ -356,9 +363,9 @@ class World:
 
     def append(self, log: list[Message], header: Any, value: bytes) -> None:
         """One stored record. The caller yields afterwards: only then does it know. A retry may store it twice."""
-        log.append(Message(header, value))
+        log.append(Message(header, value, self.steps))
         if self.faults and self.rng.random() < 0.02:
-            log.append(Message(header, value))
+            log.append(Message(header, value, self.steps))
             self.stats["stored twice"] += 1
 
     def commit(self, role: Any, generation: int, offset: int) -> None:
@@ -393,6 +400,9 @@ def make_plan(world: World, version: int) -> RoutingPlan:
     routes.append(RoutePlan(targets[0], ("log*",), condition=f"amount >= {bar}"))
     routes.append(RoutePlan(targets[1], ("log*",), condition=f"amount < {bar}"))
     lanes = tuple((f"group{n}?", f"group:g{n}") for n in range(sources))
+    if world.histories.scope == "table":
+        lanes += (("stop", "table"),)
+    lanes = () if world.histories.one_lane else (*lanes, ("*", "key"))
     every = {f"app.{table}": tuple(names) for table in (*NARROW, *RESOLVED)}
     single = {
         f"app.{table}{n}{suffix}": (f"s{n}",)
@@ -403,18 +413,20 @@ def make_plan(world: World, version: int) -> RoutingPlan:
         version=version,
         partitions=PARTS,
         sources=tuple(SourcePlan(name, ("*",), ("*",), ()) for name in names),
-        targets=tuple(
-            TargetPlan(target, target, None, ("*",), (), (*lanes, ("*", "key")))
-            for target in targets
-        ),
+        targets=tuple(TargetPlan(target, target, None, ("*",), (), lanes) for target in targets),
         routes=tuple(routes),
         rules=(
             RulePlan(("latest",), None, rule(LATEST)),
             RulePlan(("merge",), None, rule(MERGE)),
-            RulePlan(("stop",), None, Resolution("error-stop", ranks)),
+            RulePlan(("stop",), None, Resolution("error-stop", ranks, scope=world.histories.scope)),
         ),
         default_resolution=rule(PRIORITY),
         feeding={target: {**every, **single} for target in targets},
+        merge=MergeOrder(
+            "time-ordered", ranks, max_wait_ms=SILENCE, on_down=world.histories.on_down
+        )
+        if world.histories.on_down
+        else None,
     )
 
 
