@@ -6,5 +6,5 @@ and the row versions are the product's; the world around them, the oracle and th
 
 Left out: append-only balancing and fan-out to two tables inside one target, which the product does not
 have; schema changes beyond TRUNCATE and ADD COLUMN, which have worlds of their own (tests/unit/sink,
-tests/unit/resolver, tests/prove).
+tests/unit/resolver, tests/prove); another server of a source, which has its own (tests/unit/collector).
 """

@@ -37,6 +37,9 @@ class Histories:
     on_down: Literal["", "stall", "release"] = ""
     """Rows leave in the order of their commit times; what is done where a source is silent. Empty: no such order."""
 
+    parks: bool = False
+    """Sources also write tables with foreign keys, which a MySQL target has, too."""
+
     @property
     def one_lane(self) -> bool:
         """Whether all tables of a target have one order."""
@@ -76,6 +79,7 @@ class Break:
 
 RESOLVING = Histories(resolving=True)
 ALTERING = Histories(alters=0.1)
+PARKS = 0.4
 SCOPES: tuple[Scope, ...] = ("key", "key", "key", "table", "job")
 ON_DOWN: tuple[Literal["", "stall", "release"], ...] = ("", "", "", "stall", "release")
 TRUNCATING = Histories(truncates=0.3)
@@ -147,6 +151,17 @@ BREAKS = {
         "rows leave in their order although a source may have earlier ones",
         Histories(resolving=True, on_down="stall"),
     ),
+    "parked-apart": Break(
+        "refused rows are put aside behind the transaction that moves the progress past them",
+        Histories(parks=True),
+        target="mysql",
+        focus="sink",
+    ),
+    "parked-stays": Break(
+        "a row goes on waiting though a later change of its key was taken",
+        Histories(parks=True),
+        target="mysql",
+    ),
     "repeats-not-dropped": Break("the resolver takes in rows that it has seen", RESOLVING),
 }
 
@@ -164,5 +179,6 @@ def histories_of(seed: int, broken: str | None) -> Histories:
             alters=rng.choice((0.0, 0.05)),
             scope=rng.choice(SCOPES),
             on_down=rng.choice(ON_DOWN),
+            parks=rng.random() < PARKS,
         )
     return replace(histories, young=histories.resolving and seed % YOUNG == YOUNG - 1)

@@ -258,6 +258,16 @@ def padded(value: Value) -> Value:
     return value if len(value) > NARROW_ROW else (*value, None)
 
 
+def rows_of_log(world: World, key: tuple[str, int]) -> int:
+    """The rows that a target partition has, repeats and voids left out."""
+    last = term = rows = 0
+    for header, _, _ in world.target[key]:
+        term = max(term, header.term)
+        if header.term == term and header.out_seq > last:
+            last, rows = header.out_seq, rows + header.routed.rows
+    return rows
+
+
 def check_order(world: World, target: str) -> None:
     """Where rows leave by commit time: none that is not marked late comes behind a later one."""
     for part in range(PARTS):
@@ -306,6 +316,11 @@ def check(world: World) -> None:
                 if have.get(k) != want.get(k)
             }
             raise ViolationError(f"{target} differs from the oracle (has, should): {different}")
+    for part, stored in world.mysql.progress.items() if "mysql" in world.targets else ():
+        rows = rows_of_log(world, ("mysql", part))
+        counts = stored["counts"]
+        if counts.parked or counts.applied + counts.superseded != rows:
+            raise ViolationError(f"mysql {part}: {rows} rows, and {counts}")
     for source in world.source:
         top = last = total = 0
         for message in world.ingest[source.number]:

@@ -18,6 +18,7 @@ from gravity.schema_change import SchemaChange, TableAction
 
 from .altering import EXTRA, Lane, Value
 from .front import IDLE, Steps
+from .parking import Yard
 from .world import PARTS, DieError, Key, MysqlTarget, Said, ViolationError, World
 
 COLUMNS = ("amount", "stamp", EXTRA)
@@ -33,6 +34,8 @@ class Applied(NamedTuple):
     value: Value
     source: str
     position: Position
+    place: tuple[int, int]
+    """Offset of its message, and its number there."""
 
 
 class Change(NamedTuple):
@@ -103,6 +106,7 @@ def collect_batch(
                     tuple(row[names[name]] for name in COLUMNS if name in names),
                     source,
                     batch.position_of(index),
+                    (offset, index),
                 )
             )
     return Write(rows, None, progress)
@@ -119,6 +123,7 @@ def sink_mysql(world: World, key: Key, role: Any, generation: int) -> Steps:
     stored["epoch"] += 1
     epoch, progress = stored["epoch"], stored["stored"] or SinkProgress()
     lane = Lane(world, *key, target, lambda: bool(stored["epoch"] == epoch))
+    yard = Yard(target, stored, careless=world.broken == "parked-stays")
     yield None
     try:
         while True:
@@ -130,7 +135,9 @@ def sink_mysql(world: World, key: Key, role: Any, generation: int) -> Steps:
                 yield None
                 continue
             if write.moved == progress:
-                yield IDLE
+                if stored["epoch"] == epoch and stored["lock"] is None:
+                    yard.round(world.steps)
+                yield IDLE if yard.is_calm else None
                 continue
             if world.broken == "mysql-real-truncate" and empties(write):
                 yield from really_truncate(target, write.change, key[1], epoch)
@@ -150,14 +157,17 @@ def sink_mysql(world: World, key: Key, role: Any, generation: int) -> Steps:
             if empties(write):
                 everywhere = world.broken == "truncate-everywhere"
                 delete(target.rows, write.change, key[1], everywhere=everywhere)
-            for row in write.rows:
-                if row.removes:
-                    target.rows.pop((row.table, row.key), None)
-                else:
-                    target.write(row.table, row.key, row.value)
+            draft, refused = yard.write(write.rows)
+            if world.broken == "parked-apart" and refused:
+                stored["stored"] = progress = write.moved
+                yield None
+            yard.commit(draft, refused)
             stored.update(stored=write.moved, lock=None)  # COMMIT
             yield None
             progress = write.moved
+            if len(yard.lot) and stored["epoch"] == epoch and stored["lock"] is None:
+                yard.round(world.steps)
+                yield None
     finally:
         if stored["lock"] == me:  # The server rolls back for a dead client.
             stored["lock"] = None

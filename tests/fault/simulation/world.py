@@ -24,9 +24,11 @@ from gravity.plan import RoutingPlan
 from gravity.plan_part import Resolution, RoutePlan, RulePlan, SourcePlan, TargetPlan
 from gravity.position import Position
 from gravity.schema_change import TableAction
+from gravity.sink import Counts
 
 from .altering import NARROW_ROW, DieError, Store, Value
 from .breaks import BREAKS, histories_of
+from .parking import CHILD, PARENT, refers, refusal
 from .statement import EXTRA_COLUMN, Statement
 
 PARTS = 2
@@ -149,6 +151,7 @@ class Source:
         """What stands at binlog entries without rows that hold a statement."""
         self.ets = self.stamp = 0
         names = ("latest", "priority", f"cond{number}", f"group{number}a", f"group{number}b")
+        names += (f"{PARENT}{number}", f"{CHILD}{number}") if world.histories.parks else ()
         names += RESOLVED if world.histories.resolving else ()
         self.altered: dict[str, int | None] = {}
         """Tables that have a third column now, and what it was in the rows that were there."""
@@ -156,7 +159,9 @@ class Source:
         for table, rows in self.tables.items():
             for key in range(KEYS):
                 if world.rng.random() < 0.4 and not (world.histories.young and shared(table)):
-                    rows[key] = self.new_value(table)  # Only a snapshot can deliver these.
+                    value = self.new_value(table)  # Only a snapshot can deliver these.
+                    if not (refers(table) and self.refuses(table, key, value)):
+                        rows[key] = value
         self.initial = {table: dict(rows) for table, rows in self.tables.items()}
         self.chunks = [(table, half) for table in self.tables for half in (0, 1)]
         if world.histories.young:
@@ -168,6 +173,8 @@ class Source:
     def new_value(self, table: str) -> Value:
         self.stamp += 1
         value = (self.world.rng.randrange(100), f"s{self.number}v{self.stamp}")
+        if table.startswith(CHILD):
+            value = (self.world.rng.randrange(KEYS), value[1])
         return (*value, self.world.rng.randrange(10)) if table in self.altered else value
 
     def commit_something(self) -> None:
@@ -183,9 +190,15 @@ class Source:
         self.ets = max(self.ets, self.world.clock - rng.randrange(LAG + 1))
         truncates = self.world.histories.truncates
         if truncates and rng.random() < truncates:
-            self.truncate(rng.choice([table for table in self.tables if table != self.log]))
+            self.truncate(
+                rng.choice(
+                    [table for table in self.tables if table != self.log and not refers(table)]
+                )
+            )
             return
-        narrow = [t for t in self.tables if t != self.log and t not in self.altered]
+        narrow = [
+            t for t in self.tables if t != self.log and t not in self.altered and not refers(t)
+        ]
         alters = self.world.histories.alters
         if alters and narrow and rng.random() < alters:
             self.alter(rng.choice(narrow), rng.choice((None, 7)))
@@ -199,8 +212,10 @@ class Source:
             old = key if before else None
             act = rng.random()
             value = None if before and act < 0.3 else self.new_value(table)
+            if refers(table) and self.refuses(table, key, value):
+                continue
             free = [k for k in range(KEYS) if k not in live]
-            if before and value and act < 0.5 and free:
+            if before and value and act < 0.5 and free and not refers(table):
                 key = rng.choice(free)  # The key moves.
             op = DELETE if value is None else UPDATE if before else INSERT
             if old is not None:
@@ -209,7 +224,13 @@ class Source:
                 live[key] = value
             position = Position(1, 1, number * STEP, ordinal)
             rows.append(Row(self.number, table, op, key, old, value, before, position, self.ets))
-        self.binlog.append(tuple(rows))
+        if rows:
+            self.binlog.append(tuple(rows))
+
+    def refuses(self, table: str, key: int, value: Value | None) -> bool:
+        """Whether the source's own foreign keys do."""
+        rows = {(name, k): row for name in self.tables for k, row in self.tables[name].items()}
+        return refusal(rows, table, key, value) != ""
 
     def write(self, table: str, key: int, value: Value | None) -> None:
         """A transaction that writes or deletes one row."""
@@ -259,7 +280,8 @@ class MysqlTarget(Store):
         super().__init__()
         self.rows: dict[tuple[str, int], Value] = {}
         self.progress: dict[int, dict[str, Any]] = {
-            q: {"epoch": 0, "stored": None, "lock": None} for q in range(PARTS)
+            q: {"epoch": 0, "stored": None, "lock": None, "parked": {}, "counts": Counts()}
+            for q in range(PARTS)
         }
 
     def add(self, table: str, default: Any) -> None:
@@ -407,7 +429,14 @@ def make_plan(world: World, version: int) -> RoutingPlan:
     single = {
         f"app.{table}{n}{suffix}": (f"s{n}",)
         for n in range(sources)
-        for table, suffix in (("cond", ""), ("group", "a"), ("group", "b"), ("log", ""))
+        for table, suffix in (
+            (PARENT, ""),
+            (CHILD, ""),
+            ("cond", ""),
+            ("group", "a"),
+            ("group", "b"),
+            ("log", ""),
+        )
     }
     return RoutingPlan(
         version=version,
