@@ -85,6 +85,7 @@ def mysql_real_truncate(broken: str | None) -> str | None:
     """A sink is about to empty a table and stands still; its successor does, and writes a newer row; it wakes up."""
     script = Script.of(broken, "mysql-real-truncate")
     world, source = script.world, script.world.source[0]
+    source.write("group0a", 3, (50, "gone"))
     source.write("group0a", 1, (60, "old"))
     source.truncate("group0a")
     source.write("group0a", 1, (70, "new"))
