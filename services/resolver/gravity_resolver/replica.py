@@ -32,7 +32,7 @@ from gravity_resolver.row_resolving import NOTHING_SEEN, RowResolving, Seen
 from gravity_resolver.row_state import RowState
 from gravity_resolver.waiting_line import WaitingLine
 
-FUNCTION_VERSION = 9
+FUNCTION_VERSION = 10
 """Grows whenever the same input would cause other outputs; see `gravity_resolver.term`."""
 
 META_KEY = b"\x00meta"
@@ -303,7 +303,10 @@ class PartitionState(RowResolving):
                 raise FormatError("an operator's decision about a row that no source has spoken of")
             batch = operators_batch(header.table, wish.key, wish.key_columns, known.registers)
             deciding = wish.action == "decide"
-            decision = wish.decision(offset, known.registers) if deciding else known.decision
+            # An operator was shown the row as every statement since has left it.
+            view = self._view(header.table, plan)
+            shown = view(known.registers)
+            decision = wish.decision(offset, shown) if deciding else known.decision
         except NewerFormatError:
             raise
         except FormatError as error:
@@ -319,7 +322,7 @@ class PartitionState(RowResolving):
             rule,
             table=header.table,
             hold=self._hold_name(0),
-            view=self._view(header.table, plan),
+            view=view,
             decided=deciding,
             again=True,
         )

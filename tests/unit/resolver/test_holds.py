@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
+from gravity.batch import Column
 from gravity.codec import decode_record
 from gravity.cut import CutMark
 from gravity.decision import Message, Note, RowName, keep_source, own_row, retry
 from gravity.errors import FatalError
 from gravity.header import RoutedHeader, RoutedKind
 from gravity.plan_part import Resolution
-from gravity.schema_change import TableAction
+from gravity.schema_change import ColumnAction, ColumnChange, RowsAfter, TableAction
 from gravity.testing.routed_log import RoutedLog, RowChange
 from tests.resolver_replica import ALONE, LATEST, RANKS, TARGET, USERS, Replica, plan_of
 
@@ -64,6 +65,21 @@ def test_the_marker_of_a_cut_says_how_many_rows_are_on_hold_where_it_passes() ->
     quarrel.replica.take([quarrel.logs[A].marker(cut=mark), quarrel.logs[B].marker()])
     markers = [h.routed for h, _ in quarrel.replica.outputs if h.routed.kind is RoutedKind.MARKER]
     assert [(m.cut, m.held) for m in markers] == [(mark, 0), (mark, 1), ("", 0)]
+
+
+def test_a_row_is_decided_with_a_column_that_only_a_statement_has_told_of() -> None:
+    quarrel = Quarrel()
+    quarrel.say(A, "x")
+    quarrel.say(B, "y")
+    added = ColumnChange(ColumnAction.ADD, "size", column=Column("size", "varchar(9)"), default="L")
+    alter = quarrel.logs[A].schema_change(
+        "shop.users", TableAction.ALTER, added, ets=20, rows=RowsAfter.FILLED
+    )
+    quarrel.replica.take([alter])
+    assert "size" in quarrel.records[-1]["opinions"][0]["row"]
+    assert quarrel.tell(quarrel.keep(A)).damage == ""
+    assert quarrel.replica.state.holds == 0
+    assert quarrel.replica.target_rows() == {1: (1, "x", "L")}
 
 
 def test_a_held_row_keeps_what_it_has_and_nothing_else_waits() -> None:
