@@ -23,8 +23,9 @@ Fitter = Callable[[Any], Value]
 
 TEXT_BYTES: Final = {"tinytext": 255, "text": 65_535, "mediumtext": 1 << 24, "longtext": 1 << 32}
 _BYTES_PER_CHARACTER = 4
-_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
-_EXPONENT_MAX = 400
+# No digit is tried twice: a long text that is almost a number takes as long as any other.
+_NUMBER = re.compile(r"\s*+[+-]?(\d++\.?\d*+|\.\d++)([eE][+-]?\d++)?+\s*+")
+_EXPONENT_MAX, _EXPONENT_DIGITS = 400, 3
 _WIDE: Final = Context(prec=1000)
 _REAL_MAX: Final = {"float": 10**38, "double": 10**308}
 """Texts of larger numbers fit no type: what they mean is not written out."""
@@ -121,7 +122,11 @@ def _to_number(kind: str, to: ColumnType, made: Callable[[Any], Value]) -> Fitte
 
         def of_text(text: str) -> Value:
             match = _NUMBER.fullmatch(text)
-            if match is None or abs(int(match[2][1:] if match[2] else 0)) > _EXPONENT_MAX:
+            if match is None:
+                return None
+            # An exponent may have more digits than an int is read from.
+            exponent = (match[2] or "").lstrip("eE+-0")
+            if len(exponent) > _EXPONENT_DIGITS or int(exponent or 0) > _EXPONENT_MAX:
                 return None
             return made(Decimal(text.strip()))
 
@@ -134,6 +139,8 @@ def _to_number(kind: str, to: ColumnType, made: Callable[[Any], Value]) -> Fitte
 
 
 def _integer(number: float | Decimal, to: ColumnType) -> Value:
+    if not isinstance(number, int) and _is_beyond(Decimal(number)):
+        return None
     if isinstance(number, float):
         whole = int(Decimal(number).quantize(Decimal(1), ROUND_HALF_EVEN, _WIDE))
     elif isinstance(number, Decimal):
@@ -146,7 +153,7 @@ def _integer(number: float | Decimal, to: ColumnType) -> Value:
 
 def _decimal(number: float | Decimal, to: ColumnType) -> Value:
     exact = Decimal(repr(number)) if isinstance(number, float) else Decimal(number)
-    if exact and exact.adjusted() > _DIGITS_MAX:
+    if _is_beyond(exact):
         return None
     rounded = exact.quantize(Decimal(1).scaleb(-to.scale), ROUND_HALF_UP, _WIDE)
     if rounded and rounded.adjusted() >= (to.precision or 0) - to.scale:
@@ -156,7 +163,14 @@ def _decimal(number: float | Decimal, to: ColumnType) -> Value:
     return f"{rounded.copy_abs() if rounded.is_zero() else rounded:f}"
 
 
+def _is_beyond(number: Decimal) -> bool:
+    """Whether no exact type holds it, so that it is not to be written out; so are what overflowed, and NaN."""
+    return not number.is_finite() or (not number.is_zero() and number.adjusted() > _DIGITS_MAX)
+
+
 def _float(number: float | Decimal, to: ColumnType) -> Value:
+    if isinstance(number, Decimal) and not number.is_finite():
+        return None
     try:
         value = float(number)
         if to.name == "float":

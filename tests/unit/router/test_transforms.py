@@ -325,6 +325,21 @@ def test_readers_of_old_rows_and_events_see_the_target_s_columns() -> None:
             compile_plan(config, [SourceTable("s", SCHEMA)])
 
 
+@pytest.mark.parametrize("to", ["bigint", "decimal(9,1)", "double"])
+def test_what_a_row_makes_too_large_is_null_and_stops_nothing(to: str) -> None:
+    transform = f"""
+      - tables: "shop.*"
+        columns:
+          add: {{total: {{expression: "qty * 1e308", type: "{to}"}}}}
+          cast: {{note: {{type: int, or-null: true}}}}
+"""
+    plan = compiled(transform=transform)
+    note = "1e" + "9" * 5000
+    header, value = message([(INSERT, None, (1, 2, 9, "1.00", None, note))], (0,))
+    sent = tables(route(header, value, plan), "shaped")["shop.orders_07"]
+    assert [(row["note"], row["total"]) for row in sent.values()] == [(None, None)]
+
+
 WHOLE = TableSchema("shop", "clicks", (*SCHEMA.columns, ROW), (6,))
 
 
