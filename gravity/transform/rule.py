@@ -152,6 +152,10 @@ class TransformPlan:
         )
         return self.rename, added, self.drop, self.cast, self.mask, self.hash
 
+    def of_key(self) -> TransformPlan:
+        """The same for a table of which only the key's columns are seen."""
+        return replace(self, lenient=True, add=tuple(item for item in self.add if item.key))
+
     @property
     def named_columns(self) -> tuple[str, ...]:
         """The source's columns that it names, expressions apart."""

@@ -18,13 +18,14 @@ from gravity.cut import CutMark
 from gravity.errors import FormatError
 from gravity.header import IngestHeader, IngestKind, RoutedHeader, RoutedKind
 from gravity.key import key_partitions, lane_partition
-from gravity.placed_anew import Leaving, is_anywhere, leaving
+from gravity.placed_anew import is_anywhere, leaving
 from gravity.plan import RoutingPlan
 from gravity.plan_part import Feed
 from gravity.schema_change import SchemaChange, TableAction
 from gravity.transform.change import translated
 from gravity.whole_row import is_whole_row
 from gravity_router.deciding import Deciding
+from gravity_router.leaving import Earlier, Left, ways_to
 from gravity_router.shaping import Shaped, Shapes
 
 log = structlog.get_logger()
@@ -54,22 +55,6 @@ class _Piece:
     op: int
     old_key: bool
     """Whether it concerns the key the row had before the change."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Left:
-    """Rows that an earlier plan may have sent to a target where they have no place today."""
-
-    now: frozenset[int] = frozenset()
-    """Those known there by the key they have."""
-    old: frozenset[int] = frozenset()
-    """Updates: those known there by the key they had."""
-
-    def __bool__(self) -> bool:
-        return bool(self.now or self.old)
-
-
-_NONE_LEFT = _Left()
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,30 +167,34 @@ def _route_rows(header: IngestHeader, value: bytes, plan: RoutingPlan) -> Iterat
     if len(batch) != header.rows:
         raise FormatError(f"a batch of {len(batch)} rows whose header says {header.rows}")
     feeds = {feed.target: feed for feed in plan.feeds(batch.source, batch.schema)}
-    earlier = _Earlier(batch, leaving(plan, batch.source, batch.schema))
+    earlier = Earlier(batch, leaving(plan, batch.source, batch.schema))
     # A replay cuts the log as it is, so the same rows have the same numbers.
     deciding, shapes = Deciding(batch, plan, header.seq), Shapes(batch, value, plan)
     moved: frozenset[int] | None = None
     cuts: dict[tuple[object, ...], _Cut] = {}
     base = _routed(header, RoutedKind.ROWS)
     for target in plan.targets:
-        left = earlier.ways.get(target.name, ())
-        feed = feeds.get(target.name) or (_none_of(left[0].feed) if left else None)
         filtered = len(batch)
-        if feed is not None:
+        ways = ways_to(feeds.get(target.name), earlier.ways.get(target.name, ()))
+        for number, (feed, left) in enumerate(ways):
+            gone = earlier.left(left, feed, deciding, anywhere=is_anywhere(plan, feed))
+            is_old = target.name not in feeds
+            if is_old and not gone and _ROWS_ONLY.issuperset(batch.ops):
+                continue
+            shaped = shapes.of_left(feed) if is_old else shapes.of(feed)
+            if shaped is None:
+                continue
             was = tuple((way.feed, id(way.plan)) for way in left)
-            shaped, old = shapes.of(feed), feed.old_rows
-            way = (feed.table, feed.lane, feed.conditions, feed.shares, shaped, old, was)
+            way = (feed.table, feed.lane, feed.conditions, feed.shares, shaped, feed.old_rows, was)
             if way not in cuts:
                 if moved is None:
                     moved = moved_rows(batch)
-                anywhere = is_anywhere(plan, feed)
-                gone = earlier.left(left, feed, deciding, anywhere=anywhere)
                 cuts[way] = _cut(batch, moved, feed, deciding, shaped, left=gone)
             cut = cuts[way]
             for part in cut.parts:
                 described = replace(
                     base,
+                    part=number,
                     first=part.first,
                     last=part.last,
                     rows=part.rows,
@@ -222,56 +211,6 @@ def _route_rows(header: IngestHeader, value: bytes, plan: RoutingPlan) -> Iterat
             yield RoutedMessage(target.name, header.seq % plan.partitions, note, b"")
 
 
-def _none_of(feed: Feed) -> Feed:
-    """A way that no row goes any more."""
-    return replace(feed, conditions=(), shares=())
-
-
-class _Earlier:
-    """A batch under the earlier plans that may have sent its rows elsewhere."""
-
-    def __init__(self, batch: ChangeBatch, ways: Mapping[str, tuple[Leaving, ...]]) -> None:
-        self._batch = batch
-        self.ways = ways
-        self._deciding: dict[int, Deciding] = {}
-
-    def left(
-        self, ways: Sequence[Leaving], feed: Feed, deciding: Deciding, *, anywhere: bool
-    ) -> _Left:
-        """Which rows must go from the target, to which they came by `ways` and go by `feed` now.
-
-        `anywhere`: a row that is there already may be there, whatever the rules say of it.
-
-        A row lies where its last change under the earlier plan sent it: that is what it was before an
-        update, what it is when it is read or deleted. A new row lies nowhere yet.
-        """
-        batch = self._batch
-        if anywhere and any(op != INSERT for op in batch.ops):
-            has = deciding.takes(feed, after=True)
-            return _Left(
-                frozenset(
-                    row for row, op in enumerate(batch.ops) if op in (READ, DELETE) and not has[row]
-                ),
-                frozenset(row for row, op in enumerate(batch.ops) if op == UPDATE),
-            )
-        if not ways:
-            return _NONE_LEFT
-        has = deciding.takes(feed, after=True)
-        now: set[int] = set()
-        old: set[int] = set()
-        for way in ways:
-            under = self._deciding.setdefault(id(way.plan), Deciding(batch, way.plan))
-            held = under.held(way.feed, after=True)
-            had = under.held(way.feed, after=False) if UPDATE in batch.ops else held
-            for row, op in enumerate(batch.ops):
-                if op == UPDATE:
-                    if had[row]:
-                        old.add(row)
-                elif held[row] and not has[row] and op in (READ, DELETE):
-                    now.add(row)
-        return _Left(frozenset(now), frozenset(old))
-
-
 def _cut(
     batch: ChangeBatch,
     moved: frozenset[int],
@@ -279,7 +218,7 @@ def _cut(
     deciding: Deciding,
     shaped: Shaped,
     *,
-    left: _Left,
+    left: Left,
 ) -> _Cut:
     """Rules are asked about `batch`, the rows as the source has them; what is sent is `shaped`."""
     partitions = shaped.partition_count
@@ -343,7 +282,7 @@ def _cut_pieces(
     deciding: Deciding,
     shaped: Shaped,
     *,
-    left: _Left,
+    left: Left,
     whole: int | None,
 ) -> _Cut:
     """As `_cut`, where rows leave the target or change their key."""
@@ -432,7 +371,7 @@ def _whole(batch: ChangeBatch, moved: frozenset[int]) -> list[_Piece]:
 
 
 def _conditional(
-    batch: ChangeBatch, moved: frozenset[int], feed: Feed, deciding: Deciding, left: _Left
+    batch: ChangeBatch, moved: frozenset[int], feed: Feed, deciding: Deciding, left: Left
 ) -> tuple[list[_Piece], int]:
     """The rows that go by this feed, did before the change or by an earlier plan; and how many others there are."""
     has = deciding.takes(feed, after=True)

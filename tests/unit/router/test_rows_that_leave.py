@@ -1,0 +1,118 @@
+"""Targets that only an earlier plan feeds: what goes there still, whatever the table has become since."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from gravity_router.routing import RoutedMessage, route
+from structlog.testing import capture_logs
+
+from gravity.batch import DELETE, INSERT, LEFT, READ, UPDATE, TableSchema, Value
+from gravity.codec import decode_batch
+from gravity.config import parse_config
+from gravity.header import RoutedKind
+from gravity.placed_anew import before_columns
+from gravity.plan import RoutingPlan
+from gravity.plan_compiler import SourceTable, compile_plan
+from tests.unit.router.test_transforms import HEAD, SCHEMA, SHARD, TRANSFORM, Change, Row, message
+
+ONLY_PLAIN = """
+routing: [{source-tables: "orders_*", targets: [plain]}]
+"""
+
+
+def compiled(
+    rules: str,
+    previous: RoutingPlan | None = None,
+    *,
+    transform: str = TRANSFORM,
+    schema: TableSchema = SCHEMA,
+) -> RoutingPlan:
+    config = parse_config(HEAD + transform + rules, env={}).config
+    plan = compile_plan(config, [SourceTable("s", schema)], previous)
+    return RoutingPlan.from_json(json.loads(json.dumps(plan.to_json())))
+
+
+def without(*names: str, schema: TableSchema = SCHEMA) -> TableSchema:
+    """The table once it has lost columns."""
+    return replace(schema, columns=tuple(c for c in schema.columns if c.name not in names))
+
+
+def sent_under(
+    plan: RoutingPlan, changes: Sequence[Change], schema: TableSchema
+) -> list[RoutedMessage]:
+    """What changes of a table that has fewer columns by now send."""
+    kept = [SCHEMA.columns.index(column) for column in schema.columns]
+    cut = [
+        (op, old and tuple(old[i] for i in kept), tuple(new[i] for i in kept))
+        for op, old, new in changes
+    ]
+    header, value = message(cut, before_columns(plan, "s", schema), schema)  # type: ignore[arg-type]
+    sent = route(header, value, plan)
+    assert route(header, value, plan) == sent
+    for target in plan.targets:
+        mine = [m.header for m in sent if m.target == target.name]
+        assert sum(h.counted + h.filtered for h in mine) == len(changes)
+    return sent
+
+
+def gone_from(
+    sent: Sequence[RoutedMessage], target: str
+) -> dict[str, list[tuple[int, dict[str, Value]]]]:
+    """Table → (operation, key), as a target is told."""
+    found: dict[str, list[tuple[int, dict[str, Value]]]] = {}
+    for m in sent:
+        if m.target == target and m.header.kind is RoutedKind.ROWS:
+            batch = decode_batch(m.value)
+            for op, row in zip(batch.ops, batch.rows(), strict=True):
+                key = {
+                    name: row[batch.schema.column_index[name]] for name in batch.schema.key_names
+                }
+                found.setdefault(m.header.table, []).append((op, key))
+    return found
+
+
+ROWS: list[Row] = [(n, n, n, "1.00", "0123", "x") for n in range(4)]
+"""Those with an odd `cust_no` lie at `shaped` under `SHARD`."""
+
+
+@pytest.mark.parametrize("lost", [("price",), ("note",), ("qty", "price", "phone", "note")])
+def test_a_row_leaves_though_the_transform_fits_its_table_no_longer(lost: tuple[str, ...]) -> None:
+    plan = compiled(ONLY_PLAIN, compiled(SHARD))
+    changes: list[Change] = [(READ, None, row) for row in ROWS]
+    changes += [(UPDATE, ROWS[1], (9, *ROWS[1][1:])), (DELETE, None, ROWS[3])]
+    sent = sent_under(plan, changes, without(*lost))
+    [(table, gone)] = gone_from(sent, "shaped").items()
+    assert table == "dw.orders"
+    assert sorted(gone, key=str) == [(LEFT, {"number": n, "part": "07"}) for n in (1, 1, 3, 3)]
+    whole = sent_under(plan, changes, SCHEMA)
+    assert gone_from(whole, "shaped") == gone_from(sent, "shaped")
+    places = [[m.partition for m in s if m.target == "shaped" and m.value] for s in (sent, whole)]
+    assert places[0] == places[1]
+
+
+KEYED_ANEW = replace(without("price", "note"), key=(3,))
+"""By the phone, which the earlier plan's transform masks."""
+
+
+def test_where_nothing_leaves_no_transform_is_asked() -> None:
+    """New rows lie nowhere yet."""
+    plan = compiled(ONLY_PLAIN, compiled(SHARD))
+    with capture_logs() as logs:
+        sent = sent_under(plan, [(INSERT, None, row) for row in ROWS], KEYED_ANEW)
+    assert logs == []
+    assert gone_from(sent, "shaped") == {}
+    assert len(gone_from(sent, "plain")["shop.orders_07"]) == len(ROWS)
+
+
+def test_rows_whose_key_the_earlier_transform_hides_are_left_behind_by_name() -> None:
+    plan = compiled(ONLY_PLAIN, compiled(SHARD))
+    with capture_logs() as logs:
+        for _ in range(3):
+            assert gone_from(sent_under(plan, [(READ, None, ROWS[1])], KEYED_ANEW), "shaped") == {}
+    [said] = [entry for entry in logs if entry["event"] == "rows_left_behind"]
+    assert (said["table"], said["target_table"]) == ("shop.orders_07", "dw.orders")
+    assert "phone is part of the key, so it can't be masked" in said["why"]
