@@ -80,6 +80,7 @@ def ways_to(feed: Feed | None, left: Sequence[Leaving]) -> Iterator[tuple[Feed, 
     if feed is not None:
         yield feed, left
         return
-    if left:
-        # No row goes there any more.
-        yield replace(left[0].feed, conditions=(), shares=()), left
+    for table in dict.fromkeys(way.feed.table for way in left):
+        ways = [way for way in left if way.feed.table == table]
+        # No row goes there any more; the last of them says how those that do lie there.
+        yield replace(ways[-1].feed, conditions=(), shares=()), ways

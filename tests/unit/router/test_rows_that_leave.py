@@ -116,3 +116,21 @@ def test_rows_whose_key_the_earlier_transform_hides_are_left_behind_by_name() ->
     [said] = [entry for entry in logs if entry["event"] == "rows_left_behind"]
     assert (said["table"], said["target_table"]) == ("shop.orders_07", "dw.orders")
     assert "phone is part of the key, so it can't be masked" in said["why"]
+
+
+def test_rows_leave_each_table_that_earlier_plans_sent_them_to() -> None:
+    """Under two names: neither the older nor the newer one keeps a row."""
+    first = compiled(SHARD)
+    renamed = TRANSFORM.replace("table: orders", "table: sales")
+    second = compiled(SHARD, first, transform=renamed)
+    plan = compiled(ONLY_PLAIN, second, transform=renamed)
+    assert len(plan.former) == 2
+    changes: list[Change] = [(READ, None, row) for row in ROWS]
+    sent = sent_under(plan, changes, SCHEMA)
+    keys = [(LEFT, {"number": n, "part": "07"}) for n in (1, 3)]
+    found = {table: sorted(gone, key=str) for table, gone in gone_from(sent, "shaped").items()}
+    assert found == {"dw.orders": keys, "dw.sales": keys}
+    crowded = sent_under(replace(plan, partitions=1), changes, SCHEMA)
+    places = [(m.header.part, m.header.last) for m in crowded if m.target == "shaped"]
+    # What is not behind the last one the resolver takes for a repeat.
+    assert places == sorted(set(places))
