@@ -60,6 +60,25 @@ def leaving(
     return found
 
 
+def left_by_name(plan: RoutingPlan, source: str, database: str, table: str) -> tuple[Feed, ...]:
+    """Ways to targets whose rows of the table are leaving and to which none go today, whatever its columns are.
+
+    One for each name that the table has there.
+    """
+    if not plan.former:
+        return ()
+    names = {target.name for target in plan.targets}
+    names -= {feed.target for feed in plan.feeds_by_name(source, database, table)}
+    found: dict[tuple[str, str], Feed] = {}
+    for former in plan.former_plans:
+        routes = former.routes_by_name(source, database, table)
+        shared = names & {route.target for route in routes if route.share is not None}
+        for feed in former.feeds_by_name(source, database, table):
+            if feed.target in shared:
+                found[feed.target, feed.table] = feed
+    return tuple(found.values())
+
+
 def is_anywhere(plan: RoutingPlan, feed: Feed) -> bool:
     """Whether a row that the target has may lie at another that takes turns with it."""
     return any(plan.placement(share.placement).append_only for share in feed.shares)
@@ -177,16 +196,26 @@ def _copied_under(records: Mapping[str, Any], source: str) -> int:
 
 
 def former_routings(
-    plan: RoutingPlan, previous: RoutingPlan, settled: int
+    plan: RoutingPlan,
+    previous: RoutingPlan,
+    settled: int,
+    tables: Iterable[tuple[str, TableSchema]] = (),
 ) -> tuple[FormerRouting, ...]:
     """What `plan`, the next after `previous`, must remember of where rows went before.
 
-    `settled`: the plan under which, or a later one, every source has been read again to the end.
+    `settled`: the plan under which, or a later one, every source has been read again to the end. `tables`:
+    those that the sources have now.
 
     Raises FatalError when there is too much to remember.
     """
     kept = [former for former in previous.former if former.until > settled]
-    last = FormerRouting(plan.version, previous.targets, previous.routes, previous.placements)
+    last = FormerRouting(
+        plan.version,
+        previous.targets,
+        previous.routes,
+        previous.placements,
+        _divided(previous, tables),
+    )
     if not last.sends_as(plan):
         kept = [former for former in kept if not former.sends_as(last)] + [last]
     if len(kept) > FORMER_MAX:
@@ -195,3 +224,18 @@ def former_routings(
             remedy="wait until every source has been copied again (`gravity status`), then change it",
         )
     return tuple(kept)
+
+
+def _divided(
+    plan: RoutingPlan, tables: Iterable[tuple[str, TableSchema]]
+) -> dict[str, dict[str, tuple[str, ...]]]:
+    """Target → table there → sources whose rows it shares with other targets."""
+    found: dict[str, dict[str, tuple[str, ...]]] = {}
+    for source, schema in tables:
+        if not plan.includes(source, schema.database, schema.table):
+            continue
+        for feed in plan.feeds(source, schema):
+            if feed.shares:
+                there = found.setdefault(feed.target, {})
+                there[feed.table] = tuple(dict.fromkeys((*there.get(feed.table, ()), source)))
+    return found

@@ -152,6 +152,7 @@ class RoutingPlan:
                 targets=former.targets,
                 routes=former.routes,
                 placements=former.placements,
+                feeding=self._fed,
                 former=(),
             )
             for former in self.former
@@ -307,8 +308,11 @@ class RoutingPlan:
         return chosen[0].resolution if chosen else self.default_resolution
 
     def sources_of(self, target: str, name: str) -> tuple[str, ...]:
-        """The sources that feed a target table: as found when the plan was made, else all that might."""
-        found = self.feeding.get(target, {}).get(name)
+        """The sources that feed a target table: as found when the plan was made, else all that might.
+
+        So do those that an earlier plan sent there and whose rows are leaving still: nobody else's go with them.
+        """
+        found = self._fed.get(target, {}).get(name)
         if found is not None:
             return found
         database, _, table = name.partition(".")
@@ -328,6 +332,19 @@ class RoutingPlan:
             for source in self.sources
             if may_have(source) or self.target(target).may_rename_to(source.name, database, table)
         )
+
+    @cached_property
+    def _fed(self) -> Mapping[str, Mapping[str, tuple[str, ...]]]:
+        """`feeding`, with the sources whose rows are leaving."""
+        if not any(former.divided for former in self.former):
+            return self.feeding
+        fed = {target: dict(tables) for target, tables in self.feeding.items()}
+        for former in self.former:
+            for target, tables in former.divided.items():
+                mine = fed.setdefault(target, {})
+                for table, names in tables.items():
+                    mine[table] = tuple(dict.fromkeys((*mine.get(table, ()), *names)))
+        return fed
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON values."""

@@ -124,7 +124,8 @@ def compile_plan(
         return plan
     if plan.same_content(previous):
         return previous
-    return replace(plan, former=former_routings(plan, previous, settled))
+    known = ((table.source, table.schema) for table in tables)
+    return replace(plan, former=former_routings(plan, previous, settled, known))
 
 
 def _with_tables(

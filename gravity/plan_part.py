@@ -243,6 +243,8 @@ class FormerRouting:
     targets: tuple[TargetPlan, ...]
     routes: tuple[RoutePlan, ...]
     placements: tuple[Placement, ...]
+    divided: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+    """Target → table at the target → sources whose rows it shared with other targets."""
 
     def sends_as(self, other: FormerRouting | RoutingPlan) -> bool:
         """Whether the two send every row the same way."""
@@ -261,6 +263,10 @@ class FormerRouting:
             tuple(map(TargetPlan.from_json, record["targets"])),
             tuple(map(RoutePlan.from_json, record["routes"])),
             tuple(map(Placement.from_json, record["placements"])),
+            {
+                target: {table: tuple(names) for table, names in tables.items()}
+                for target, tables in record.get("divided", {}).items()
+            },
         )
 
 

@@ -18,7 +18,7 @@ from gravity.cut import CutMark
 from gravity.errors import FormatError
 from gravity.header import IngestHeader, IngestKind, RoutedHeader, RoutedKind
 from gravity.key import key_partitions, lane_partition
-from gravity.placed_anew import is_anywhere, leaving
+from gravity.placed_anew import is_anywhere, leaving, left_by_name
 from gravity.plan import RoutingPlan
 from gravity.plan_part import Feed
 from gravity.schema_change import SchemaChange, TableAction
@@ -35,6 +35,8 @@ NOTE_PART = 1 << 16
 
 _ROWS_ONLY = frozenset((INSERT, READ, DELETE, UPDATE))
 """Operations on one row, which a condition or share can judge."""
+_TAKING_ALL = (TableAction.TRUNCATE, TableAction.DROP)
+"""What takes all rows of a table away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +124,20 @@ def _schema_copies(
 ) -> Iterator[RoutedMessage]:
     """One copy for every partition that rows of the table lie in, at the targets that they flow to.
 
-    `first` and `last` say which partitions those are: all, or the one of a whole table or group.
+    `first` and `last` say which partitions those are: all, or the one of a whole table or group. Where rows
+    are leaving, only that all of them are gone is of interest.
     """
     database, _, table = header.table.partition(".")
     if not table:
         return
     base = _routed(header, RoutedKind.SCHEMA)
-    for feed in plan.feeds_by_name(header.source, database, table):
+    feeds = plan.feeds_by_name(header.source, database, table)
+    left = left_by_name(plan, header.source, database, table)
+    if left and SchemaChange.decode(value).action in _TAKING_ALL:
+        feeds += left
+    numbers: dict[str, int] = {}
+    for feed in feeds:
+        number = numbers[feed.target] = numbers.get(feed.target, -1) + 1
         sent = value
         if feed.transform is not None and feed.shapes:
             change = SchemaChange.decode(value)
@@ -142,7 +151,7 @@ def _schema_copies(
             sent = translated(change, feed.transform).encode()
         whole = lane_partition(feed.table, feed.lane, plan.partitions)
         first, last = (0, plan.partitions - 1) if whole is None else (whole, whole)
-        routed = replace(base, table=feed.table, first=first, last=last)
+        routed = replace(base, part=number, table=feed.table, first=first, last=last)
         for partition in range(first, last + 1):
             yield RoutedMessage(feed.target, partition, routed, sent)
 
@@ -158,8 +167,7 @@ def _is_of_some_rows(plan: RoutingPlan, feed: Feed, change: SchemaChange) -> boo
         return False
     if plan.resolution(feed.target, feed.table) is not None:
         return True
-    takes_all = change.action in (TableAction.TRUNCATE, TableAction.DROP)
-    return takes_all and plan.target(feed.target).type == "kafka"
+    return change.action in _TAKING_ALL and plan.target(feed.target).type == "kafka"
 
 
 def _route_rows(header: IngestHeader, value: bytes, plan: RoutingPlan) -> Iterator[RoutedMessage]:

@@ -14,10 +14,22 @@ from gravity.batch import DELETE, INSERT, LEFT, READ, UPDATE, TableSchema, Value
 from gravity.codec import decode_batch
 from gravity.config import parse_config
 from gravity.header import RoutedKind
-from gravity.placed_anew import before_columns
+from gravity.placed_anew import before_columns, is_placed_as, was_always_placed_so
 from gravity.plan import RoutingPlan
 from gravity.plan_compiler import SourceTable, compile_plan
-from tests.unit.router.test_transforms import HEAD, SCHEMA, SHARD, TRANSFORM, Change, Row, message
+from gravity.schema_change import ColumnAction, ColumnChange, TableAction
+from tests.unit.router import test_sharding as sharding
+from tests.unit.router.test_transformed_tables import altered, schema_message
+from tests.unit.router.test_transforms import (
+    HEAD,
+    SCHEMA,
+    SHARD,
+    TRANSFORM,
+    WHOLE,
+    Change,
+    Row,
+    message,
+)
 
 ONLY_PLAIN = """
 routing: [{source-tables: "orders_*", targets: [plain]}]
@@ -134,3 +146,86 @@ def test_rows_leave_each_table_that_earlier_plans_sent_them_to() -> None:
     places = [(m.header.part, m.header.last) for m in crowded if m.target == "shaped"]
     # What is not behind the last one the resolver takes for a repeat.
     assert places == sorted(set(places))
+
+
+RENAMED = "\n      - {tables: 'orders_07', rename: {table: sales}}\n"
+"""By which no tables are joined."""
+DROP_NOTE = [ColumnChange(ColumnAction.DROP, "note")]
+
+
+def told(plan: RoutingPlan, action: TableAction) -> dict[str, dict[str, list[int]]]:
+    """Target → table there → partitions that hear of a change of `orders_07`."""
+    header, value = schema_message(altered(action, *(DROP_NOTE if action == "alter" else [])))
+    found: dict[str, dict[str, list[int]]] = {}
+    for m in route(header, value, plan):
+        found.setdefault(m.target, {}).setdefault(m.header.table, []).append(m.partition)
+    return found
+
+
+@pytest.mark.parametrize("action", [TableAction.TRUNCATE, TableAction.DROP, TableAction.ALTER])
+def test_where_rows_are_leaving_they_go_too_when_all_are_gone(action: TableAction) -> None:
+    first = compiled(SHARD, transform=RENAMED)
+    plan = compiled(ONLY_PLAIN, first, transform=RENAMED)
+    sent = told(plan, action)
+    assert set(sent["plain"]) == {"shop.orders_07"}
+    if action is TableAction.ALTER:
+        assert set(sent) == {"plain"}
+        return
+    assert sent["shaped"] == told(first, action)["shaped"]
+    # Whoever takes a table no longer keeps its rows, unless it shared them with others.
+    unshared = compiled(ONLY_PLAIN, compiled("", transform=RENAMED), transform=RENAMED)
+    assert set(told(unshared, action)) == {"plain"}
+
+
+def test_all_names_under_which_rows_are_leaving_are_told_that_all_are_gone() -> None:
+    first = compiled(SHARD, transform=RENAMED)
+    other = RENAMED.replace("sales", "deals")
+    plan = compiled(ONLY_PLAIN, compiled(SHARD, first, transform=other), transform=other)
+    assert set(told(plan, TableAction.TRUNCATE)["shaped"]) == {"shop.sales", "shop.deals"}
+    header, value = schema_message(altered(TableAction.TRUNCATE))
+    sent = route(header, value, replace(plan, partitions=1))
+    assert [m.header.part for m in sent if m.target == "shaped"] == [0, 1]
+
+
+def test_a_table_without_a_key_is_emptied_where_it_is_no_longer_divided() -> None:
+    """That is all its targets hear before it is filled again: none of its rows can be told from another."""
+    head = HEAD.replace("username: u,", "username: u, whole-row: orders_07,") + RENAMED
+    keyless = SourceTable("s", replace(WHOLE, table="orders_07", columns=SCHEMA.columns, key=()))
+    first = compile_plan(parse_config(head + SHARD, env={}).config, [keyless])
+    plan = compile_plan(parse_config(head + ONLY_PLAIN, env={}).config, [keyless], first)
+    assert set(told(plan, TableAction.TRUNCATE)["shaped"]) == {"shop.sales"}
+
+
+def test_whose_rows_are_leaving_has_its_say_until_they_are_gone() -> None:
+    """Else the rows of those that stay would go with them."""
+    tables = [SourceTable(source, sharding.SCHEMA) for source in ("s", "other")]
+    mine = sharding.HASH.replace("strategy:", "sources: [s], strategy:")
+    theirs = "\nrouting: [{source-tables: orders, sources: [other], targets: [a]}]"
+    moved = (
+        "\nrouting-rules: {orders: {sources: [s], strategy: hash, key: user_id, targets: [b, c]}}"
+    )
+
+    def made(rules: str, previous: RoutingPlan | None, settled: int = 0) -> RoutingPlan:
+        config = parse_config(sharding.HEAD + rules, env={}).config
+        plan = compile_plan(config, tables, previous, settled)
+        return RoutingPlan.from_json(json.loads(json.dumps(plan.to_json())))
+
+    first = made(mine + theirs, None)
+    plan = made(moved + theirs, first)
+    assert set(plan.sources_of("a", "app.orders")) == {"s", "other"}
+    assert plan.resolution("a", "app.orders") == first.resolution("a", "app.orders") is not None
+    assert is_placed_as(plan, first, "other", "app", "orders")
+    assert was_always_placed_so(plan, "other", "app", "orders")
+    other_rule = "\nconflict-resolution: {default-strategy: timestamp-latest}"
+    settled = made(moved + theirs + other_rule, plan, settled=plan.version)
+    assert settled.former == ()
+    assert settled.sources_of("a", "app.orders") == ("other",)
+    assert settled.resolution("a", "app.orders") is None
+
+
+def test_rows_of_one_source_leave_as_they_came() -> None:
+    """Nobody has noted what it said of them, though by their names others might have such a table."""
+    first = sharding.compiled(sharding.HASH)
+    assert first.resolution("a", "app.orders") is None
+    plan = sharding.compiled("routing: [{source-tables: orders, targets: [b]}]", first)
+    assert plan.resolution("a", "app.orders") is None
