@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from gravity.batch import TableSchema
-from gravity.column import ColumnType
+from gravity.batch import TableSchema, Value
 from gravity.condition import ConditionError, compile_condition
 from gravity.config.conflict import ConflictRule
 from gravity.errors import BEGIN_ANEW, FatalError
@@ -144,7 +143,7 @@ def _with_tables(
             shape = _shape_by(plan, table, feed)
             shared.take_in(table.source, feed.target, feed.table, feed.transform, shape)
             if previous is not None:
-                _refuse_other_key(previous, table, feed, shape)
+                _refuse_other_key(previous, plan, table, feed)
             names = feeding[feed.target].setdefault(feed.table, [])
             if table.source not in names:
                 names.append(table.source)
@@ -204,10 +203,22 @@ def _shape_by(plan: RoutingPlan, table: SourceTable, feed: Feed) -> TableSchema:
     return table.schema if shaping is None else shaping.schema
 
 
+def _key_by(plan: RoutingPlan, table: SourceTable, feed: Feed) -> list[tuple[str, str, Value]]:
+    """(name, type, value in every row or None) of the key's columns, as rows have them that go by `feed`."""
+    shaping = plan.shaping(feed, table.source, table.schema)
+    shape = table.schema if shaping is None else shaping.schema
+    fixed = [None] * len(shape.key) if shaping is None else shaping.key_constants
+    columns = [shape.columns[index] for index in shape.key]
+    return [(c.name.lower(), c.type, value) for c, value in zip(columns, fixed, strict=True)]
+
+
 def _refuse_other_key(
-    previous: RoutingPlan, table: SourceTable, feed: Feed, shape: TableSchema
+    previous: RoutingPlan, plan: RoutingPlan, table: SourceTable, feed: Feed
 ) -> None:
-    """Raises FatalError where a transform would tell the rows of a table apart by other columns than before."""
+    """Raises FatalError where a transform would give the rows of a table other keys than before.
+
+    Rows that are there would stay beside those that come, which nobody takes for the same.
+    """
     for known in previous.feeds_by_name(table.source, table.schema.database, table.schema.table):
         if (known.target, known.table) != (
             feed.target,
@@ -215,24 +226,24 @@ def _refuse_other_key(
         ) or known.transform == feed.transform:
             continue
         try:
-            was = _shape_by(previous, table, known)
+            was = _key_by(previous, table, known)
         except FatalError:
             continue  # The table has changed since: which key its rows had is not known.
-        keys = [
-            [
-                (one.columns[i].name.lower(), ColumnType.parse(one.columns[i].type).kind)
-                for i in one.key
-            ]
-            for one in (was, shape)
-        ]
-        if keys[0] != keys[1]:
+        now = _key_by(plan, table, feed)
+        if was != now:
             raise FatalError(
-                f"the transform would change the key from ({', '.join(was.key_names)}) to "
-                f"({', '.join(shape.key_names)}), but rows flow already",
+                f"the transform would change the key from ({_shown(was)}) to ({_shown(now)}), but rows flow already",
                 where=f"target {feed.target}, table {feed.table}, source {table.source}",
                 remedy="give the table another name at the target, where it is filled anew; "
                 f"or take the change back, or {BEGIN_ANEW}",
             )
+
+
+def _shown(key: Sequence[tuple[str, str, Value]]) -> str:
+    return ", ".join(
+        f"{name} {kind}" if value is None else f"{name} {kind} = {value!r}"
+        for name, kind, value in key
+    )
 
 
 def _lane_of(

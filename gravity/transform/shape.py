@@ -53,6 +53,12 @@ class Transformation:
     """The table as the target has it, still under the source's name: that says whose rows they are."""
     _columns: tuple[_Made, ...]
 
+    @property
+    def key_constants(self) -> tuple[Value, ...]:
+        """Of each column of the key the value that it has in every row; None: its rows have their own."""
+        made = (self._columns[index] for index in self.schema.key)
+        return tuple(one.value if isinstance(one, _Constant) else None for one in made)
+
     def apply(self, batch: ChangeBatch) -> ChangeBatch:
         """The batch in the target's columns. What it says of rows before a change is transformed alike."""
         place = {index: at for at, index in enumerate(batch.before_columns)}

@@ -163,6 +163,10 @@ def test_a_transform_that_means_more_tables_leaves_the_others_as_they_are() -> N
         ("key: true", "key: false"),
         ("ID: number", "ID: nr"),
         ("{id: bigint, ", "{id: varchar(11), "),
+        ("{id: bigint, ", '{id: "decimal(10,0)", '),
+        ('value: "{part}"', 'value: "p{part}"'),
+        ('value: "{part}"', 'value: "7"'),
+        ("varchar(10), key", "varchar(12), key"),
     ],
 )
 def test_the_key_of_rows_that_flow_stays(old: str, new: str) -> None:
@@ -175,6 +179,19 @@ def test_the_key_of_rows_that_flow_stays(old: str, new: str) -> None:
     # Under another name it begins anew.
     renamed = parse_config(HEAD + changed.replace("table: orders", "table: orders2"), env={}).config
     assert compile_plan(renamed, [SourceTable("s", SCHEMA)], before).version == before.version + 1
+
+
+def test_the_values_of_a_key_stay_too() -> None:
+    """Equal names and kinds are not enough: '5' and '5.00' are two keys."""
+    cast = TRANSFORM.replace("{id: bigint, ", '{id: "decimal(10,0)", ')
+    config = parse_config(HEAD + cast.replace("(10,0)", "(12,2)"), env={}).config
+    with pytest.raises(
+        FatalError, match=r"from \(number decimal\(10,0\), part varchar\(10\) = '07'\) to"
+    ):
+        compile_plan(config, [SourceTable("s", SCHEMA)], compiled(transform=cast))
+    same = TRANSFORM.replace('value: "{part}"', 'value: "0{part}"').replace("orders_{", "orders_0{")
+    config = parse_config(HEAD + same, env={}).config
+    assert compile_plan(config, [SourceTable("s", SCHEMA)], compiled()).version == 2
 
 
 def test_a_plan_without_transforms_is_still_read() -> None:
