@@ -39,7 +39,18 @@ def leaving(
 
     A target that takes the table no longer at all keeps its rows, unless it shared them with others.
     """
-    if not plan.former or is_whole_row(schema):
+    if not plan.former:
+        return {}
+    found = plan.leaving.get((source, schema))
+    if found is None:
+        found = plan.leaving[source, schema] = _find_leaving(plan, source, schema)
+    return found
+
+
+def _find_leaving(
+    plan: RoutingPlan, source: str, schema: TableSchema
+) -> Mapping[str, tuple[Leaving, ...]]:
+    if is_whole_row(schema):
         # Tables without a key are emptied before they are filled again.
         return {}
     names = {target.name for target in plan.targets}

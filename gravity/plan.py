@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from gravity.batch import TableSchema
 from gravity.condition import compile_condition
@@ -32,6 +32,9 @@ from gravity.plan_part import (
     selection_of,
 )
 from gravity.transform.shape import Transformation, transformation
+
+if TYPE_CHECKING:
+    from gravity.placed_anew import Leaving
 
 PLAN_FORMAT = 3
 _READABLE_FORMATS = (1, 2, 3)
@@ -157,6 +160,11 @@ class RoutingPlan:
             )
             for former in self.former
         )
+
+    @cached_property
+    def leaving(self) -> dict[tuple[str, TableSchema], Mapping[str, tuple[Leaving, ...]]]:
+        """What `gravity.placed_anew.leaving` has found about tables: it is asked about every message."""
+        return {}
 
     def _find_feeds(self, source: str, schema: TableSchema) -> Iterable[Feed]:
         database, table = schema.database, schema.table

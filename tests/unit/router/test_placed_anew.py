@@ -222,6 +222,16 @@ def test_rows_leave_even_where_the_earlier_rule_can_not_be_asked_any_more() -> N
     assert before_columns(plan, "s", lost) == (0, 1, 2)
 
 
+def test_what_leaves_is_found_once_for_each_table_and_shape() -> None:
+    """The router asks about every message."""
+    plan = compiled(BY_RENDEZVOUS, compiled(RANGE))
+    found = leaving(plan, "s", SCHEMA)
+    assert leaving(plan, "s", replace(SCHEMA)) is found
+    other = leaving(plan, "s", replace(SCHEMA, table="users"))
+    assert other is not found
+    assert other != found
+
+
 def test_a_collector_that_was_overtaken_settles_nothing() -> None:
     def point(plan: int, *, done: bool = True) -> dict[str, Any]:
         return {"offset": 9, "snapshot_done": done, "plan": plan}
