@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
+from itertools import chain, count
 from typing import TYPE_CHECKING
 
 from gravity.placement import IN_TURN, MAPS, NOWHERE, Placement, RangeShare, kept, rebalanced
@@ -31,21 +33,44 @@ def shardings_of(config: Config, previous: Iterable[Placement] = ()) -> Iterator
     Of buckets that `previous` has given in turn only those change hands that must.
     """
     in_force = {placement.name: placement for placement in previous}
-    for route in config.routing:
-        if route.strategy in ("hash", "range", *MAPS):
-            placement = _following(_of_route(route), in_force, dict.fromkeys(route.targets, 1))
-            yield Sharding(placement, route.source_tables, route.exclude, route.sources)
+    routes = [route for route in config.routing if route.strategy in ("hash", "range", *MAPS)]
+    for route, (name, *earlier) in zip(
+        routes, _names_of(routes, {rule.name for rule in config.routing_rules}), strict=True
+    ):
+        known = next((in_force[one] for one in (name, *earlier) if one in in_force), None)
+        placement = _following(_of_route(name, route), known, dict.fromkeys(route.targets, 1))
+        yield Sharding(placement, route.source_tables, route.exclude, route.sources)
     for rule in config.routing_rules:
         weights = {target.target: target.weight for target in rule.targets}
-        placement = _following(_of_rule(rule), in_force, weights)
+        placement = _following(_of_rule(rule), in_force.get(rule.name), weights)
         yield Sharding(placement, rule.table_patterns, rule.exclude, rule.sources)
 
 
+def _names_of(routes: Sequence[Route], taken: Collection[str]) -> list[list[str]]:
+    """What the placement of each route is called; behind it what it may have been called in the plan in force.
+
+    By its tables, and where several routes are for the same ones by its sources too. No two are called alike,
+    nor as a rule, whose names are `taken`.
+    """
+    plain = [f"routing of {', '.join(route.source_tables)}" for route in routes]
+    several = Counter([*plain, *taken])
+    full: list[str] = []
+    for route, name in zip(routes, plain, strict=True):
+        wanted = f"{name} of {', '.join(route.sources)}" if route.sources else name
+        numbered = (f"{wanted} ({number})" for number in count(2))
+        unique = (one for one in chain([wanted], numbered) if one not in {*full, *taken})
+        full.append(next(unique))
+    names = [of if several[name] > 1 else name for name, of in zip(plain, full, strict=True)]
+    return [
+        [name, *(one for one in (of, short) if one not in names)]
+        for name, of, short in zip(names, full, plain, strict=True)
+    ]
+
+
 def _following(
-    placement: Placement, in_force: Mapping[str, Placement], weights: Mapping[str, int]
+    placement: Placement, known: Placement | None, weights: Mapping[str, int]
 ) -> Placement:
-    """The placement with the buckets left where they are as far as its targets and weights let them."""
-    known = in_force.get(placement.name)
+    """The placement with the buckets left where `known`, the one in force, has them, as far as its targets and weights let them."""
     if (
         known is None
         or not {placement.strategy, known.strategy} <= IN_TURN
@@ -61,8 +86,7 @@ def _following(
     return replace(placement, buckets=tuple(targets.index(target) for target in buckets))
 
 
-def _of_route(route: Route) -> Placement:
-    name = f"routing of {', '.join(route.source_tables)}"
+def _of_route(name: str, route: Route) -> Placement:
     if route.strategy == "range":
         return _by_range(name, route, route.otherwise[0] if route.otherwise else None)
     return _divided(name, route, dict.fromkeys(route.targets, 1), {})

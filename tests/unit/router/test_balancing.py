@@ -18,6 +18,7 @@ from gravity.config import parse_config
 from gravity.config.problem import ConfigError
 from gravity.placed_anew import FORMER_MAX, before_columns, former_routings
 from gravity.placement import BUCKETS, Placement, buckets_of, round_robin
+from gravity.plan import RoutingPlan
 from gravity.status import PipelineStatus, SourceStatus
 from tests.unit.router.test_placed_anew import advance, play
 from tests.unit.router.test_sharding import (
@@ -170,6 +171,58 @@ def test_moves_in_the_middle_of_a_copy_lose_and_double_no_row(
     assert table == end
     for place, name in enumerate(NAMES):
         assert held[name] == {key: row for key, row in end.items() if place_of[homes[key]] == place}
+
+
+# names
+
+
+TURNS = "{source-tables: orders, sources: [%s], strategy: round-robin, targets: [%s]}"
+
+
+def named(*routes: str, previous: RoutingPlan | None = None) -> RoutingPlan:
+    """The plan of some `routing` entries."""
+    return compiled(f"routing: [{', '.join(routes)}]", previous)
+
+
+def test_each_source_s_rows_of_a_table_are_divided_by_their_own_entry() -> None:
+    plan = named(TURNS % ("s", "a, b"), TURNS % ("other", "b, c"))
+    assert [placement.name for placement in plan.placements] == [
+        "routing of orders of s",
+        "routing of orders of other",
+    ]
+    taken = {
+        source: [
+            (feed.target, row)
+            for feed in plan.feeds(source, SCHEMA)
+            for row in range(40)
+            if plan.placement(feed.shares[0].placement).places([[row]]) == [feed.shares[0].place]
+        ]
+        for source in ("s", "other")
+    }
+    for source, targets in (("s", "ab"), ("other", "bc")):
+        assert sorted(row for _, row in taken[source]) == list(range(40))
+        assert {target for target, _ in taken[source]} == set(targets)
+
+
+def test_no_two_placements_are_called_alike_and_the_only_one_of_a_table_as_ever() -> None:
+    hashed = "{source-tables: orders, strategy: hash, key: %s, targets: [a, b]}"
+    plan = named(hashed % "id", hashed % "v", TURNS % ("s", "a, b"), TURNS % ("s", "b, c"))
+    assert [placement.name for placement in plan.placements] == [
+        "routing of orders", "routing of orders (2)", "routing of orders of s", "routing of orders of s (2)",
+    ]  # fmt: skip
+    assert len({route.share.placement for route in plan.routes if route.share}) == len(plan.placements)  # fmt: skip
+    assert [p.name for p in named(TURNS % ("s", "a, b")).placements] == ["routing of orders"]
+
+
+def test_a_second_entry_for_a_table_moves_no_bucket_of_the_first() -> None:
+    one = named(TURNS % ("s", "a, b, c"))
+    first = named(TURNS % ("s", "a, b"), previous=one)
+    two = named(TURNS % ("other", "b, c"), TURNS % ("s", "a, b"), previous=first)
+    assert two.placements[1].name != first.placements[0].name
+    assert two.placements[1].buckets == first.placements[0].buckets
+    assert two.placements[1].buckets != named(TURNS % ("s", "a, b")).placements[0].buckets
+    again = named(TURNS % ("s", "a, b"), previous=two)
+    assert again.placements == first.placements
 
 
 # append-only
