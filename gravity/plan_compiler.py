@@ -13,7 +13,7 @@ from gravity.errors import BEGIN_ANEW, FatalError
 from gravity.event_fit import require_fits
 from gravity.key import GROUP_PREFIX, LANE_KEY, LANE_TABLE
 from gravity.merge_order import MergeOrder
-from gravity.placed_anew import former_routings
+from gravity.placed_anew import former_routings, is_anywhere
 from gravity.placement import Share
 from gravity.plan import RoutingPlan
 from gravity.plan_part import (
@@ -172,6 +172,7 @@ def _with_tables(
     )
     _require_scopes(made)
     _require_merge(made)
+    _require_single_source(made, tables)
     return made
 
 
@@ -316,6 +317,27 @@ def _require_merge(plan: RoutingPlan) -> None:
                 remedy="leave order-by out for this target, or name the targets to merge for in "
                 f"`merge.targets`; where rows flow already, {BEGIN_ANEW}",
             )
+
+
+def _require_single_source(plan: RoutingPlan, tables: Sequence[SourceTable]) -> None:
+    """Raises FatalError where rows take turns among targets, and several sources may have the same row.
+
+    What they say of it would lie at two targets, and a conflict is resolved within one.
+    """
+    for table in tables:
+        schema = table.schema
+        if not plan.includes(table.source, schema.database, schema.table):
+            continue
+        for feed in plan.feeds(table.source, schema):
+            if is_anywhere(plan, feed) and plan.resolution(feed.target, feed.table) is not None:
+                names = ", ".join(plan.sources_of(feed.target, feed.table))
+                raise FatalError(
+                    f"append-only: new rows go where the turn is, and {names} feed one table: a row that two of "
+                    "them have could be at two targets",
+                    where=f"target {feed.target}, table {feed.table}, source {table.source}",
+                    remedy="leave append-only out, or give each source's rows a table of their own (a transform "
+                    'with `rename: {table: "{source}_{table}"}`)',
+                )
 
 
 def _check_fit(plan: RoutingPlan, table: SourceTable) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -16,9 +17,11 @@ from gravity.batch import DELETE, INSERT, READ
 from gravity.cli.balance import is_being_copied
 from gravity.config import parse_config
 from gravity.config.problem import ConfigError
+from gravity.errors import FatalError
 from gravity.placed_anew import FORMER_MAX, before_columns, former_routings
 from gravity.placement import BUCKETS, Placement, buckets_of, round_robin
 from gravity.plan import RoutingPlan
+from gravity.plan_compiler import SourceTable, compile_plan
 from gravity.status import PipelineStatus, SourceStatus
 from tests.unit.router.test_placed_anew import advance, play
 from tests.unit.router.test_sharding import (
@@ -250,3 +253,21 @@ def test_a_row_that_may_be_anywhere_goes_from_everywhere_but_where_it_is_sent(op
 def test_turns_are_for_balancing_only() -> None:
     with pytest.raises(ConfigError, match=r"append-only.*not used by strategy hash"):
         parse_config(HEAD + "routing: [{source-tables: o, strategy: hash, key: k, append-only: true, targets: [a]}]", env={})  # fmt: skip
+
+
+def test_rows_that_two_sources_may_have_do_not_take_turns() -> None:
+    """Each would have its say at another target, where nobody hears the other."""
+    tables = [SourceTable(source, SCHEMA) for source in ("s", "other")]
+
+    def made(text: str, *, of: Sequence[SourceTable] = tables) -> RoutingPlan:
+        return compile_plan(parse_config(text, env={}).config, of)
+
+    with pytest.raises(FatalError, match=r"append-only.* s, other feed one table") as caught:
+        made(HEAD + APPENDED)
+    assert caught.value.where == "target a, table app.orders, source s"
+    assert made(HEAD + APPENDED, of=tables[:1]).placements[0].append_only
+    assert not made(HEAD + IN_TURN).placements[0].append_only
+    # As the remedy says.
+    own = "type: mysql, transforms: [{tables: orders, rename: {table: '{source}_{table}'}}]"
+    apart = made(HEAD.replace("type: mysql", own) + APPENDED)
+    assert set(apart.feeding["a"]) == {"app.s_orders", "app.other_orders"}
