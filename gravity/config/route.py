@@ -46,6 +46,18 @@ Columns = Annotated[
 ]
 """One column, or a list of them."""
 
+AppendOnly = Annotated[
+    bool,
+    Field(
+        description=(
+            "Balancing strategies: rows are only ever inserted, and by one source, so each new one goes where the "
+            "turn is, whatever its key. An update or delete still finds its row, at the price of a look at every "
+            "target."
+        )
+    ),
+]
+"""Whether new rows of a balanced table take turns."""
+
 
 class ConditionalTargets(Model):
     """One condition of a `conditional` route and where the rows that meet it go."""
@@ -156,13 +168,7 @@ class Route(Model):
     key: Columns = Field(
         (), description="Column (or columns) that decides; unset = the table's primary key."
     )
-    append_only: bool = Field(
-        False,
-        description=(
-            "Balancing strategies: rows are only ever inserted, so each new one goes where the turn is, "
-            "whatever its key. An update or delete still finds its row, at the price of a look at every target."
-        ),
-    )
+    append_only: AppendOnly = False
     ranges: tuple[Range, ...] = Field(
         (),
         description="`range`: what goes where.",
@@ -307,13 +313,7 @@ class RoutingRule(Model):
         description="The targets: names, or `{target, residues, weight}`.",
         examples=[["db1", "db2"]],
     )
-    append_only: bool = Field(
-        False,
-        description=(
-            "Balancing strategies: rows are only ever inserted, so each new one goes where the turn is, "
-            "whatever its key. An update or delete still finds its row, at the price of a look at every target."
-        ),
-    )
+    append_only: AppendOnly = False
     ranges: tuple[Range, ...] = Field(
         (),
         description="`range`: what goes where.",
