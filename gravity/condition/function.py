@@ -12,6 +12,8 @@ from gravity.condition.collation import Collation, fold_function
 from gravity.condition.number import EXACT
 
 INT64_MAX, UINT64_MAX = 2**63 - 1, 2**64 - 1
+_INT64_DIGITS = 20
+"""So many are beyond 64 bits, whatever they and those behind them are."""
 _INT_PREFIX = re.compile(r"[ \t\n\r\v\f]*([+-]?\d+)")
 _DECIMAL_PREFIX = re.compile(r"[ \t\n\r\v\f]*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?)")
 _DIGITS_MAX = 400
@@ -165,6 +167,8 @@ def truncate_float(number: float, digits: int) -> float:
 
 
 def _scaled(number: float, digits: int, rounded: Callable[[float], float]) -> float:
+    if not math.isfinite(number):
+        return number
     power = 10.0 ** min(abs(digits), 308)
     if digits < 0:
         return 0.0 if abs(digits) > 308 else rounded(number / power) * power  # noqa: PLR2004
@@ -194,7 +198,12 @@ def to_unsigned(number: int | Decimal) -> int:
 def text_to_signed(text: str) -> int:
     """CAST(text AS SIGNED): the digits at its beginning."""
     match = _INT_PREFIX.match(text)
-    return 0 if match is None else max(-INT64_MAX - 1, min(INT64_MAX, int(match[1])))
+    if match is None:
+        return 0
+    # However many digits there are: Python reads no int from more than some thousand.
+    digits = match[1].lstrip("+-0")[:_INT64_DIGITS]
+    whole = -int(digits or 0) if match[1].startswith("-") else int(digits or 0)
+    return max(-INT64_MAX - 1, min(INT64_MAX, whole))
 
 
 def decimal_function(length: int, scale: int) -> Callable[[int | float | Decimal | str], Decimal]:
@@ -207,6 +216,8 @@ def decimal_function(length: int, scale: int) -> Callable[[int | float | Decimal
             match = _DECIMAL_PREFIX.match(value)
             value = Decimal(match[1]) if match is not None else Decimal(0)
         number = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+        if number.is_nan():
+            return Decimal(0).quantize(step)  # Of a sum that overflowed, which MySQL refuses.
         if number.copy_abs() > largest:
             return largest.copy_sign(number)
         rounded = number.quantize(step, ROUND_HALF_UP, EXACT)

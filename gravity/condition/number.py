@@ -90,8 +90,8 @@ def remainder(left: int | Decimal, right: int | Decimal) -> int | Decimal | None
 
 
 def remainder_float(left: float, right: float) -> float | None:
-    """`left % right` with the sign of `left`; None if `right` is 0."""
-    return math.fmod(left, right) if right else None
+    """`left % right` with the sign of `left`; None if `right` is 0, or `left` has overflowed."""
+    return math.fmod(left, right) if right and math.isfinite(left) else None
 
 
 def _fraction_digits(number: Decimal) -> int:
