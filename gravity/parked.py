@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gravity.sink import FrontierPoint
+    from gravity.stored import FrontierPoint
 
 _CONSTRAINT = re.compile(r"CONSTRAINT `((?:[^`]|``)+)`")
 _INDEX = re.compile(r"for key '(?:[^']*\.)?([^'.]+)'\Z")

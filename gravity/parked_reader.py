@@ -10,7 +10,7 @@ from gravity.codec import decode_batch
 from gravity.dead_letter import kind_of
 from gravity.mysql import MysqlSession
 from gravity.parked import WaitingRow, passed_by_all
-from gravity.sink import Stored
+from gravity.stored import Stored
 from gravity.tail import OPERATIONS, batch_rows
 from gravity.topic import Topics
 

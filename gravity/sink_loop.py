@@ -18,7 +18,8 @@ from gravity.fault import FaultPoint, reach
 from gravity.kafka.producer import LogProducer
 from gravity.kafka.reader import GroupReader, LogMessage, LogReader
 from gravity.progress_pace import PASSED_S, ProgressPace
-from gravity.sink import Lane, SetAside, SinkWriter, Stored
+from gravity.sink import Lane, SetAside, SinkWriter
+from gravity.stored import Stored
 
 if TYPE_CHECKING:
     from gravity.kafka.client import Cluster

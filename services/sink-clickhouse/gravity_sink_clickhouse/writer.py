@@ -23,7 +23,8 @@ from gravity.joined_follower import JoinedFollower
 from gravity.progress import SinkProgress
 from gravity.schema_change import SchemaChange, TableAction
 from gravity.schema_follower import Ahead, Follower, has_rows_to_delete, means_nothing
-from gravity.sink import Admitted, Pace, Refusal, SetAside, Stored, Write, split_table
+from gravity.sink import Admitted, Pace, Refusal, SetAside, Write, split_table
+from gravity.stored import Stored
 from gravity_sink_clickhouse.alteration import tombstones
 from gravity_sink_clickhouse.catalog import CREATE_CONTROL_TABLES, PROGRESS, Catalog, Fit
 from gravity_sink_clickhouse.error_code import UNKNOWN_SHAPE, error_of

@@ -15,7 +15,8 @@ from gravity.kafka.producer import LogProducer
 from gravity.kafka.reader import LogReader
 from gravity.schema_change import SchemaChange, TableAction
 from gravity.schema_follower import means_nothing
-from gravity.sink import Admitted, Pace, Refusal, SetAside, Stored, Write, split_table
+from gravity.sink import Admitted, Pace, Refusal, SetAside, Write, split_table
+from gravity.stored import Stored
 from gravity.topic import Cleanup, TopicSpec
 from gravity_sink_kafka.envelope import Envelope, partition_of, progress_text, topic_of
 from gravity_sink_kafka.shape import Shape, Shapes

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gravity.clock import monotonic_s
 from gravity.errors import FencedError, TransientError
 from gravity.progress import SinkProgress
-from gravity.sink import FrontierPoint, Stored
+from gravity.stored import FrontierPoint, Stored
 from gravity_sink_mysql.connection import LOCK_WAIT_S, Session, code_of
 from gravity_sink_mysql.error_code import LOCK_WAIT_TIMEOUT, NO_SUCH_THREAD
 from gravity_sink_mysql.statement import quote_name, quote_text

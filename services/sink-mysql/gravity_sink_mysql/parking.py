@@ -13,7 +13,8 @@ from typing import Final
 
 from gravity.batch import ChangeBatch, Value
 from gravity.resolution.cell import cell_to_json, readable_json
-from gravity.sink import Counts, Refusal
+from gravity.sink import Refusal
+from gravity.stored import Counts
 
 ROUND_ROWS_MAX, ROUND_BYTES_MAX = 200, 16 * 1024 * 1024
 """What is tried again in one transaction."""

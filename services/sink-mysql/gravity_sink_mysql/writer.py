@@ -17,7 +17,8 @@ from gravity.joined_follower import JoinedFollower
 from gravity.parked import passed_by_all
 from gravity.schema_change import SchemaChange, TableAction
 from gravity.schema_follower import Ahead, Follower, has_rows_to_delete, means_nothing
-from gravity.sink import Admitted, Counts, Pace, SetAside, Stored, Write, split_table
+from gravity.sink import Admitted, Pace, SetAside, Write, split_table
+from gravity.stored import Counts, Stored
 from gravity_sink_mysql.catalog import Catalog, Fit
 from gravity_sink_mysql.connection import LOCK_WAIT_S, Session, code_of
 from gravity_sink_mysql.error_code import ALREADY_MADE, SHAPE_CHANGED

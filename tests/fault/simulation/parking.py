@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gravity_sink_mysql.parking import Draft, Lot, Parked, ParkedRow, key_text
 
-from gravity.sink import Counts
+from gravity.stored import Counts
 
 from .altering import Value
 

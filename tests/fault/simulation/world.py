@@ -24,7 +24,7 @@ from gravity.plan import RoutingPlan
 from gravity.plan_part import Resolution, RoutePlan, RulePlan, SourcePlan, TargetPlan
 from gravity.position import Position
 from gravity.schema_change import TableAction
-from gravity.sink import Counts
+from gravity.stored import Counts
 
 from .altering import NARROW_ROW, DieError, Store, Value
 from .breaks import BREAKS, histories_of

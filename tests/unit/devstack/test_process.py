@@ -57,9 +57,11 @@ def test_a_kept_folder_is_kept_and_children_are_asked_politely(tmp_path: Path) -
 
 
 RUNNER = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from gravity_devstack.process import Guardian
+# A shell's jobs in the background ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 folder = Path(sys.argv[1])
 guardian = Guardian(folder)
 child = guardian.start(["sleep", "600"], log=folder / "log", cwd=folder)

@@ -19,7 +19,8 @@ from gravity.cut import (
     why_given_up,
 )
 from gravity.header import TargetHeader
-from gravity.sink import Lane, Pace, Stored, Write
+from gravity.sink import Lane, Pace, Write
+from gravity.stored import Stored
 from gravity.testing.target_log import Message, TargetLog, table
 
 ACCOUNTS = table("bank.accounts", [("id", "int"), ("amount", "int")], ["id"])

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from gravity.errors import FatalError, HoleError
 from gravity.progress import SinkProgress
 from gravity.schema_change import TableAction
-from gravity.sink import Counts, FrontierPoint, Lane, Pace, Stored, Write
+from gravity.sink import Lane, Pace, Write
+from gravity.stored import Counts, FrontierPoint, Stored
 from gravity.testing.target_log import Message, TargetLog, change_of, table
 
 ORDERS = table("shop.orders", [("id", "int"), ("name", "varchar(9)")], ["id"])

@@ -27,7 +27,8 @@ from gravity.batch import INSERT
 from gravity.codec import decode_batch, encode_batch
 from gravity.header import TargetHeader
 from gravity.parked import passed_by_all
-from gravity.sink import Admitted, Counts, FrontierPoint, Refusal
+from gravity.sink import Admitted, Refusal
+from gravity.stored import Counts, FrontierPoint
 from gravity.testing.target_log import TargetLog, table
 
 SCHEMA = table("shop.t", [("id", "int"), ("name", "varchar(9)")], ["id"])
