@@ -209,7 +209,7 @@ def test_whatever_comes_a_cell_is_of_its_type_or_null(data: st.DataObject) -> No
     if to.name == "decimal" and cell is not None:
         number = Decimal(str(cell))
         assert -number.as_tuple().exponent == to.scale  # type: ignore[operator]
-        assert abs(number) < 10 ** ((to.precision or 0) - to.scale)
+        assert number.copy_abs() < 10 ** ((to.precision or 0) - to.scale)
         assert not to.unsigned or number >= 0
     if to.length is not None and isinstance(cell, str):
         assert len(cell) <= to.length
