@@ -155,7 +155,7 @@ def _ways(plan: RoutingPlan, source: str, database: str, table: str) -> dict[str
             tuple(rules),
             is_divided=bool(rules) and bool(places),
             is_anywhere=bool(rules) and True in places,
-            is_joined=plan.resolution(feed.target, feed.table) is not None,
+            is_joined=plan.is_joined(feed.target, feed.table),
             columns=()
             if feed.transform is None or not feed.transform.touches_columns
             else feed.transform.effect(source, database, table),
@@ -178,7 +178,12 @@ def is_placed_as(
         for target, way in now.items()
         if not (turns and way.is_anywhere and target not in was)
     }
-    return all(was.get(target) == way for target, way in new.items())
+    return all(
+        was.get(target) == way
+        # What those said who are leaving may have hidden rows of the others, which stay.
+        and set(plan.leaving_from(target, way.table)) <= {*earlier.leaving_from(target, way.table)}
+        for target, way in new.items()
+    )
 
 
 def was_always_placed_so(plan: RoutingPlan, source: str, database: str, table: str) -> bool:

@@ -181,7 +181,7 @@ class RoutingPlan:
             shares = () if conditions is None else tuple(r.share for r in routes if r.share)
             # Of several sources the resolver decides, which lets go of what rows were.
             shown = target.wants_old_rows(database, table)
-            old_rows = shown and self.resolution(target.name, name) is None
+            old_rows = shown and not self.is_joined(target.name, name)
             rule = target.transform(source, database, table)
             yield Feed(target.name, name, lane, conditions, shares, old_rows, rule)
 
@@ -292,8 +292,15 @@ class RoutingPlan:
             wanted.update(self.placement(share.placement).key_indexes(schema))
         return wanted
 
+    def is_joined(self, target: str, table: str) -> bool:
+        """Whether several sources feed a target table; those whose rows are leaving do not."""
+        return len(self._feeders(target, table)) > 1
+
     def resolution(self, target: str, table: str) -> Resolution | None:
-        """How conflicts in a target table are resolved; None when a single source feeds it."""
+        """How conflicts in a target table are resolved; None when a single source has rows there.
+
+        Where rows of others are leaving it is also what tells them from those that stay.
+        """
         key = (target, table)
         if key not in self._resolutions:
             self._resolutions[key] = self._find_resolution(target, table)
@@ -306,7 +313,12 @@ class RoutingPlan:
     def _find_resolution(self, target: str, name: str) -> Resolution | None:
         if len(self.sources_of(target, name)) < 2:  # noqa: PLR2004 - a conflict needs two
             return None
-        return self._rule_of(target, name)
+        rule = self._rule_of(target, name)
+        leaving = self.leaving_from(target, name)
+        if not leaving:
+            return rule
+        ranks = {source: rank for source, rank in rule.ranks.items() if source not in leaving}
+        return replace(rule, ranks=ranks, leaving=leaving)
 
     def _rule_of(self, target: str, name: str) -> Resolution:
         database, _, table = name.partition(".")
@@ -316,13 +328,26 @@ class RoutingPlan:
         return chosen[0].resolution if chosen else self.default_resolution
 
     def sources_of(self, target: str, name: str) -> tuple[str, ...]:
-        """The sources that feed a target table: as found when the plan was made, else all that might.
+        """The sources that have rows in a target table: those that feed it, and those whose rows are leaving still."""
+        return (*self._feeders(target, name), *self.leaving_from(target, name))
 
-        So do those that an earlier plan sent there and whose rows are leaving still: nobody else's go with them.
+    def leaving_from(self, target: str, name: str) -> tuple[str, ...]:
+        """The sources that an earlier plan sent to a target table, which they feed no longer: their rows are leaving.
+
+        They have no say there. That their rows go must not take along what others have under the same keys.
         """
-        found = self._fed.get(target, {}).get(name)
+        if not self.former:
+            return ()
+        fed = self.feeding.get(target, {}).get(name, ())
+        return tuple(s for s in self._fed.get(target, {}).get(name, ()) if s not in fed)
+
+    def _feeders(self, target: str, name: str) -> tuple[str, ...]:
+        """The sources that feed a target table: as found when the plan was made, else all that might."""
+        found = self.feeding.get(target, {}).get(name)
         if found is not None:
             return found
+        if name in self._fed.get(target, {}):
+            return ()  # Those that had it have left.
         database, _, table = name.partition(".")
         any_database = self.target(target).database is not None
 

@@ -167,6 +167,9 @@ class Resolution:
     tombstone_retention_us: int = 7 * 24 * 3600 * 1_000_000
     """How long a row that every source has deleted is remembered, by the sources' commit times."""
 
+    leaving: tuple[str, ...] = ()
+    """Sources that fed the table under an earlier plan: without a say, and a row that only they have goes."""
+
     @property
     def stops(self) -> Scope:
         """What stands still while a row is on hold; `key` under strategies that hold nothing."""
@@ -189,7 +192,7 @@ class Resolution:
     def from_json(cls, record: Mapping[str, Any]) -> Self:
         """The rule in a plan's JSON, of this format or an older one."""
         groups = tuple(tuple(group) for group in record.get("groups", ()))
-        return cls(**{**record, "groups": groups})
+        return cls(**{**record, "groups": groups, "leaving": tuple(record.get("leaving", ()))})
 
 
 @dataclass(frozen=True, slots=True)

@@ -246,7 +246,11 @@ def table_flows(plan: RoutingPlan, tables: Sequence[SourceTable]) -> list[Flow]:
             feed.table,
             plan.rows_of(feed),
             feed.lane + _merge_text(plan, feed.target),
-            _resolution_text(plan.resolution(feed.target, feed.table)),
+            _resolution_text(
+                plan.resolution(feed.target, feed.table)
+                if plan.is_joined(feed.target, feed.table)
+                else None
+            ),
             () if feed.transform is None else feed.transform.describe(),
         )
         for table in tables

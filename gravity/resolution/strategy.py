@@ -63,14 +63,15 @@ def resolve(
     decision: Decision | None = None,
     floors: Floors | None = None,
 ) -> Verdict | None:
-    """What `registers` come to under `rule`; None when no source that takes part has spoken."""
+    """What `registers` come to under `rule`; None when no source that takes part has spoken, nor one that leaves."""
     if decision is None and not floors:
         plain = _plain(registers, rule)
         if plain is not None:
             return plain
     opinions = opinions_of(registers, rule.ranks, decision, floors or {})
     if not opinions:
-        return None
+        left = next((source for source in rule.leaving if source in registers), None)
+        return None if left is None else Outcome(left, None, registers[left].shape.columns)
     if rule.strategy == "error-stop":
         return _unanimous(opinions, rule)
     if rule.strategy == "merge":

@@ -131,7 +131,7 @@ class Flows:
                     where=where,
                     remedy="say order-by: table for it, or add a primary key",
                 )
-            if self.plan.resolution(feed.target, feed.table) is not None:
+            if self.plan.is_joined(feed.target, feed.table):
                 raise FatalError(
                     "several sources feed one table, and this one has no key: which rows are one is not known",
                     where=where,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import pytest
 
-from gravity.plan_part import Resolution
+from gravity.plan_part import FormerRouting, Resolution
 from gravity.testing.routed_log import EPOCH_US, RoutedLog, RowChange
-from tests.resolver_replica import RANKS, RULES, SOURCES, USERS, Replica
+from tests.resolver_replica import RANKS, RULES, SOURCES, TARGET, USERS, Replica
 
 STOP = Resolution("error-stop", RANKS)
 READ_S = -EPOCH_US // 1_000_000
@@ -77,3 +78,54 @@ def test_a_row_that_comes_back_is_there_again() -> None:
     assert moving.rows == {}
     moving.say("a", "R", "z", READ_S)
     assert moving.rows == {1: "z"}
+
+
+def leave(moving: Moving, source: str) -> None:
+    """From now on the others alone feed the table, and the rows of `source` are leaving."""
+    replica, name = moving.replica, "shop.users"
+    plan, rest = replica.plan, tuple(other for other in SOURCES if other != source)
+    former = FormerRouting(2, plan.targets, (), (), {TARGET: {name: (source,)}})
+    replica.plan = replace(plan, version=2, feeding={TARGET: {name: rest}}, former=(former,))
+    for log in moving.logs.values():
+        log.plan = 2
+
+
+@pytest.mark.parametrize("rule", [*RULES, STOP], ids=str)
+def test_whoever_has_left_hides_no_row_and_disagrees_with_nobody(rule: Resolution) -> None:
+    moving = Moving(rule)
+    moving.say("b", "I", "x", 10)
+    moving.say("a", "I", "x", 11)
+    moving.say("a", "D", "x", 12)
+    seen = len(moving.replica.conflicts)
+    leave(moving, "a")
+    moving.say("b", "R", "x", READ_S)
+    assert moving.rows == {1: "x"}, "b has it, and nobody else feeds the table"
+    moving.say("b", "U", "y", 5)
+    moving.say("a", "L", "", 30)
+    assert moving.rows == {1: "y"}
+    moving.say("b", "D", "y", 31)
+    assert moving.rows == {}
+    ended = 2 * (rule is STOP)  # That of the hold that the delete began.
+    assert len(moving.replica.conflicts) - seen <= ended
+    assert moving.replica.state.holds == 0
+
+
+@pytest.mark.parametrize("rule", [*RULES, STOP], ids=str)
+def test_rows_go_that_only_those_had_who_leave(rule: Resolution) -> None:
+    """Also those of which nothing was noted, since nobody else fed the table then."""
+    moving = Moving(rule)
+    plan = moving.replica.plan
+    moving.replica.plan = replace(plan, feeding={TARGET: {"shop.users": ("a",)}})
+    for key in (1, 2):
+        moving.say("a", "I", "x", 10, key)
+    moving.replica.plan = plan
+    leave(moving, "a")
+    moving.say("b", "R", "y", READ_S)
+    # A late word under the earlier plan, which notes nothing.
+    after, moving.replica.plan = moving.replica.plan, replace(plan, feeding={TARGET: {"shop.users": ("a",)}})  # fmt: skip
+    moving.say("a", "U", "z", 11)
+    moving.replica.plan = after
+    for key in (1, 2):
+        moving.say("a", "L", "x", READ_S, key)
+    assert moving.rows == {1: "y"}
+    assert moving.replica.conflicts == []

@@ -196,31 +196,65 @@ def test_a_table_without_a_key_is_emptied_where_it_is_no_longer_divided() -> Non
     assert set(told(plan, TableAction.TRUNCATE)["shaped"]) == {"shop.sales"}
 
 
-def test_whose_rows_are_leaving_has_its_say_until_they_are_gone() -> None:
-    """Else the rows of those that stay would go with them."""
+MINE = "\nrouting: [{source-tables: orders, sources: [s], strategy: hash, key: user_id, targets: [a, b]}"
+THEIRS = ", {source-tables: orders, sources: [other], targets: [a]}]"
+MOVED = "\nrouting: [{source-tables: orders, sources: [s], strategy: hash, key: user_id, targets: [b, c]}"
+
+
+def of_two(rules: str, previous: RoutingPlan | None = None, settled: int = 0) -> RoutingPlan:
+    """Of `orders` at `s` and at `other`."""
     tables = [SourceTable(source, sharding.SCHEMA) for source in ("s", "other")]
-    mine = sharding.HASH.replace("strategy:", "sources: [s], strategy:")
-    theirs = "\nrouting: [{source-tables: orders, sources: [other], targets: [a]}]"
-    moved = (
-        "\nrouting-rules: {orders: {sources: [s], strategy: hash, key: user_id, targets: [b, c]}}"
+    plan = compile_plan(
+        parse_config(sharding.HEAD + rules, env={}).config, tables, previous, settled
     )
+    return RoutingPlan.from_json(json.loads(json.dumps(plan.to_json())))
 
-    def made(rules: str, previous: RoutingPlan | None, settled: int = 0) -> RoutingPlan:
-        config = parse_config(sharding.HEAD + rules, env={}).config
-        plan = compile_plan(config, tables, previous, settled)
-        return RoutingPlan.from_json(json.loads(json.dumps(plan.to_json())))
 
-    first = made(mine + theirs, None)
-    plan = made(moved + theirs, first)
+def test_whose_rows_are_leaving_is_known_until_they_are_gone_and_has_no_say() -> None:
+    """Else the rows of those that stay would go with them, or stay hidden by what it said of them."""
+    first = of_two(MINE + THEIRS)
+    plan = of_two(MOVED + THEIRS, first)
     assert set(plan.sources_of("a", "app.orders")) == {"s", "other"}
-    assert plan.resolution("a", "app.orders") == first.resolution("a", "app.orders") is not None
-    assert is_placed_as(plan, first, "other", "app", "orders")
-    assert was_always_placed_so(plan, "other", "app", "orders")
+    assert plan.leaving_from("a", "app.orders") == ("s",)
+    assert (first.is_joined("a", "app.orders"), plan.is_joined("a", "app.orders")) == (True, False)
+    rule, was = (one.resolution("a", "app.orders") for one in (plan, first))
+    assert rule is not None
+    assert was is not None
+    assert (set(rule.ranks), rule.leaving) == ({"other"}, ("s",))
+    assert replace(rule, ranks=was.ranks, leaving=()) == was
+    # It may have hidden rows of the other by a delete.
+    assert not is_placed_as(plan, first, "other", "app", "orders")
+    assert not was_always_placed_so(plan, "other", "app", "orders")
     other_rule = "\nconflict-resolution: {default-strategy: timestamp-latest}"
-    settled = made(moved + theirs + other_rule, plan, settled=plan.version)
+    settled = of_two(MOVED + THEIRS + other_rule, plan, settled=plan.version)
     assert settled.former == ()
     assert settled.sources_of("a", "app.orders") == ("other",)
     assert settled.resolution("a", "app.orders") is None
+    assert is_placed_as(settled, plan, "other", "app", "orders"), "once is enough"
+
+
+def test_those_that_stay_are_read_again_however_many_they_are() -> None:
+    """Two still feed the table, and a third, which leaves, may have deleted a row of theirs."""
+    first = of_two(MINE + THEIRS)
+    plan = of_two(MOVED + THEIRS, first)
+    more = {"a": {"app.orders": ("other", "third")}}
+    plan = replace(plan, feeding={**plan.feeding, **more})
+    first = replace(first, feeding={**first.feeding, "a": {"app.orders": ("s", "other", "third")}})
+    assert plan.is_joined("a", "app.orders")
+    assert not is_placed_as(plan, first, "other", "app", "orders")
+    settled = replace(plan, former=(), version=3)
+    assert is_placed_as(settled, plan, "other", "app", "orders")
+
+
+def test_readers_of_debezium_hear_what_rows_were_while_those_of_others_leave() -> None:
+    """That is not told where several sources feed a table."""
+    head = sharding.HEAD.replace("a, type: mysql", "a, type: kafka, format: debezium")
+    tables = [SourceTable(source, sharding.SCHEMA) for source in ("s", "other")]
+    first, plan = (parse_config(head + rules + THEIRS, env={}).config for rules in (MINE, MOVED))
+    before = compile_plan(first, tables)
+    for made, shown in ((before, False), (compile_plan(plan, tables, before), True)):
+        [feed] = made.feeds("other", sharding.SCHEMA)
+        assert feed.old_rows is shown
 
 
 def test_rows_of_one_source_leave_as_they_came() -> None:
