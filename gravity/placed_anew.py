@@ -81,11 +81,13 @@ def left_by_name(plan: RoutingPlan, source: str, database: str, table: str) -> t
     names = {target.name for target in plan.targets}
     names -= {feed.target for feed in plan.feeds_by_name(source, database, table)}
     found: dict[tuple[str, str], Feed] = {}
-    for former in plan.former_plans:
+    for known, former in zip(plan.former, plan.former_plans, strict=True):
         routes = former.routes_by_name(source, database, table)
         shared = names & {route.target for route in routes if route.share is not None}
         for feed in former.feeds_by_name(source, database, table):
-            if feed.target in shared:
+            # What nobody has noted as leaving the resolver would not tell from what others have there.
+            noted = known.divided.get(feed.target, {}).get(feed.table, ())
+            if feed.target in shared and source in noted:
                 found[feed.target, feed.table] = feed
     return tuple(found.values())
 

@@ -177,6 +177,16 @@ def test_where_rows_are_leaving_they_go_too_when_all_are_gone(action: TableActio
     assert set(told(unshared, action)) == {"plain"}
 
 
+def test_a_routing_that_an_older_release_noted_empties_nothing() -> None:
+    """It does not say whose rows are leaving: others may have theirs there, and would lose them."""
+    plan = compiled(ONLY_PLAIN, compiled(SHARD, transform=RENAMED), transform=RENAMED)
+    record = json.loads(json.dumps(plan.to_json()))
+    for former in record["former"]:
+        del former["divided"]
+    for action in (TableAction.TRUNCATE, TableAction.DROP):
+        assert set(told(RoutingPlan.from_json(record), action)) == {"plain"}
+
+
 def test_all_names_under_which_rows_are_leaving_are_told_that_all_are_gone() -> None:
     first = compiled(SHARD, transform=RENAMED)
     other = RENAMED.replace("sales", "deals")
