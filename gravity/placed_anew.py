@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gravity.batch import TableSchema
@@ -226,6 +226,7 @@ def former_routings(
 
     Raises FatalError when there is too much to remember.
     """
+    tables = list(tables)
     kept = [former for former in previous.former if former.until > settled]
     last = FormerRouting(
         plan.version,
@@ -241,7 +242,38 @@ def former_routings(
             f"rows of {len(kept)} earlier routings are still being moved, and at most {FORMER_MAX} are remembered",
             remedy="wait until every source has been copied again (`gravity status`), then change it",
         )
-    return tuple(kept)
+    return tuple(_without_emptied(former, plan, tables) for former in kept)
+
+
+def _without_emptied(
+    former: FormerRouting, plan: RoutingPlan, tables: Iterable[tuple[str, TableSchema]]
+) -> FormerRouting:
+    """The routing without the tables that have no key where another source's takes their place.
+
+    That one is emptied before it is filled, so nothing is left of theirs; and to empty it again when they are
+    would take its rows, which nothing tells from theirs.
+    """
+    view = replace(
+        plan, targets=former.targets, routes=former.routes, placements=former.placements, former=()
+    )
+    emptied = {
+        (feed.target, feed.table, source)
+        for source, schema in tables
+        if not schema.key
+        for feed in view.feeds_by_name(source, schema.database, schema.table)
+        if set(plan.feeding.get(feed.target, {}).get(feed.table, ())) - {source}
+    }
+    if not emptied:
+        return former
+    divided = {
+        target: {
+            table: rest
+            for table, names in found.items()
+            if (rest := tuple(s for s in names if (target, table, s) not in emptied))
+        }
+        for target, found in former.divided.items()
+    }
+    return replace(former, divided=divided)
 
 
 def _divided(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from gravity_collector.flow import Flows
 from gravity_router.routing import RoutedMessage, route
 from structlog.testing import capture_logs
 
@@ -218,6 +219,43 @@ def of_two(rules: str, previous: RoutingPlan | None = None, settled: int = 0) ->
         parse_config(sharding.HEAD + rules, env={}).config, tables, previous, settled
     )
     return RoutingPlan.from_json(json.loads(json.dumps(plan.to_json())))
+
+
+def emptied_by(source: str, plan: RoutingPlan) -> set[str]:
+    """The targets that hear of a TRUNCATE of `orders`."""
+    change = replace(altered(TableAction.TRUNCATE), source=source, database="app", table="orders")
+    header, value = schema_message(change)
+    sent = route(replace(header, source=source, table="app.orders"), value, plan)
+    return {m.target for m in sent}
+
+
+def test_another_source_s_table_without_a_key_takes_the_place_of_one_that_leaves() -> None:
+    """It is emptied before it is filled, and not emptied again when the one that left is copied elsewhere."""
+    head = sharding.HEAD.replace("password: p}", "password: p, whole-row: [orders]}")
+    keyless = replace(sharding.SCHEMA, key=())
+    plans: list[RoutingPlan] = []
+    for mine, theirs in (
+        ("strategy: hash, key: id, targets: [a, b]", "[c]"),
+        ("targets: [c]", "[a]"),
+        ("targets: [b]", "[a]"),  # Nothing is settled yet.
+    ):
+        rules = f"""
+routing:
+  - {{source-tables: orders, sources: [s], {mine}}}
+  - {{source-tables: orders, sources: [other], targets: {theirs}}}
+"""
+        tables = [SourceTable(source, keyless) for source in ("s", "other")]
+        config = parse_config(head + rules, env={}).config
+        plans.append(compile_plan(config, tables, plans[-1] if plans else None))
+    for plan in plans[1:]:
+        for source in ("s", "other"):
+            flow = Flows(plan, source, lambda *_: ()).of_schema(keyless)
+            assert flow.is_whole_row
+        assert plan.resolution("a", "app.orders") is None
+        assert emptied_by("other", plan) == {"a"}
+    assert emptied_by("s", plans[1]) == {"b", "c"}, "at a are rows of the other source"
+    assert emptied_by("s", plans[2]) == {"b"}
+    assert not is_placed_as(plans[1], plans[0], "other", "app", "orders")
 
 
 def test_whose_rows_are_leaving_is_known_until_they_are_gone_and_has_no_say() -> None:
