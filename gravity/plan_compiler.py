@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gravity.batch import TableSchema, Value
+from gravity.column import INTEGER_BYTES, ColumnType
 from gravity.condition import ConditionError, compile_condition
 from gravity.config.conflict import ConflictRule
 from gravity.errors import BEGIN_ANEW, FatalError
@@ -233,13 +234,22 @@ def _refuse_other_key(
         except FatalError:
             continue  # The table has changed since: which key its rows had is not known.
         now = _key_by(plan, table, feed)
-        if was != now:
+        if _cells_of(was) != _cells_of(now):
             raise FatalError(
                 f"the transform would change the key from ({_shown(was)}) to ({_shown(now)}), but rows flow already",
                 where=f"target {feed.target}, table {feed.table}, source {table.source}",
                 remedy="give the table another name at the target, where it is filled anew; "
                 f"or take the change back, or {BEGIN_ANEW}",
             )
+
+
+def _cells_of(key: Sequence[tuple[str, str, Value]]) -> list[tuple[object, ...]]:
+    """What the cells of a key as `_key_by` gives it depend on: a wider type of the same kind has the same ones."""
+    kinds = [(name, ColumnType.parse(text), value) for name, text, value in key]
+    return [
+        (name, "int" if kind.name in INTEGER_BYTES else kind.name, kind.scale, value)
+        for name, kind, value in kinds
+    ]
 
 
 def _shown(key: Sequence[tuple[str, str, Value]]) -> str:

@@ -166,7 +166,7 @@ def test_a_transform_that_means_more_tables_leaves_the_others_as_they_are() -> N
         ("{id: bigint, ", '{id: "decimal(10,0)", '),
         ('value: "{part}"', 'value: "p{part}"'),
         ('value: "{part}"', 'value: "7"'),
-        ("varchar(10), key", "varchar(12), key"),
+        ("varchar(10), key", "char(10), key"),
     ],
 )
 def test_the_key_of_rows_that_flow_stays(old: str, new: str) -> None:
@@ -192,6 +192,26 @@ def test_the_values_of_a_key_stay_too() -> None:
     same = TRANSFORM.replace('value: "{part}"', 'value: "0{part}"').replace("orders_{", "orders_0{")
     config = parse_config(HEAD + same, env={}).config
     assert compile_plan(config, [SourceTable("s", SCHEMA)], compiled()).version == 2
+
+
+@pytest.mark.parametrize(
+    ("was", "old", "new"),
+    [
+        ("", "{id: bigint, ", "{"),
+        ("", "varchar(10), key", "varchar(20), key"),
+        ('{id: "decimal(10,0)", ', "decimal(10,0)", "decimal(12,0)"),
+        ("{id: varchar(11), ", "varchar(11)", "varchar(20)"),
+    ],
+)
+def test_a_wider_type_of_the_same_cells_is_no_other_key(was: str, old: str, new: str) -> None:
+    """Both ways: what a cast gives fits, or is refused by itself."""
+    first = TRANSFORM.replace("{id: bigint, ", was or "{id: bigint, ")
+    second = first.replace(old, new)
+    assert first != second
+    for one, other in ((first, second), (second, first)):
+        config = parse_config(HEAD + other, env={}).config
+        plan = compile_plan(config, [SourceTable("s", SCHEMA)], compiled(transform=one))
+        assert plan.version == 2
 
 
 def test_a_plan_without_transforms_is_still_read() -> None:
