@@ -79,8 +79,7 @@ def compile_plan(
     Raises FatalError when the configuration asks for another lane than the table has, or the rows of
     too many earlier plans are still on their way.
     """
-    in_force = () if previous is None else previous.placements
-    placements = tuple(sharding.placement for sharding in shardings_of(config, in_force))
+    placements = tuple(sharding.placement for sharding in shardings_of(config, previous))
     bare = RoutingPlan(
         version=1 if previous is None else previous.version + 1,
         partitions=config.kafka.partitions,

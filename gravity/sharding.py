@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
@@ -15,6 +15,7 @@ from gravity.placement import IN_TURN, MAPS, NOWHERE, Placement, RangeShare, kep
 if TYPE_CHECKING:
     from gravity.config import Config
     from gravity.config.route import Route, RoutingRule
+    from gravity.plan import RoutingPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +28,20 @@ class Sharding:
     sources: tuple[str, ...]
 
 
-def shardings_of(config: Config, previous: Iterable[Placement] = ()) -> Iterator[Sharding]:
+def shardings_of(config: Config, previous: RoutingPlan | None = None) -> Iterator[Sharding]:
     """Every table-dividing rule of the file, in its order: routes first, then `routing-rules`.
 
-    Of buckets that `previous` has given in turn only those change hands that must.
+    Of buckets that `previous`, the plan in force, has given in turn only those change hands that must.
     """
-    in_force = {placement.name: placement for placement in previous}
+    in_force = {p.name: p for p in (() if previous is None else previous.placements)}
     routes = [route for route in config.routing if route.strategy in ("hash", "range", *MAPS)]
-    for route, (name, *earlier) in zip(
-        routes, _names_of(routes, {rule.name for rule in config.routing_rules}), strict=True
-    ):
-        known = next((in_force[one] for one in (name, *earlier) if one in in_force), None)
+    rules = {rule.name for rule in config.routing_rules}
+    names = _names_of(routes, rules)
+    found = [next((in_force[one] for one in tried if one in in_force), None) for tried in names]
+    if previous is not None:
+        claimed = {*rules, *(placement.name for placement in found if placement is not None)}
+        found = _with_unclaimed(found, routes, previous, claimed)
+    for route, (name, *_), known in zip(routes, names, found, strict=True):
         placement = _following(_of_route(name, route), known, dict.fromkeys(route.targets, 1))
         yield Sharding(placement, route.source_tables, route.exclude, route.sources)
     for rule in config.routing_rules:
@@ -54,17 +58,52 @@ def _names_of(routes: Sequence[Route], taken: Collection[str]) -> list[list[str]
     """
     plain = [f"routing of {', '.join(route.source_tables)}" for route in routes]
     several = Counter([*plain, *taken])
-    full: list[str] = []
-    for route, name in zip(routes, plain, strict=True):
-        wanted = f"{name} of {', '.join(route.sources)}" if route.sources else name
-        numbered = (f"{wanted} ({number})" for number in count(2))
-        unique = (one for one in chain([wanted], numbered) if one not in {*full, *taken})
-        full.append(next(unique))
-    names = [of if several[name] > 1 else name for name, of in zip(plain, full, strict=True)]
+    full = [
+        f"{name} of {', '.join(route.sources)}" if route.sources else name
+        for route, name in zip(routes, plain, strict=True)
+    ]
+    names: list[str] = []
+    for short, of in zip(plain, full, strict=True):
+        numbered = (f"{of} ({number})" for number in count(2))
+        wanted = chain([of if several[short] > 1 else short, of], numbered)
+        names.append(next(one for one in wanted if one not in {*names, *taken}))
     return [
         [name, *(one for one in (of, short) if one not in names)]
         for name, of, short in zip(names, full, plain, strict=True)
     ]
+
+
+def _with_unclaimed(
+    found: Sequence[Placement | None],
+    routes: Sequence[Route],
+    previous: RoutingPlan,
+    claimed: set[str],
+) -> list[Placement | None]:
+    """`found`, and for routes without one a placement in force of the same tables, strategy, targets and key.
+
+    Such a route has got another name, as by one source more. Of several the one that most of its sources had.
+    """
+    shared = {one.share.placement: one for one in previous.routes if one.share is not None}
+    result: list[Placement | None] = []
+    for route, known in zip(routes, found, strict=True):
+        fitting = () if known is not None else (
+            placement
+            for placement in previous.placements
+            if placement.name not in claimed
+            and placement.strategy == route.strategy
+            and (tables := shared.get(placement.name)) is not None
+            and (tables.tables, tables.exclude) == (route.source_tables, route.exclude)
+            and (set(placement.targets), placement.key) == (set(route.targets), route.key)
+        )  # fmt: skip
+        chosen = max(
+            fitting,
+            key=lambda placement: len({*shared[placement.name].sources} & {*route.sources}),
+            default=known,
+        )
+        if chosen is not None:
+            claimed.add(chosen.name)
+        result.append(chosen)
+    return result
 
 
 def _following(

@@ -228,6 +228,54 @@ def test_a_second_entry_for_a_table_moves_no_bucket_of_the_first() -> None:
     assert again.placements == first.placements
 
 
+@pytest.mark.parametrize("strategy", ["round-robin", "least-connections"])
+def test_a_source_more_moves_no_bucket(strategy: str) -> None:
+    """The entry gets another name by it; of two that were there it is the one that had its sources."""
+    turns = TURNS.replace("round-robin", strategy)
+    head = HEAD.replace(
+        "name: other,", "name: other, host: h, username: u, password: p}, {name: c,"
+    )
+    assert head != HEAD
+
+    def under(*routes: str, previous: RoutingPlan | None) -> RoutingPlan:
+        text = head + f"routing: [{', '.join(routes)}]"
+        return compile_plan(parse_config(text, env={}).config, [SourceTable("s", SCHEMA)], previous)
+
+    first = under(turns % ("other", "a, b"), turns % ("s", "a, b"), previous=None)
+    loads = [tuple((bucket // by) % 2 for bucket in range(BUCKETS)) for by in (3, 7)]
+    loaded = tuple(
+        replace(placement, buckets=buckets)
+        for placement, buckets in zip(first.placements, loads, strict=True)
+    )
+    first = replace(first, placements=loaded)
+    one_more = under(turns % ("other", "a, b"), turns % ("s, c", "a, b"), previous=first)
+    assert [p.name for p in one_more.placements] == [
+        "routing of orders of other",
+        "routing of orders of s, c",
+    ]
+    kept = [under(turns % (s, "a, b"), turns % (t, "a, b"), previous=first).placements
+            for s, t in (("other", "s"), ("s, c", "other, c"))]  # fmt: skip
+    assert [p.buckets for p in one_more.placements] == [p.buckets for p in kept[0]]
+    assert [p.buckets for p in kept[1]] == [p.buckets for p in reversed(kept[0])]
+    apart = under(turns % ("other, c", "b, c"), turns % ("s", "a, b"), previous=first).placements
+    assert apart[1].buckets == kept[0][1].buckets
+    assert apart[0].buckets == under(turns % ("c", "b, c"), previous=None).placements[0].buckets
+
+    entries = [turns % (source, "a, b") for source in ("other", "s", "c")]
+    new = under(*entries, previous=first).placements[2]
+    assert new.buckets == under(turns % ("c", "a, b"), previous=None).placements[0].buckets
+
+
+def test_a_table_that_is_called_as_an_entry_of_a_source_has_a_name_of_its_own() -> None:
+    odd = "{source-tables: 'orders of s', strategy: round-robin, targets: [a, b]}"
+    entries = [TURNS % ("s", "a, b"), TURNS % ("other", "b, c"), odd]
+    for order in (entries, entries[::-1]):
+        plan = named(*order)
+        names = [placement.name for placement in plan.placements]
+        assert len(set(names)) == 3
+        assert {route.share.placement for route in plan.routes if route.share} == set(names)
+
+
 # append-only
 
 
