@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from gravity.batch import TableSchema, Value
 from gravity.column import INTEGER_BYTES, ColumnType
 from gravity.condition import ConditionError, compile_condition
@@ -32,6 +34,8 @@ from gravity.transform.sharing import Shared, with_joins
 
 if TYPE_CHECKING:
     from gravity.config import Config
+
+log = structlog.get_logger()
 
 _NAMED_TABLES = 5
 """Tables that a refusal names at most."""
@@ -174,7 +178,7 @@ def _with_tables(
     )
     _require_scopes(made)
     _require_merge(made)
-    _require_single_source(made, tables)
+    _require_single_source(made, tables, previous)
     return made
 
 
@@ -330,25 +334,53 @@ def _require_merge(plan: RoutingPlan) -> None:
             )
 
 
-def _require_single_source(plan: RoutingPlan, tables: Sequence[SourceTable]) -> None:
+_SINGLE_REMEDY = (
+    "leave append-only out, or give each source's rows a table of their own (a transform "
+    'with `rename: {table: "{source}_{table}"}`)'
+)
+
+
+def _require_single_source(
+    plan: RoutingPlan, tables: Sequence[SourceTable], previous: RoutingPlan | None
+) -> None:
     """Raises FatalError where rows take turns among targets, and several sources may have the same row.
 
-    What they say of it would lie at two targets, and a conflict is resolved within one.
+    What they say of it would lie at two targets, and a conflict is resolved within one. Where the plan in force
+    has it so already (releases before did not refuse it) the log says it, and what runs goes on.
     """
+    found = _in_turns_of_several(plan, tables)
+    known = {} if previous is None else _in_turns_of_several(previous, tables)
+    for (target, name), source in found.items():
+        names = ", ".join(plan.sources_of(target, name))
+        what = (
+            f"append-only: new rows go where the turn is, and {names} feed one table: a row that two of "
+            "them have could be at two targets"
+        )
+        if (target, name) not in known:
+            where = f"target {target}, table {name}, source {source}"
+            raise FatalError(what, where=where, remedy=_SINGLE_REMEDY)
+        log.warning(
+            "append_only_of_several_sources", target=target, table=name, what=what, remedy=_SINGLE_REMEDY,
+        )  # fmt: skip
+
+
+def _in_turns_of_several(
+    plan: RoutingPlan, tables: Sequence[SourceTable]
+) -> dict[tuple[str, str], str]:
+    """(target, table there) whose rows take turns though several sources feed it → one of them."""
+    found: dict[tuple[str, str], str] = {}
     for table in tables:
         schema = table.schema
         if not plan.includes(table.source, schema.database, schema.table):
             continue
-        for feed in plan.feeds(table.source, schema):
-            if is_anywhere(plan, feed) and plan.resolution(feed.target, feed.table) is not None:
-                names = ", ".join(plan.sources_of(feed.target, feed.table))
-                raise FatalError(
-                    f"append-only: new rows go where the turn is, and {names} feed one table: a row that two of "
-                    "them have could be at two targets",
-                    where=f"target {feed.target}, table {feed.table}, source {table.source}",
-                    remedy="leave append-only out, or give each source's rows a table of their own (a transform "
-                    'with `rename: {table: "{source}_{table}"}`)',
-                )
+        try:
+            feeds = plan.feeds(table.source, schema)
+        except FatalError:
+            continue  # An earlier plan's rule may fit the table no longer; this one's have been checked.
+        for feed in feeds:
+            if is_anywhere(plan, feed) and plan.is_joined(feed.target, feed.table):
+                found.setdefault((feed.target, feed.table), table.source)
+    return found
 
 
 def _check_fit(plan: RoutingPlan, table: SourceTable) -> None:

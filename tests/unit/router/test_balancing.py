@@ -11,6 +11,7 @@ import pytest
 from gravity_router.routing import route
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from gravity.balancing import BUSY_S, STEP, Load, Move, moved, next_move, next_moves
 from gravity.batch import DELETE, INSERT, READ
@@ -307,14 +308,32 @@ def test_rows_that_two_sources_may_have_do_not_take_turns() -> None:
     """Each would have its say at another target, where nobody hears the other."""
     tables = [SourceTable(source, SCHEMA) for source in ("s", "other")]
 
-    def made(text: str, *, of: Sequence[SourceTable] = tables) -> RoutingPlan:
-        return compile_plan(parse_config(text, env={}).config, of)
+    def made(
+        text: str, *, of: Sequence[SourceTable] = tables, previous: RoutingPlan | None = None
+    ) -> RoutingPlan:
+        return compile_plan(parse_config(text, env={}).config, of, previous)
 
     with pytest.raises(FatalError, match=r"append-only.* s, other feed one table") as caught:
         made(HEAD + APPENDED)
     assert caught.value.where == "target a, table app.orders, source s"
     assert made(HEAD + APPENDED, of=tables[:1]).placements[0].append_only
     assert not made(HEAD + IN_TURN).placements[0].append_only
+    # A plan in force that has it so already stays, with a word about it, and others follow it.
+    old = made(HEAD + IN_TURN)
+    kept = tuple(replace(placement, append_only=True) for placement in old.placements)
+    in_force = replace(old, placements=kept)
+    other = "\nconflict-resolution: {default-strategy: timestamp-latest}"
+    for text, version in ((HEAD + APPENDED, 1), (HEAD + APPENDED + other, 2)):
+        with capture_logs() as logs:
+            plan = made(text, previous=in_force)
+        assert plan.version == version
+        assert plan.placements[0].append_only
+        assert [(one["log_level"], one["target"], one["table"]) for one in logs] == [
+            ("warning", name, "app.orders") for name in NAMES
+        ]
+        assert "leave append-only out" in logs[0]["remedy"]
+    with pytest.raises(FatalError, match="s, other feed one table"):
+        made(HEAD + APPENDED, previous=old)
     # As the remedy says.
     own = "type: mysql, transforms: [{tables: orders, rename: {table: '{source}_{table}'}}]"
     apart = made(HEAD.replace("type: mysql", own) + APPENDED)
