@@ -10,7 +10,7 @@ import sys
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 from zlib import crc32
 
@@ -81,6 +81,8 @@ class Merging:
     """Unit to the messages that wait of each source; none is empty."""
     markers: dict[str, deque[int]] = field(default_factory=dict)
     """Source to the numbers of its markers that wait; none is empty."""
+    cuts: dict[str, deque[int]] = field(default_factory=dict)
+    """Source to those of them that mark a cut."""
     _opened: dict[int, Opened] = field(default_factory=dict)
     """Messages that have been read, by their numbers, those read last; all but the last lie in the state, too."""
     _opened_bytes: int = 0
@@ -113,7 +115,7 @@ class Merging:
         for _, data in under(PREFIX) if self.strategy != "parallel" else ():
             waiting = Waiting.load(data)
             if waiting.is_marker:
-                self.markers.setdefault(waiting.source, deque()).append(waiting.number)
+                self._line_up(waiting, load_waiting_message(data)[0])
             else:
                 self._enqueue(waiting)
         for unit, taken in self.taken.items():
@@ -205,19 +207,33 @@ class Merging:
             yield Piece(*message, offset)
             return
         waiting = self.markers.setdefault(source, deque())
-        if waiting and waiting[-1] > max(numbers) and not self._marks_cut(waiting[-1]):
+        marks_cut = waiting and waiting[-1] in self.cuts.get(source, ())
+        if waiting and waiting[-1] > max(numbers) and not marks_cut:
             # Nothing came between the two: the earlier one says less.
             self.shelf.store(slot_of(waiting.pop()), None)
         self.number += 1
         entry = Waiting("", source, self.number, offset, 0, 0, 0, is_marker=True)
         self.shelf.store(entry.slot, entry.dump(message))
-        waiting.append(self.number)
+        self._line_up(entry, message[0])
 
-    def _marks_cut(self, number: int) -> bool:
-        """Whether the marker that waits under `number` is one that all partitions must meet."""
-        data = self.shelf.fetch(slot_of(number))
-        assert data is not None
-        return bool(load_waiting_message(data)[0].cut)
+    def _line_up(self, entry: Waiting, header: RoutedHeader) -> None:
+        self.markers.setdefault(entry.source, deque()).append(entry.number)
+        if header.cut:
+            self.cuts.setdefault(entry.source, deque()).append(entry.number)
+
+    def _overtake(self, source: str, number: int) -> None:
+        """Takes the cut from the source's markers in front of `number`: rows from there leave before them.
+
+        Whoever stopped at such a marker would have rows from behind it. No partition arrives at it now.
+        """
+        cuts = self.cuts.get(source)
+        while cuts and cuts[0] < number:
+            slot = slot_of(cuts.popleft())
+            data = self.shelf.fetch(slot)
+            assert data is not None
+            header, value = load_waiting_message(data)
+            stripped = replace(header, cut="", held=0), value
+            self.shelf.store(slot, Waiting.load(data).dump(stripped))
 
     def _take_rows(
         self, message: Message, batch: ChangeBatch | None, offset: int
@@ -227,11 +243,13 @@ class Merging:
         waits = source in self.queues.get(unit, {})
         assert self.plan is not None
         if not waits and set(self.plan.merged_sources(self.target, unit)) <= {source}:
+            self._overtake(source, self.number + 1)
             yield Piece(*message, offset)
             return
         tops = self.tops.setdefault(unit, {})
         opened = Opened.of(message, batch, offset, at_least=tops.get(source, 0))
         if opened.is_copy and not waits:
+            self._overtake(source, self.number + 1)
             yield Piece(*message, offset)
             return
         tops[source] = opened.times[-1]
@@ -239,6 +257,7 @@ class Merging:
         if not waits and unit in self.floors:
             late = opened.before(self.floors[unit], self._rank(source), 0)
         if late:
+            self._overtake(source, self.number + 1)
             self.shelf.count(source).overtaken += opened.counted(0, late)
             yield opened.piece(0, late, late=True)
         if late < len(opened.times):
@@ -332,7 +351,9 @@ class Merging:
     def _leave(
         self, unit: str, source: str, limit: Place | None, *, rows_max: int, unawaited: bool
     ) -> Iterator[Piece]:
-        opened = self._open(self.queues[unit][source][0])
+        entry = self.queues[unit][source][0]
+        self._overtake(source, entry.number)
+        opened = self._open(entry)
         start = self.taken.get(unit, {}).get(source, 0)
         stop = opened.before(limit, self._rank(source), start)
         if stop - start > rows_max:
@@ -375,10 +396,13 @@ class Merging:
         firsts = [queues[source][0].number for queues in self.queues.values() if source in queues]
         oldest = min(firsts, default=self.number + 1)
         while waiting and waiting[0] < oldest:
-            slot = slot_of(waiting.popleft())
+            slot = slot_of(number := waiting.popleft())
             data = self.shelf.fetch(slot)
             assert data is not None
             self.shelf.store(slot, None)
+            cuts = self.cuts.get(source)
+            if cuts and cuts[0] == number:
+                cuts.popleft()
             yield Piece(*load_waiting_message(data), Waiting.load(data).offset)
         if not waiting:
             del self.markers[source]
