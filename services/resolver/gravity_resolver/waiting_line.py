@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import merge
 from typing import Any, Final
 
@@ -58,9 +58,15 @@ class WaitingLine:
             )
 
     def keep_marker(self, message: Message, put: Put) -> None:
-        """Has a source's marker wait; an earlier one of it says less and is dropped."""
-        source = message[0].source
-        put[_MARKER_PREFIX + source.encode()] = dump_message(message)
+        """Has a source's marker wait; an earlier one of it says less and is dropped.
+
+        It waits without its cut. Rows from behind it go on meanwhile where their tables do not stand, and
+        those that wait go out before it: nobody may stop here.
+        """
+        header, value = message
+        source = header.source
+        kept = replace(header, cut="", held=0), value
+        put[_MARKER_PREFIX + source.encode()] = dump_message(kept)
         if source not in self.markers:
             self.markers = sorted([*self.markers, source])
 

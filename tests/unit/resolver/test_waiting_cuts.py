@@ -7,11 +7,14 @@ from dataclasses import replace
 import pytest
 
 from gravity.cut import CutMark
+from gravity.header import RoutedKind
+from gravity.plan_part import Scope
 from gravity.schema_change import TableAction
 from gravity.testing.routed_log import RoutedMessage, RowChange
 from gravity.testing.target_log import table
 from tests.merged_histories import ORDER, OWN, SOURCES, MergeReplica, Said, us
-from tests.resolver_replica import TARGET, USERS
+from tests.resolver_replica import ALONE, TARGET, USERS
+from tests.unit.resolver.test_scopes import A, B, Scene
 
 ORDERS = table("shop.orders", [("id", "int"), ("name", "varchar(20)")], ["id"])
 MARK = str(CutMark(5, 1000, TARGET))
@@ -99,3 +102,26 @@ def test_by_table_rows_before_the_marker_of_a_cut_and_of_others_leave_the_cut_wi
         ("rows", "shop.orders", ""), ("rows", "shop.users", ""), ("marker", "", MARK),
         ("rows", "shop.users", ""),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+@pytest.mark.parametrize("scope", ["table", "job"])
+def test_a_marker_in_line_behind_rows_on_hold_marks_no_cut(
+    scope: Scope, *, is_restarted: bool
+) -> None:
+    """Another table's row goes on past it, or a row from behind it goes out with those that waited."""
+    scene = Scene(scope)
+    scene.say(A, "x")
+    scene.say(B, "y")
+    scene.say(A, "before", key=2)
+    scene.take(scene.logs[A].marker(cut=MARK))
+    scene.say(A, "behind", schema=ALONE)
+    if is_restarted:
+        scene.replica.save()
+        scene.replica.crash_and_restore()
+    scene.say(A, "y")
+    scene.take(scene.logs[A].marker(cut=MARK))
+    markers = [h.routed for h, _ in scene.replica.outputs if h.routed.kind is RoutedKind.MARKER]
+    assert [(marker.cut, marker.held) for marker in markers] == [("", 0), (MARK, 0)]
+    first, second = (index for index, text in enumerate(scene.sent()) if text == "marker")
+    assert scene.sent().index("alone") < first < second
