@@ -14,7 +14,7 @@ from gravity.dead_letter import DEAD_MAX
 from gravity.errors import FatalError, FormatError, NewerFormatError
 from gravity.fault import FaultPoint, reach
 from gravity.header import KafkaHeaders, RoutedHeader, RoutedKind
-from gravity.kafka.producer import Delivered, LogProducer
+from gravity.kafka.producer import LogProducer
 from gravity.plan import RoutingPlan
 from gravity.topic import Topics
 from gravity_resolver.effects import Effects
@@ -47,6 +47,35 @@ class _Sent:
 
 
 @dataclass(slots=True)
+class _Told:
+    """How many rows on hold the log says there are: what the broker has, not what has only been queued."""
+
+    rows: int = 0
+    """As the last message says. Of what an earlier owner told nothing is known but that more is told soon."""
+    last: int = 0
+    """Number of that message; `since`: of the first of those that have said the same one after the other."""
+    since: int = 0
+    there: int = 0
+    """Number of the last message that the broker has. Written by the producer's thread."""
+
+    def tell(self, rows: int) -> Callable[[], None]:
+        """A message is about to be sent; returns what to call once the broker has it."""
+        self.last += 1
+        number = self.last
+        if rows != self.rows:
+            self.rows, self.since = rows, number
+
+        def is_there() -> None:
+            self.there = max(self.there, number)
+
+        return is_there
+
+    def is_told(self, rows: int) -> bool:
+        """Whether the log says so, and nothing on its way says otherwise."""
+        return rows == self.rows and self.there >= self.since
+
+
+@dataclass(slots=True)
 class Partition:
     """A partition that this process owns."""
 
@@ -67,8 +96,7 @@ class Partition:
     given_up: bool = False
     _sent: _Sent = field(default_factory=_Sent)
     _dead: int = 0
-    _holds_told: int = 0
-    """Rows on hold, as told last. Of what an earlier owner told nothing is known but that more is told soon."""
+    _told: _Told = field(default_factory=_Told)
 
     async def take_in(self, event: Any, message: Any, plan_of: PlanOf, now_s: float) -> None:
         """Applies one input and sends what it causes; in many steps if that is a great deal.
@@ -115,17 +143,13 @@ class Partition:
 
         Whoever finds that the marker has passed then knows of the rows before it that are not there.
         """
-        holds = self.state.holds
         kinds = (output.header.routed.kind for output in effects.outputs)
-        if holds == self._holds_told or RoutedKind.MARKER not in kinds:
+        if self._told.is_told(self.state.holds) or RoutedKind.MARKER not in kinds:
             return True
         loop, is_there = asyncio.get_running_loop(), asyncio.Event()
         was_in_between, self.in_between = self.in_between, True
 
-        def delivered(_: int) -> None:
-            loop.call_soon_threadsafe(is_there.set)
-
-        self._send_progress(delivered)
+        self._send_progress(lambda: loop.call_soon_threadsafe(is_there.set))
         await is_there.wait()
         self.in_between = was_in_between
         return not self.given_up
@@ -259,8 +283,11 @@ class Partition:
                 await asyncio.sleep(0)
         self.saving = False
 
-    def _send_progress(self, delivered: Delivered | None = None) -> None:
-        """Tells how the rows taken in so far have ended, by source: never less than was told before."""
+    def _send_progress(self, then: Callable[[], object] | None = None) -> None:
+        """Tells how the rows taken in so far have ended, by source: never less than was told before.
+
+        `then` is called, in the producer's thread, once the broker has it.
+        """
         record = {
             "next_input": self.state.next_input,
             "out_seq": self.state.out_seq,
@@ -272,7 +299,13 @@ class Partition:
             "counters": {source: asdict(c) for source, c in self.state.counters.items()},
             "at_us": now_us(),
         }
-        self._holds_told = self.state.holds
+        told = self._told.tell(self.state.holds)
+
+        def delivered(_: int) -> None:
+            told()
+            if then is not None:
+                then()
+
         self.producer.send(
             self.topics.progress,
             0,

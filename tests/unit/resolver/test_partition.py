@@ -11,7 +11,7 @@ from typing import Any
 from gravity_resolver.partition import MARKERS_ONLY_INTERVAL_S, SAVE_INTERVAL_S, Partition
 from gravity_resolver.replica import PartitionState
 
-from gravity.testing.routed_log import RoutedLog, RowChange
+from gravity.testing.routed_log import RoutedLog, RoutedMessage, RowChange
 from gravity.topic import Topics
 from tests.merged_histories import MergeReplica, Said
 from tests.resolver_replica import TARGET, USERS, DictStore, plan_of
@@ -124,3 +124,129 @@ def test_a_partition_that_is_given_up_meanwhile_sends_nothing_more() -> None:
     assert producer.sent[-1] == "gravity.progress 1"
     assert not any(text.endswith("marker") for text in producer.sent)
     assert len(partition.events) == 2, "the rows; the marker is left to the next owner"
+
+
+class SlowToTell(Slow):
+    """A producer that has outputs at the broker at once, and progress only when it is told so."""
+
+    def send(
+        self, topic: str, partition: int, value: bytes, headers: Any = (), *, key: Any = None, delivered: Any = None
+    ) -> None:  # fmt: skip
+        super().send(topic, partition, value, headers, key=key, delivered=delivered)
+        if delivered is not None and key is None:
+            delivered(0)
+
+    def deliver(self) -> None:
+        """All that was told is at the broker now."""
+        while self.is_there:
+            self.is_there.pop(0)(0)
+
+
+class SavingStore(DictStore):
+    def save(self, changes: dict[bytes, bytes | None]) -> None:
+        self.data.update(changes)
+
+
+class AtWork:
+    """A partition that two sources quarrel in, and what was acknowledged of it."""
+
+    def __init__(self) -> None:
+        self.store, self.producer = SavingStore(), SlowToTell()
+        store: Any = self.store
+        producer: Any = self.producer
+        self.partition = Partition(0, PartitionState(TARGET, store), store, producer, Topics(""))
+        self.logs = {source: RoutedLog(source) for source in "ab"}
+        self.seconds = 0
+        self.acked: list[Any] = []
+
+    async def ack(self, event: Any) -> None:
+        self.acked.append(event)
+
+    async def save(self) -> None:
+        await self.partition.save(self.ack)
+
+    def say(self, source: str, name: str) -> asyncio.Task[None]:
+        """The source writes the row."""
+        self.seconds += 1
+        return self._take(self.logs[source].rows(USERS, [RowChange("U", (1, name), self.seconds)]))
+
+    def mark(self) -> asyncio.Task[None]:
+        return self._take(self.logs["a"].marker())
+
+    def _take(self, said: RoutedMessage) -> asyncio.Task[None]:
+        header, value = said
+        offset = self.partition.state.next_input
+        message = SimpleNamespace(
+            topic="routed", partition=0, offset=offset, value=value, headers=header.to_kafka(), timestamp=1.0,
+        )  # fmt: skip
+        taken = self.partition.take_in(offset, message, lambda _: plan_of(STOP), 0.0)
+        return asyncio.create_task(taken)
+
+    async def quarrel(self) -> None:
+        """One row is on hold."""
+        await self.say("a", "x")
+        await self.say("b", "y")
+
+    @property
+    def markers(self) -> int:
+        return sum(text.endswith("marker") for text in self.producer.sent)
+
+
+async def _comes_to_rest(task: asyncio.Task[None]) -> bool:
+    """Whether the task ends of itself; nothing here takes more turns of the loop than this."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+    return task.done()
+
+
+def test_a_number_of_held_rows_that_a_save_has_only_queued_is_not_told() -> None:
+    async def scene() -> None:
+        at_work = AtWork()
+        await at_work.quarrel()
+        await at_work.save()
+        assert at_work.producer.sent[-1] == "gravity.progress 1"
+        marked = at_work.mark()
+        assert not await _comes_to_rest(marked)
+        assert at_work.markers == 0
+        at_work.producer.deliver()
+        await marked
+        assert at_work.markers == 1
+
+    asyncio.run(scene())
+
+
+def test_another_number_on_its_way_makes_void_what_was_told_before() -> None:
+    async def scene() -> None:
+        at_work = AtWork()
+        await at_work.quarrel()
+        await at_work.save()
+        at_work.producer.deliver()
+        assert await _comes_to_rest(at_work.mark())
+        await at_work.say("b", "x")
+        await at_work.save()
+        await at_work.say("b", "z")
+        assert at_work.partition.state.holds == 1
+        # The log says 1 and is about to say 0.
+        marked = at_work.mark()
+        assert not await _comes_to_rest(marked)
+        assert at_work.markers == 1
+        at_work.producer.deliver()
+        await marked
+        assert at_work.markers == 2
+
+    asyncio.run(scene())
+
+
+def test_a_number_that_is_told_again_keeps_no_marker_waiting() -> None:
+    async def scene() -> None:
+        at_work = AtWork()
+        await at_work.quarrel()
+        await at_work.save()
+        at_work.producer.deliver()
+        assert await _comes_to_rest(at_work.mark())
+        await at_work.save()
+        assert at_work.producer.is_there
+        assert await _comes_to_rest(at_work.mark())
+        assert at_work.markers == 2
+
+    asyncio.run(scene())
