@@ -26,6 +26,9 @@ SAVE_ROWS_MAX = 10_000
 SAVE_BYTES_MAX = 16 * 1024 * 1024
 MARKERS_ONLY_INTERVAL_S = 60.0
 """How long inputs that carry no rows may wait: long, since each save is a transaction."""
+FINISH_S_MAX = 5.0
+"""How long a partition that is taken away, or a process that is told to end, waits for an input that has been
+applied in part: far less than a rebalance or a stop may take."""
 _ACKS_AT_ONCE = 200
 """Acknowledgements between two breaths of the event loop."""
 
@@ -317,9 +320,14 @@ class Partition:
     async def finish(self, ack: Ack) -> None:
         """Saves everything that was taken in. The partition is not ours afterwards.
 
-        An input that has been applied in part is left to the next owner, with all that is not saved.
+        An input that has been applied in part is waited for, so that all that was sent is saved: the next
+        version of the function asks for that. After FINISH_S_MAX it is left to the next owner, with all that is
+        not saved.
         """
-        while self.saving:  # noqa: ASYNC110 - milliseconds, at a rebalance only
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + FINISH_S_MAX
+        # Milliseconds as a rule, at a rebalance only.
+        while self.saving or (self.in_between and loop.time() < until_s):  # noqa: ASYNC110
             await asyncio.sleep(0.002)
         self.given_up = True
         if self.events and not self.in_between:

@@ -8,8 +8,10 @@ import threading
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+from gravity_resolver import partition as partition_module
 from gravity_resolver.partition import MARKERS_ONLY_INTERVAL_S, SAVE_INTERVAL_S, Partition
-from gravity_resolver.replica import PartitionState
+from gravity_resolver.replica import META_KEY, PartitionState
 
 from gravity.testing.routed_log import RoutedLog, RoutedMessage, RowChange
 from gravity.topic import Topics
@@ -188,6 +190,12 @@ class AtWork:
         await self.say("b", "y")
 
     @property
+    def saved(self) -> tuple[int, int]:
+        """The next input and the last output, as the saved state has them."""
+        meta = json.loads(self.store.data.get(META_KEY) or b'{"next_input": 0, "out_seq": 0}')
+        return meta["next_input"], meta["out_seq"]
+
+    @property
     def markers(self) -> int:
         return sum(text.endswith("marker") for text in self.producer.sent)
 
@@ -248,5 +256,74 @@ def test_a_number_that_is_told_again_keeps_no_marker_waiting() -> None:
         assert at_work.producer.is_there
         assert await _comes_to_rest(at_work.mark())
         assert at_work.markers == 2
+
+    asyncio.run(scene())
+
+
+def test_an_end_while_held_rows_are_told_saves_all_that_was_sent() -> None:
+    async def scene() -> None:
+        at_work = AtWork()
+        await at_work.quarrel()
+        marked = at_work.mark()
+        assert not await _comes_to_rest(marked)
+        ended = asyncio.create_task(at_work.partition.finish(at_work.ack))
+        assert not await _comes_to_rest(ended)
+        at_work.producer.deliver()
+        await marked
+        await ended
+        assert at_work.markers == 1
+        assert at_work.acked == [0, 1, 2]
+        outputs = [text for text in at_work.producer.sent if text.startswith("target")]
+        assert at_work.saved == (3, len(outputs))
+        assert at_work.partition.given_up
+
+    asyncio.run(scene())
+
+
+def test_an_end_waits_so_long_for_held_rows_to_be_told_and_no_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(partition_module, "FINISH_S_MAX", 0.0)
+
+    async def scene() -> None:
+        at_work = AtWork()
+        await at_work.quarrel()
+        marked = at_work.mark()
+        assert not await _comes_to_rest(marked)
+        await at_work.partition.finish(at_work.ack)
+        at_work.producer.deliver()
+        await marked
+        assert at_work.markers == 0
+        assert (at_work.acked, at_work.saved) == ([], (0, 0))
+
+    asyncio.run(scene())
+
+
+def test_an_end_waits_for_an_input_that_a_merge_lets_out_in_many_steps() -> None:
+    async def scene() -> None:
+        at_work, merge = AtWork(), MergeReplica()
+        partition = at_work.partition
+
+        def take(said: Said) -> asyncio.Task[None]:
+            header, value = merge.message(said)
+            offset = partition.state.next_input
+            message = SimpleNamespace(
+                topic="routed", partition=0, offset=offset, value=value, headers=header.to_kafka(), timestamp=1.0,
+            )  # fmt: skip
+            return asyncio.create_task(
+                partition.take_in(offset, message, lambda _: merge.replica.plan, 0.0)
+            )
+
+        for number in range(1, 6):
+            await take(Said("a", 1, ((1000 * number, number),)))
+        await take(Said("b", 1, (), 10**6))
+        last = take(Said("c", 1, (), 10**6))
+        await asyncio.sleep(0)
+        assert partition.in_between
+        await partition.finish(at_work.ack)
+        assert last.done()
+        outputs = [text for text in at_work.producer.sent if text.startswith("target")]
+        assert sum(text.endswith("rows") for text in outputs) == 5
+        assert at_work.saved == (7, len(outputs))
 
     asyncio.run(scene())
