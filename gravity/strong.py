@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from gravity.errors import BEGIN_ANEW, FatalError
-from gravity.key import GROUP_PREFIX
+from gravity.key import GROUP_PREFIX, LANE_JOB
 from gravity.plan import RoutingPlan
 from gravity.plan_part import STRONG
 
@@ -59,6 +59,12 @@ def _require_one_order(plan: RoutingPlan, target: str, where: str) -> None:
     lanes = {
         name: plan.lanes.get(target, {}).get(name, "") for name in plan.feeding.get(target, {})
     }
+    # Tables that are made later flow without another plan, in the order that is configured.
+    configured = dict(plan.target(target).order_by)
+    if configured:
+        lanes.update(configured)
+        if not _EVERYTHING & set(configured):
+            lanes["every other table"] = LANE_JOB
     orders = set(lanes.values())
     if len(orders) > 1 or any(not lane.startswith(GROUP_PREFIX) for lane in orders):
         told = ", ".join(f"{name}: {lanes[name]}" for name in list(lanes)[:_NAMED_TABLES])

@@ -118,7 +118,18 @@ def test_whatever_feeds_a_target_may_feed_it(rules: list[tuple[str, str, str]]) 
             assert may_feed(plan, source, target)
 
 
-@pytest.mark.parametrize("order", ["key", "table", "{users: 'group:g', '*': 'group:h'}"])
+@pytest.mark.parametrize(
+    "order",
+    [
+        "key",
+        "table",
+        "{users: 'group:g', '*': 'group:h'}",
+        # Of tables that are made tomorrow, too.
+        "{shop.audit: key}",
+        "{users: 'group:g', logs: 'group:g'}",
+        "{audit: 'group:h', '*': 'group:g'}",
+    ],
+)
 def test_an_order_of_its_own_is_refused_beside_strong(order: str) -> None:
     targets = f"[{{name: lake, type: mysql, consistency: strong, order-by: {order}}}]"
     with pytest.raises(FatalError, match="needs all its tables in one order") as caught:
