@@ -92,6 +92,9 @@ class Copier:
         for request in self.desk.arrived():
             self._begin(request)
         self._look_at_work()
+        if not (self.is_busy or self._ended_us):
+            # Before the first marker, or waits would ask for one behind it.
+            self._ended_us = now_us()
         if not self.is_busy or not self._publish_chunks():
             return False
         self._end_what_is_done()

@@ -121,3 +121,18 @@ def test_when_the_copy_ended_is_told_as_it_was_until_rows_are_sent_again(
     # A copy that begins and ends between two words about it.
     copier._publish_chunk(_read(view_at=200))
     assert copier.progress()["ended_us"] == 2
+
+
+def test_with_nothing_to_copy_the_copy_has_ended_before_the_first_marker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else the first wait would ask for another one, seconds later."""
+    clock = iter(range(1, 100))
+    monkeypatch.setattr("gravity_collector.copier.now_us", lambda: next(clock))
+    readers: Any = Readers()
+    readers.is_done, readers.total = True, 0
+    copier = _copier(Log(), TouchLog(), readers)
+    copier.desk = SimpleNamespace(settled=list, arrived=list)  # type: ignore[assignment]
+    copier.serve()
+    marked_us = next(clock)
+    assert copier.progress()["ended_us"] < marked_us
