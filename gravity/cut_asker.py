@@ -35,6 +35,7 @@ _END_S: Final = 5.0
 """How long a command that is told to end has for it."""
 _LATE_US: Final = 1_000_000
 """So much later than the partitions who asked gives a cut up that nobody stands at."""
+_TOO_LONG: Final = "the command took longer than the partitions may stand, or one of them went on"
 _FORGOTTEN_US: Final = 3_600_000_000
 """Requests so old are removed from control, whoever left them there."""
 
@@ -289,10 +290,12 @@ class CutAsker:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     code = process.wait(_ANSWER_S)
                     break
-                self._look(session)
+                # The sinks would end a cut that is late, but they may be gone.
+                if self._look(session).left_us < -_LATE_US:
+                    raise self._give_up(session, _TOO_LONG)
         if not _changed(session, cut_table.let_go(self._target.name, self._mark.cut_id)):
             self._look(session)
-            raise self._give_up(session, "the command took longer than the partitions may stand")
+            raise self._give_up(session, _TOO_LONG)
         return code
 
 

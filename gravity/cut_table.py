@@ -12,6 +12,8 @@ from gravity.cut import Arrival, CutMark, CutState
 
 POINTS: Final = "`_gravity`.`_gravity_points`"
 ARRIVALS: Final = "`_gravity`.`_gravity_arrivals`"
+_PROGRESS: Final = "`_gravity`.`_gravity_progress`"
+"""The sinks': what each partition has written, in the transactions in which it is written."""
 POINTS_KEPT: Final = 1000
 """Cuts of a target, points or given up, that it remembers."""
 
@@ -45,6 +47,7 @@ CREATE_CUT_TABLES: Final[Sequence[str]] = (
   cut_id BIGINT UNSIGNED NOT NULL,
   resolver_epoch INT UNSIGNED NOT NULL,
   part INT UNSIGNED NOT NULL,
+  next_offset BIGINT UNSIGNED NOT NULL,
   position VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   source_gtids {_TEXT},
   source_time_us BIGINT NOT NULL,
@@ -134,8 +137,19 @@ def let_go(target: str, cut_id: int) -> str:
     """Makes a point of a cut that is still held: its partitions have stood until now."""
     return (
         f"UPDATE {POINTS} SET {_ended(CutState.DONE)}{_where(target, cut_id)}"
-        f" AND state={text(CutState.REACHED)} AND deadline>UTC_TIMESTAMP(6)"
+        f" AND state={text(CutState.REACHED)} AND deadline>UTC_TIMESTAMP(6) AND {_NOBODY_WENT_ON}"
     )
+
+
+_WENT_ON: Final = (
+    f"NOT EXISTS (SELECT 1 FROM {_PROGRESS} AS p WHERE p.target=a.target AND p.part=a.part"
+    " AND p.resolver_epoch=a.resolver_epoch AND p.next_offset=a.next_offset)"
+)
+"""Of an arrival `a`: its partition does not stand there any more. A sink of an older version knows no cuts."""
+_NOBODY_WENT_ON: Final = (
+    f"NOT EXISTS (SELECT 1 FROM {ARRIVALS} AS a WHERE a.target={POINTS}.target AND a.cut_id={POINTS}.cut_id"
+    f" AND {_WENT_ON})"
+)
 
 
 # ---------------------------------------------------------------------- partitions
@@ -149,13 +163,15 @@ def is_open(mark: CutMark) -> str:
     )
 
 
-def arrive(arrival: Arrival, *, resolver_epoch: int, part: int, parked: int) -> str:
-    """Notes that a partition stands."""
+def arrive(
+    arrival: Arrival, *, resolver_epoch: int, part: int, next_offset: int, parked: int
+) -> str:
+    """Notes that a partition stands before `next_offset`."""
     mark = arrival.mark
     return (
-        f"REPLACE INTO {ARRIVALS} (target, cut_id, resolver_epoch, part, position, source_gtids, source_time_us,"
-        f" held, parked, bound_ms, arrived_at) VALUES ({text(mark.target)}, {mark.cut_id}, {resolver_epoch}, {part},"
-        f" {text(arrival.position)}, {text(arrival.gtids)}, {arrival.ets}, {arrival.held}, {parked}, {mark.bound_ms}, UTC_TIMESTAMP(6))"
+        f"REPLACE INTO {ARRIVALS} (target, cut_id, resolver_epoch, part, next_offset, position, source_gtids,"
+        f" source_time_us, held, parked, bound_ms, arrived_at) VALUES ({text(mark.target)}, {mark.cut_id},"
+        f" {resolver_epoch}, {part}, {next_offset}, {text(arrival.position)}, {text(arrival.gtids)}, {arrival.ets}, {arrival.held}, {parked}, {mark.bound_ms}, UTC_TIMESTAMP(6))"
     )
 
 
@@ -174,7 +190,8 @@ def view(target: str, cut_id: int, resolver_epoch: int) -> str:
     here = _lane(target, cut_id, resolver_epoch)
     return (
         "SELECT state, deadline<=UTC_TIMESTAMP(6),"
-        f" (SELECT COUNT(*) FROM {ARRIVALS}{here}), (SELECT COUNT(DISTINCT position) FROM {ARRIVALS}{here})"
+        f" (SELECT COUNT(*) FROM {ARRIVALS} AS a{here} AND NOT {_WENT_ON}),"
+        f" (SELECT COUNT(DISTINCT position) FROM {ARRIVALS}{here})"
         f" FROM {POINTS}{_where(target, cut_id)}"
     )
 
@@ -212,7 +229,7 @@ def record(
         f" target_gtids={theirs}, held={held}, parked={parked}, stood_from={text(since)}, reached_at=UTC_TIMESTAMP(6),"
         f" state=IF(waits, {text(CutState.REACHED)}, {text(CutState.DONE)}), running=IF(waits, 1, NULL),"
         f" ended_at=IF(waits, NULL, UTC_TIMESTAMP(6)){_where(target, cut_id)}"
-        f" AND state={text(CutState.OPEN)} AND deadline>UTC_TIMESTAMP(6)"
+        f" AND state={text(CutState.OPEN)} AND deadline>UTC_TIMESTAMP(6) AND {_NOBODY_WENT_ON}"
     )
 
 

@@ -28,8 +28,8 @@ class Standing:
     _until_s: float = 0.0
     _look_at_s: float = 0.0
 
-    def arrive(self, session: Session, arrival: Arrival, *, parked: int) -> None:
-        """Notes that the lane stands, in the transaction that takes it to the marker, as its last statement.
+    def arrive(self, session: Session, arrival: Arrival, *, next_offset: int, parked: int) -> None:
+        """Notes that the lane stands before `next_offset`, in the transaction that takes it to the marker, as its last statement.
 
         A cut that is over, or that the target does not know, is passed.
         """
@@ -40,6 +40,7 @@ class Standing:
                     arrival,
                     resolver_epoch=fence.resolver_epoch,
                     part=fence.partition,
+                    next_offset=next_offset,
                     parked=parked,
                 )
             )
@@ -112,9 +113,10 @@ class Standing:
             )
         )
         target_gtids = session.rows(cut_table.TARGET_GTIDS[session.is_mariadb])[0][0]
-        position, gtids, ets, held, parked, since = session.rows(
-            cut_table.stood(fence.target, cut_id, fence.resolver_epoch)
-        )[0]
+        stood = session.rows(cut_table.stood(fence.target, cut_id, fence.resolver_epoch))
+        if not stood:
+            return  # Given up and forgotten meanwhile: the next look sees it.
+        position, gtids, ets, held, parked, since = stood[0]
         session.execute(
             cut_table.record(
                 fence.target,

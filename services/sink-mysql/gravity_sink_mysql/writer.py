@@ -338,7 +338,12 @@ class MysqlLane:
             session.execute("ROLLBACK")  # A round in which nothing moved.
             return stored
         if write.cut is not None:
-            self._standing.arrive(session, write.cut, parked=stored.counts.parked)
+            self._standing.arrive(
+                session,
+                write.cut,
+                next_offset=stored.progress.next_offset,
+                parked=stored.counts.parked,
+            )
         reach(FaultPoint.SINK_APPLIED_NOT_COMMITTED)
         session.execute("COMMIT")
         self._settle(draft)

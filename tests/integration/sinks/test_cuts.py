@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import pytest
 from gravity_devstack import Stack
 from gravity_sink_mysql import connection as connection_module
+from gravity_sink_mysql.standing import Standing
 
 from gravity import cut_table
-from gravity.cut import CutMark
+from gravity.cut import CutMark, CutState, CutView
 from gravity.errors import FencedError, TransientError
 from gravity.sink import Lane
 from gravity.testing.target_log import Message, TargetLog, table
@@ -173,6 +174,40 @@ def test_a_frozen_lane_is_not_waited_for_beyond_the_bound_and_does_not_stand_lat
     bank.go_to_marker(1)
     assert not bank.lanes[1].writer.stands()
     assert bank.point()["state"] == "given up"
+
+
+@pytest.mark.parametrize("when", ["open", "reached"])
+def test_a_partition_that_went_on_all_the_same_is_not_among_those_that_stand(
+    server: MysqlServer, when: str
+) -> None:
+    """Taken over by a sink of an older version, which knows no cuts."""
+    bank = Bank(server)
+    bank.ask()
+    bank.go_to_marker(0)
+    bank.go_to_marker(1)
+    if when == "reached":
+        looks(bank.lanes[0], 1)
+        assert bank.point()["state"] == "reached"
+    server.query(
+        f"UPDATE `_gravity`.`_gravity_progress` SET next_offset=3 WHERE target='{server.name}' AND part=1"
+    )
+    looks(bank.lanes[0])
+    server.query(cut_table.let_go(server.name, bank.mark.cut_id))
+    assert bank.point()["state"] == when, "given up when its time is over"
+
+
+def test_a_cut_that_is_forgotten_between_two_looks_is_passed(
+    server: MysqlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank = Bank(server)
+    bank.ask()
+    bank.go_to_marker(0)
+    lane = bank.go_to_marker(1)
+    views = iter([CutView(CutState.OPEN, is_late=False, arrived=2, places=1)])
+    monkeypatch.setattr(Standing, "_view", lambda *_: next(views, None))
+    for name in ("points", "arrivals"):
+        server.query(f"DELETE FROM `_gravity`.`_gravity_{name}` WHERE target='{server.name}'")
+    assert not lane.writer.stands()
 
 
 def test_a_command_that_takes_too_long_makes_no_point(server: MysqlServer) -> None:
