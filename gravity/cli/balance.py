@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import structlog
 import typer
 
-from gravity.balancing import Load, Move, moved, next_moves
+from gravity.balancing import STRATEGY, Load, Move, moved, next_moves
 from gravity.cli.option import AsJson, ConfigFile, plural, print_json, read_config, screen
 from gravity.errors import FatalError, TransientError
 from gravity.telemetry.log import configure_logging
@@ -68,18 +68,25 @@ def _look_and_move(config: Config) -> list[dict[str, Any]]:
             status = reader.read()
         finally:
             reader.close()
-        loads, is_copying = loads_of(status), is_being_copied(status)
+        loads, copying = loads_of(status), being_copied(status)
         found: dict[str, Move] = {}
+        waiting: list[str] = []
 
         def change(plan: RoutingPlan) -> RoutingPlan:
             found.clear()
-            found.update(next_moves(plan.placements, loads, is_copying=is_copying))
+            waiting[:] = (
+                p.name for p in plan.placements if p.strategy == STRATEGY and not p.append_only
+            )
+            found.update(next_moves(plan.placements, loads, is_copying=bool(copying)))
             placements = (
                 moved(p, found[p.name]) if p.name in found else p for p in plan.placements
             )
             return replace(plan, placements=tuple(placements))
 
         put_moved_in_force(config, change)
+        if copying and waiting:
+            # A source that never takes the newest plan would else hold the balance without a word.
+            log.info("balance_waits", rules=waiting, until_copied=copying)
     except (TransientError, FatalError) as error:
         # Such as rows of earlier moves that are still on their way.
         log.warning("balance_put_off", reason=str(error))
@@ -101,7 +108,7 @@ def loads_of(status: PipelineStatus) -> Mapping[str, Load]:
     }
 
 
-def is_being_copied(status: PipelineStatus) -> bool:
-    """Whether existing rows of some source are still being read, or will be by a plan that it has not taken yet."""
+def being_copied(status: PipelineStatus) -> list[str]:
+    """The sources of which existing rows are still being read, or will be by a plan that they have not taken yet."""
     newest = status.plan or 0
-    return any(source.is_copying or (source.plan or 0) < newest for source in status.sources)
+    return [s.name for s in status.sources if s.is_copying or (s.plan or 0) < newest]

@@ -399,9 +399,7 @@ def assert_same_server(resume: Resume, server: str, source: str) -> None:
         )
 
 
-def assert_newest_plan(
-    records: Mapping[str, Any], resume: Resume | None, plan: int, source: str
-) -> None:
+def assert_newest_plan(records: Mapping[str, Any], plan: int, source: str) -> None:
     """Raises TransientError where there is a newer plan than `plan`; `records`: control, read behind our fence.
 
     Another collector may have taken it while this process was on its way to the fence: going on under the older
@@ -409,8 +407,6 @@ def assert_newest_plan(
     never read nobody waits before earlier routings are forgotten (gravity.activation).
     """
     newest = max(numbered(records, plan_key(0)), default=0)
-    if resume is not None:
-        newest = max(newest, resume.plan)
     if newest > plan:
         raise TransientError(
             f"plan {newest} is in force by now, and we came with plan {plan}",

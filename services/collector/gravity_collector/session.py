@@ -153,7 +153,7 @@ class Session:
             stands=self._stands,
         )
         # Guarded by test_a_source_is_not_gone_on_with_under_an_older_plan_than_its_log_is_at.
-        assert_newest_plan(self._shared.control.records, owned.resume, plan, name)
+        assert_newest_plan(self._shared.control.records, plan, name)
         try:
             loop, events = self._assemble(self._looked_at_again(sides), owned)
         except GravityError as error:

@@ -66,6 +66,8 @@ def _read_under(version: int) -> tuple[Log, Control]:
 def test_a_source_is_not_gone_on_with_under_an_older_plan_than_its_log_is_at() -> None:
     """Another collector took plan 2 while this process, with plan 1 in hand, had not fenced yet."""
     log, control = _read_under(2)
+    for number in PLANS:
+        control.write(plan_key(number), {})
     before = len(log.messages)
     with pytest.raises(TransientError, match="plan 2 is in force by now"):
         _Session(log, control, PLANS[1]).run(threading.Event())
@@ -83,6 +85,14 @@ def test_a_source_that_was_never_read_is_begun_under_the_newest_plan() -> None:
         _Session(log, control, PLANS[1]).run(threading.Event())
     with pytest.raises(_WentOn):
         _Session(log, control, PLANS[2]).run(threading.Event())
+
+
+def test_a_plan_that_control_has_lost_is_not_waited_for() -> None:
+    """Whoever needs it halts by its number; nothing else would ever be said."""
+    log, control = _read_under(2)
+    control.write(plan_key(1), {})
+    with pytest.raises(_WentOn):
+        _Session(log, control, PLANS[1]).run(threading.Event())
 
 
 @pytest.mark.parametrize("version", [1, 2])

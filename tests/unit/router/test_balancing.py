@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from gravity.balancing import BUSY_S, STEP, Load, Move, moved, next_move, next_moves
 from gravity.batch import DELETE, INSERT, READ
-from gravity.cli.balance import is_being_copied
+from gravity.cli.balance import being_copied
 from gravity.config import parse_config
 from gravity.config.problem import ConfigError
 from gravity.errors import FatalError
@@ -133,7 +133,7 @@ def test_a_source_that_has_not_taken_the_last_move_yet_is_about_to_be_read_again
     ]
     for plan, source, expected in told:
         status = PipelineStatus(0, plan, (taken, source), (), ())
-        assert is_being_copied(status) is expected, (plan, source)
+        assert bool(being_copied(status)) is expected, (plan, source)
 
 
 @given(made=steps, data=st.data())
