@@ -80,8 +80,8 @@ def configuration(servers: Servers, folder: Path) -> Path:
             for name, address in servers.sources.items()
         ],
         "targets": [
-            {"name": "warehouse", "type": "mysql", **server(servers.warehouse)},
-            {"name": "analytics", "type": "clickhouse", "database": servers.analytics,
+            {"name": f"warehouse{servers.suffix}", "type": "mysql", **server(servers.warehouse)},
+            {"name": f"analytics{servers.suffix}", "type": "clickhouse", "database": servers.analytics,
              **server(servers.clickhouse)},
         ],
         "conflict-resolution": {
@@ -257,7 +257,9 @@ def contend(
         compared, holds, wrong = judged(servers, start)
         listed = CliRunner().invoke(app, ["conflicts", "list", str(path), "--json"])
     shown = [json.loads(line)["target"] for line in listed.stdout.splitlines()]
-    by_target = {name: shown.count(name) for name in ("warehouse", "analytics")}
+    by_target = {
+        name: shown.count(f"{name}{servers.suffix}") for name in ("warehouse", "analytics")
+    }
     if set(by_target.values()) != {holds}:
         wrong.append(f"{holds} rows on hold, listed {by_target}")
     written = sum(writer.done for writer in writers)
