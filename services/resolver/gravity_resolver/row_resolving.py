@@ -215,8 +215,8 @@ class RowResolving(RowMemory):
                 table=header.table,
                 hold=self._hold_name(index) if may_hold else "",
                 view=view,
-                # Under the earlier plan, which may have resolved nothing, it may have been the last to write.
-                again=batch.source in rule.leaving,
+                # What an earlier plan resolved nothing of may have been the last to be written.
+                again=batch.source in rule.leaving and batch.source not in known.registers,
                 ets=header.ets,
             )
             kind = conflict_kind(shown, change, rule, judged.verdict)

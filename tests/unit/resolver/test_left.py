@@ -110,6 +110,17 @@ def test_whoever_has_left_hides_no_row_and_disagrees_with_nobody(rule: Resolutio
     assert moving.replica.state.holds == 0
 
 
+def test_who_leaves_has_nothing_sent_again_where_all_was_resolved() -> None:
+    moving = Moving(RULES[1])
+    moving.say("a", "I", "x", 10)
+    moving.say("b", "I", "x", 11)
+    leave(moving, "a")
+    moving.say("b", "R", "x", READ_S)
+    sent = len(moving.replica.outputs)
+    moving.say("a", "L", "", READ_S)
+    assert len(moving.replica.outputs) == sent
+
+
 @pytest.mark.parametrize("rule", [*RULES, STOP], ids=str)
 def test_rows_go_that_only_those_had_who_leave(rule: Resolution) -> None:
     """Also those of which nothing was noted, since nobody else fed the table then."""
