@@ -305,7 +305,7 @@ def next_plan(
     offline: bool = False,
     settled: int = 0,
 ) -> RoutingPlan:
-    """The plan that would be put in force after `previous`; `previous` itself where nothing would be another.
+    """The plan that would be put in force after `previous`; `previous` itself where nothing differs.
 
     `settled` as `compile_plan` has it.
 
@@ -318,4 +318,4 @@ def next_plan(
     if offline:
         known = {target: dict(previous.feeding.get(target, {})) for target in plan.feeding}
         plan = replace(plan, feeding=known)
-    return plan if plan.adds_to(previous) else previous
+    return previous if plan.same_content(previous) else plan

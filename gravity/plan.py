@@ -388,11 +388,6 @@ class RoutingPlan:
         mine, theirs = (replace(plan, version=0, former=()).to_json() for plan in (self, other))
         return mine == theirs
 
-    def adds_to(self, other: RoutingPlan) -> bool:
-        """Whether it must follow `other`: it differs, or needs to remember none of what that one does."""
-        forgets = bool(other.former) and not self.former
-        return forgets or not self.same_content(other)
-
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
         """The plan that `to_json` gave `record` for. Raises FormatError when it is newer than this reader."""

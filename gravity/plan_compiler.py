@@ -76,8 +76,8 @@ def compile_plan(
 ) -> RoutingPlan:
     """The plan of `config` for the tables that its sources have now.
 
-    `previous` is the newest plan in force: the result has its number if nothing differs and nothing of what
-    it remembers has been settled to the end, else the next one, and a table's lane stays what it was. `settled`: the plan under which every source's
+    `previous` is the newest plan in force: the result has its number if nothing differs, else the
+    next one, and a table's lane stays what it was. `settled`: the plan under which every source's
     tables have been copied to the end (0 = not known).
 
     Raises FatalError when the configuration asks for another lane than the table has, or the rows of
@@ -126,9 +126,7 @@ def compile_plan(
     if previous is None:
         return plan
     if plan.same_content(previous):
-        # One plan more once all is settled; until then nothing has changed.
-        is_settled = all(former.until <= settled for former in previous.former)
-        return plan if previous.former and is_settled else previous
+        return previous
     known = ((table.source, table.schema) for table in tables)
     return replace(plan, former=former_routings(plan, previous, settled, known))
 

@@ -96,25 +96,6 @@ def test_what_the_sources_have_settled_is_forgotten_in_a_difference_as_in_an_act
     assert shown.former == plan.former
 
 
-def test_what_has_been_settled_is_forgotten_by_one_plan_though_nothing_changed(
-    broker: Broker,
-) -> None:
-    """Else the router would ask about it for every row for ever. One is enough: each start of `gravity run` activates."""
-    activate(config(1))
-    assert activate(config(2)).version == 2
-    assert [former.until for former in activate(config(3)).former] == [2, 3]
-    broker.settle("s", 2)
-    assert activate(config(3)).version == 3, "the newest of them is not settled"
-    broker.settle("s", 3)
-    assert difference(config(3), 1.0).new.former == ()
-    for offline in (False, True, False):
-        plan = activate(config(3), offline=offline)
-        assert (plan.version, plan.former) == (4, ())
-        assert plan.same_content(broker.plans()[3])
-        broker.settle("s", 4)
-    assert max(broker.plans()) == 4
-
-
 def test_a_source_that_was_never_read_holds_no_earlier_routing(broker: Broker) -> None:
     """Else no plan could follow that adds it: it can't be read before it is part of one."""
     for bound in range(FORMER_MAX + 1):
