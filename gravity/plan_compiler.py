@@ -15,6 +15,7 @@ from gravity.config.conflict import ConflictRule
 from gravity.errors import BEGIN_ANEW, FatalError
 from gravity.event_fit import require_fits
 from gravity.key import GROUP_PREFIX, LANE_KEY, LANE_TABLE
+from gravity.merge_fit import require_merge
 from gravity.merge_order import MergeOrder
 from gravity.placed_anew import former_routings, is_anywhere
 from gravity.placement import Share
@@ -175,7 +176,7 @@ def _with_tables(
         },
     )
     _require_scopes(made)
-    _require_merge(made)
+    require_merge(made, previous)
     _require_single_source(made, tables, previous)
     return made
 
@@ -296,39 +297,6 @@ def _require_scopes(plan: RoutingPlan) -> None:
                 where=f"target {target}, table {name}",
                 remedy="leave order-by out for this target, or use scope: key; "
                 f"where rows flow already, {BEGIN_ANEW}",
-            )
-
-
-def _require_merge(plan: RoutingPlan) -> None:
-    """Raises FatalError where rows that a merge must order do not come as one line.
-
-    In one partition tables without a common order still have messages of their own in each span, so
-    `time-ordered` needs a group whatever the number of partitions.
-    """
-    for target, tables in plan.feeding.items():
-        merge = plan.merge_at(target)
-        if merge is None:
-            continue
-        lanes = {name: plan.lanes.get(target, {})[name] for name in tables}
-        if merge.strategy == "by-table":
-            spread = plan.partitions > 1 and [
-                name for name, lane in lanes.items() if lane == LANE_KEY and len(tables[name]) > 1
-            ]
-            what = "each table"
-        else:
-            lines = {
-                lane if lane.startswith(GROUP_PREFIX) else name for name, lane in lanes.items()
-            }
-            one = len(lines) < 2 and (plan.partitions == 1 or LANE_KEY not in lanes.values())  # noqa: PLR2004
-            several = len(plan.merged_sources(target, "")) > 1
-            spread, what = [] if one or not several else list(lanes), "all tables of the target"
-        if spread:
-            orders = ", ".join(f"{name}: {lanes[name]}" for name in spread[:_NAMED_TABLES])
-            raise FatalError(
-                f"merge {merge.strategy} needs {what} in one order, but they flow under order-by {orders}",
-                where=f"target {target}",
-                remedy="leave order-by out for this target, or name the targets to merge for in "
-                f"`merge.targets`; where rows flow already, {BEGIN_ANEW}",
             )
 
 

@@ -14,7 +14,8 @@ from gravity.key import GROUP_PREFIX, LANE_JOB
 from gravity.plan import RoutingPlan
 from gravity.plan_part import STRONG
 
-_EVERYTHING: Final = frozenset({"*", "*.*"})
+EVERYTHING: Final = frozenset({"*", "*.*"})
+"""Patterns that mean every table."""
 _NAMED_TABLES: Final = 5
 
 
@@ -51,7 +52,7 @@ def may_feed(plan: RoutingPlan, source: str, target: str) -> bool:
         return True
     # A table that no rule means goes to every target that takes it.
     return not any(
-        _EVERYTHING & set(rule.tables) and not rule.exclude and not rule.optional for rule in rules
+        EVERYTHING & set(rule.tables) and not rule.exclude and not rule.optional for rule in rules
     )
 
 
@@ -63,7 +64,7 @@ def _require_one_order(plan: RoutingPlan, target: str, where: str) -> None:
     configured = dict(plan.target(target).order_by)
     if configured:
         lanes.update(configured)
-        if not _EVERYTHING & set(configured):
+        if not EVERYTHING & set(configured):
             lanes["every other table"] = LANE_JOB
     orders = set(lanes.values())
     if len(orders) > 1 or any(not lane.startswith(GROUP_PREFIX) for lane in orders):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from gravity.batch import Column, TableSchema
 from gravity.config import Config, parse_config
@@ -168,7 +170,90 @@ def test_an_order_in_which_rows_do_not_meet_is_refused(
         # Tables without a common order have messages of their own in each span of the binlog.
         with pytest.raises(FatalError, match="needs all tables"):
             compile_plan(one, TABLES)
-    compile_plan(config, [named("a", "users"), named("a", "logs")])
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+@pytest.mark.parametrize(
+    ("strategy", "order", "told"),
+    [
+        ("time-ordered", "key", "order-by \\*: key "),
+        ("time-ordered", "table", "order-by \\*: table "),
+        ("time-ordered", "{users: 'group:g'}", "users: group:g, every other table: group:"),
+        ("time-ordered", "{users: 'group:g', '*': 'group:h'}", "users: group:g, \\*: group:h"),
+        ("by-table", "key", "order-by \\*: key "),
+        ("by-table", "{logs: table, 'tmp_*': key}", "order-by tmp_\\*: key "),
+    ],
+)
+def test_an_order_in_which_rows_of_tables_to_come_do_not_meet_is_refused(
+    strategy: str, order: str, told: str, partitions: int
+) -> None:
+    config = merged(
+        f"{{strategy: {strategy}}}",
+        f"[{{name: t, type: mysql, order-by: {order}}}]",
+        f"kafka: {{partitions: {partitions}}}",
+    )
+    if strategy == "by-table" and partitions == 1:
+        compile_plan(config, [])
+        return
+    with pytest.raises(FatalError, match=told) as it:
+        compile_plan(config, [])
+    assert it.value.where == "target t"
+    # One source has tables today; another may have one tomorrow.
+    with pytest.raises(FatalError, match="in one order"):
+        compile_plan(config, [named("a", "users")])
+
+
+@pytest.mark.parametrize(
+    ("strategy", "target", "more"),
+    [
+        ("time-ordered", "order-by: 'group:g'", ""),
+        ("time-ordered", "tables: x.users, order-by: table", ""),
+        (
+            "time-ordered",
+            "tables: [users, logs], order-by: {users: 'group:g', logs: 'group:g'}",
+            "",
+        ),
+        ("by-table", "order-by: table", ""),
+        # What one source alone may send needs no order with others' rows.
+        ("by-table", "order-by: key", "routing: [{source-tables: '*', sources: b, targets: u}]"),
+        (
+            "time-ordered",
+            "order-by: key",
+            "routing: [{source-tables: '*', sources: b, targets: u}]",
+        ),
+    ],
+)
+def test_an_order_in_which_rows_always_meet_is_taken(strategy: str, target: str, more: str) -> None:
+    targets = f"[{{name: t, type: mysql, {target}}}, {{name: u, type: mysql}}]"
+    config = merged(f"{{strategy: {strategy}, targets: t}}", targets, more)
+    compile_plan(config, [])
+    compile_plan(config, [named("a", "users")])
+
+
+def test_a_key_order_of_a_table_that_only_one_source_reads_is_no_concern_of_by_table() -> None:
+    def by_key(table: str) -> Config:
+        return parse_config(
+            "sources: {a: {}, b: {tables: [users]}}\nmerge: by-table\n"
+            f"targets: [{{name: t, type: mysql, order-by: {{{table}: key}}}}]",
+            env={},
+        ).config
+
+    compile_plan(by_key("logs"), [])
+    with pytest.raises(FatalError, match="users: key"):
+        compile_plan(by_key("users"), [])
+
+
+def test_an_order_of_tables_to_come_that_is_in_force_already_is_warned_of() -> None:
+    config = merged("{strategy: time-ordered}", "[{name: t, type: mysql, order-by: key}]")
+    made = compile_plan(merged("{}"), [])
+    target = replace(made.target("t"), order_by=(("*", "key"),))
+    merge = MergeOrder("time-ordered", {"b": 1, "a": 2})
+    old = replace(made, targets=(target,), merge=merge)
+    with capture_logs() as logs:
+        compile_plan(config, [], old)
+    assert [line["event"] for line in logs] == ["merge_of_tables_to_come"]
+    with pytest.raises(FatalError, match="in one order"):
+        compile_plan(config, [], replace(old, merge=replace(merge, strategy="by-table")))
 
 
 def test_a_declared_group_is_one_order() -> None:
