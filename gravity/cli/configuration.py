@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from importlib import resources
+from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from gravity.cli.option import (
     EXIT_BAD_CONFIG,
@@ -18,8 +20,11 @@ from gravity.cli.option import (
     read_config,
     screen,
 )
-from gravity.config import ConfigError, LoadedConfig, Notice, Problem
+from gravity.config import Config, ConfigError, LoadedConfig, Notice, Place, Problem
 from gravity.config.problem import nearest_name
+from gravity.config.route import Route, RoutingRule
+from gravity.errors import FatalError
+from gravity.plan_compiler import compile_plan
 
 CONFIG_SCHEMA = "config"
 
@@ -27,31 +32,64 @@ CONFIG_SCHEMA = "config"
 def validate(config: ConfigFile, as_json: AsJson = False) -> None:
     """Check a configuration file without connecting to anything.
 
-    Prints every problem with its line, and notices about parts that have no effect yet.
+    Prints every problem with its line, and notices about parts that have no effect yet. A routing plan is made
+    of it, for no table yet: what `gravity run` would refuse whatever tables there are is a problem, too.
     """
-    if not as_json:
-        loaded = read_config(config)
-        screen.print(f"[green]valid[/]: {_summary(loaded)}")
-        for problem in _gaps(loaded):
-            screen.print(f"[yellow]before `gravity run`[/]: {problem}", markup=True)
-        return
     try:
-        loaded = read_config(config, quiet=True)
+        loaded = read_config(config, quiet=as_json)
+        problems, notices = _problems_of_plan(config, loaded), loaded.notices
     except ConfigError as error:
-        print_json(
-            {"valid": False, "problems": [_problem_json(p) for p in error.problems], "notices": []}
-        )
-        raise typer.Exit(EXIT_BAD_CONFIG) from None
+        problems, notices, loaded = list(error.problems), (), None
+    if loaded is None or problems:
+        if as_json:
+            shown = [_problem_json(problem) for problem in problems]
+            print_json(
+                {"valid": False, "problems": shown, "notices": [_notice_json(n) for n in notices]}
+            )
+        for problem in () if as_json else problems:
+            sys.stderr.write(f"error: {problem}\n")
+        raise typer.Exit(EXIT_BAD_CONFIG)
+    gaps, doubts = _gaps(loaded), _doubts(loaded.config)
+    if not as_json:
+        screen.print(f"[green]valid[/]: {_summary(loaded)}")
+        for text in (*gaps, *doubts):
+            screen.print(f"[yellow]before `gravity run`[/]: {escape(text)}", markup=True)
+        return
     print_json(
         {
             "valid": True,
-            "runnable": not _gaps(loaded),
+            "runnable": not gaps,
             "problems": [],
-            "notices": [_notice_json(n) for n in loaded.notices],
+            "notices": [_notice_json(n) for n in notices],
+            "doubts": doubts,
             "sources": [source.name for source in loaded.config.sources],
             "targets": [{"name": t.name, "type": t.type} for t in loaded.config.targets],
         }
     )
+
+
+def _problems_of_plan(path: Path, loaded: LoadedConfig) -> list[Problem]:
+    """Why the configuration makes no plan, whatever tables its sources have."""
+    try:
+        compile_plan(loaded.config, [])
+    except FatalError as error:
+        return [Problem(Place(str(path), 0, 0, error.where), f"{error.what} — {error.remedy}")]
+    return []
+
+
+def _doubts(config: Config) -> list[str]:
+    """What only the sources' tables can decide."""
+    rules: list[tuple[str, Route | RoutingRule]] = [
+        *((", ".join(route.source_tables), route) for route in config.routing),
+        *((rule.name, rule) for rule in config.routing_rules),
+    ]
+    names = [source.name for source in config.sources]
+    return [
+        f"append-only ({text}) is refused where several of {', '.join(rule.sources or names)} have the table: "
+        "`gravity plan CONFIG --connect` asks them"
+        for text, rule in rules
+        if rule.append_only and len(rule.sources or names) > 1
+    ]
 
 
 def _summary(loaded: LoadedConfig) -> str:

@@ -114,6 +114,33 @@ def test_the_plan_refuses_strong_by_name_until_every_source_waits(tmp_path: Path
     assert flow["order"] == "all tables in one order, for consistency strong"
 
 
+def test_what_no_table_could_make_right_is_no_valid_file(tmp_path: Path) -> None:
+    file = written(tmp_path, STRONG % "")
+    told = gravity("validate", file)
+    assert told.returncode == 2
+    assert "valid" not in told.stdout
+    assert f"{file}: target lake: consistency is strong" in told.stderr
+    assert "semi-sync: {targets: [lake]}" in told.stderr
+    as_json = gravity("validate", file, "--json")
+    assert as_json.returncode == 2
+    said = json.loads(as_json.stdout)
+    assert not said["valid"]
+    assert "west do not wait" in said["problems"][0]["message"]
+    assert printed("validate", "--json", written(tmp_path, STRONG % ", semi-sync: {targets: lake}"))
+
+
+@pytest.mark.parametrize(("sources", "doubted"), [("", True), ("sources: east, ", False)])
+def test_what_only_tables_can_tell_is_said_before_a_run(
+    tmp_path: Path, sources: str, *, doubted: bool
+) -> None:
+    rule = f"{{source-tables: users, {sources}strategy: round-robin, append-only: true, targets: [lake, bus]}}"
+    file = written(tmp_path, GOOD.partition("routing:")[0] + f"routing: [{rule}]")
+    done = gravity("validate", file)
+    assert done.returncode == 0
+    assert ("append-only (users) is refused where several of east, west" in done.stdout) is doubted
+    assert bool(printed("validate", "--json", file)["doubts"]) is doubted
+
+
 def test_contracts_are_listed_and_printed() -> None:
     listed = gravity("schema").stdout
     assert "change_batch" in listed
