@@ -127,7 +127,7 @@ def needed_stages(
     if all(source.snapshot == "only" for source in read):
         # The other stages go on: what it has copied is still on its way.
         commands[0] = replace(commands[0], ends_by_itself=True)
-    if _needs_balance(config):
+    if needs_balance(config):
         program = (sys.executable, "-m", "gravity.cli.main", "balance", str(config_path))
         commands.append(StageCommand("balance", (*program, "--follow")))
     for kind, stage in SINK_BY_TYPE.items():
@@ -140,7 +140,8 @@ def needed_stages(
     return commands
 
 
-def _needs_balance(config: Config) -> bool:
+def needs_balance(config: Config) -> bool:
+    """Whether a rule has its buckets moved by loads."""
     strategies = [route.strategy for route in config.routing]
     strategies += [rule.strategy for rule in config.routing_rules]
     return "least-connections" in strategies

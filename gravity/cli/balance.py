@@ -10,8 +10,9 @@ import structlog
 import typer
 
 from gravity.balancing import STRATEGY, Load, Move, moved, next_moves
-from gravity.cli.option import AsJson, ConfigFile, plural, print_json, read_config, screen
+from gravity.cli.option import AsJson, ConfigFile, plural, print_json, read_config, remarks, screen
 from gravity.errors import FatalError, TransientError
+from gravity.supervisor import needs_balance
 from gravity.telemetry.log import configure_logging
 
 if TYPE_CHECKING:
@@ -40,19 +41,38 @@ def balance(
 
     A target that is 5 s or more behind, and twice as far as another, gives a sixteenth of all buckets to the one
     that is least behind. The new map is the next routing plan, taken as after `gravity reload`: a table that
-    is not `append-only` is read again for it, so it keeps its map while existing rows are being read. `gravity run` has one of these at work where a rule needs it; of
-    several at once the first to write a plan decides.
+    is not `append-only` is read again for it, so it keeps its map while existing rows are being read.
+    `gravity run` has one of these at work where a rule needs it; of several at once the first to write a plan
+    decides.
+
+    With --follow a look that fails, as while Kafka is away, is logged (`balance_put_off`) and followed by the next.
+    Without a `least-connections` rule in the file there is nothing to balance: exit code 2.
     """
     loaded = read_config(config, quiet=True)
+    if not needs_balance(loaded.config):
+        raise typer.BadParameter(
+            f"no rule of {config} has `strategy: {STRATEGY}`, so there is nothing to balance; "
+            "docs/routing.md shows one",
+            param_hint="CONFIG",
+        )
     configure_logging("gravity")
     while True:
-        moves = _look_and_move(loaded.config)
+        try:
+            moves = _look_and_move(loaded.config)
+        except (TransientError, FatalError) as error:
+            # Such as rows of earlier moves that are still on their way.
+            if not follow:
+                raise
+            log.warning("balance_put_off", reason=str(error))
+            moves = []
         if as_json:
             print_json({"moves": moves})
         else:
             for move in moves:
                 count = plural(move["buckets"], "bucket")
                 screen.print(f"{move['rule']}: {count} from {move['from']} to {move['to']}")
+            if not moves and not follow:
+                remarks.print("no bucket moves")
         if not follow:
             return
         time.sleep(every_s)
@@ -62,35 +82,28 @@ def _look_and_move(config: Config) -> list[dict[str, Any]]:
     from gravity.activation import put_moved_in_force
     from gravity.status_reader import StatusReader
 
+    reader = StatusReader(config)
     try:
-        reader = StatusReader(config)
-        try:
-            status = reader.read()
-        finally:
-            reader.close()
-        loads, copying = loads_of(status), being_copied(status)
-        found: dict[str, Move] = {}
-        waiting: list[str] = []
+        status = reader.read()
+    finally:
+        reader.close()
+    loads, copying = loads_of(status), being_copied(status)
+    found: dict[str, Move] = {}
+    waiting: list[str] = []
 
-        def change(plan: RoutingPlan) -> RoutingPlan:
-            found.clear()
-            waiting[:] = (
-                p.name for p in plan.placements if p.strategy == STRATEGY and not p.append_only
-            )
-            found.update(next_moves(plan.placements, loads, is_copying=bool(copying)))
-            placements = (
-                moved(p, found[p.name]) if p.name in found else p for p in plan.placements
-            )
-            return replace(plan, placements=tuple(placements))
+    def change(plan: RoutingPlan) -> RoutingPlan:
+        found.clear()
+        waiting[:] = (
+            p.name for p in plan.placements if p.strategy == STRATEGY and not p.append_only
+        )
+        found.update(next_moves(plan.placements, loads, is_copying=bool(copying)))
+        placements = (moved(p, found[p.name]) if p.name in found else p for p in plan.placements)
+        return replace(plan, placements=tuple(placements))
 
-        put_moved_in_force(config, change)
-        if copying and waiting:
-            # A source that never takes the newest plan would else hold the balance without a word.
-            log.info("balance_waits", rules=waiting, until_copied=copying)
-    except (TransientError, FatalError) as error:
-        # Such as rows of earlier moves that are still on their way.
-        log.warning("balance_put_off", reason=str(error))
-        return []
+    put_moved_in_force(config, change)
+    if copying and waiting:
+        # A source that never takes the newest plan would else hold the balance without a word.
+        log.info("balance_waits", rules=waiting, until_copied=copying)
     return [
         {"rule": name, "from": move.from_, "to": move.to, "buckets": len(move.buckets)}
         for name, move in found.items()
