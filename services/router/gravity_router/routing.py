@@ -192,8 +192,8 @@ def _route_rows(header: IngestHeader, value: bytes, plan: RoutingPlan) -> Iterat
             shaped = shapes.of_left(feed) if is_old else shapes.of(feed)
             if shaped is None:
                 continue
-            was = tuple((way.feed, id(way.plan)) for way in left)
-            way = (feed.table, feed.lane, feed.conditions, feed.shares, shaped, feed.old_rows, was)
+            # By the rows that are gone, not by whose ways they came: earlier feeds name their target.
+            way = (feed.table, feed.lane, feed.conditions, feed.shares, shaped, feed.old_rows, gone)
             if way not in cuts:
                 if moved is None:
                     moved = moved_rows(batch)

@@ -13,7 +13,7 @@ from gravity_router.routing import RoutedMessage, route
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gravity.batch import DELETE, INSERT, READ, REMOVES_ROW, UPDATE
+from gravity.batch import DELETE, INSERT, LEFT, READ, REMOVES_ROW, UPDATE
 from gravity.codec import decode_batch
 from gravity.errors import FatalError
 from gravity.header import RoutedKind
@@ -146,6 +146,20 @@ def test_a_key_that_moves_leaves_the_target_where_an_earlier_plan_had_it() -> No
     held: Tables = {"a": {old: row}, "b": {}, "c": {}}
     apply(held, route(header, value, plan), plan.partitions)
     assert held == {"a": {new: (new, 0, None, 0)}, "b": {}, "c": {}}
+
+
+def test_targets_that_rows_leave_alike_share_the_encoded_parts() -> None:
+    former = FEW.replace("targets: a", "targets: [a, b, c]")
+    plan = compiled(former.replace("v > 1", "v > 2"), compiled(former))
+    changes: list[Change] = [(READ, None, (1, 0, None, 2)), (READ, None, (2, 0, None, 3))]
+    changes.append((UPDATE, (3, 0, None, 2), (3, 0, None, 2)))
+    header, value = message(changes, before_columns(plan, "s", SCHEMA))
+    sent = [m for m in route(header, value, plan) if m.header.kind is RoutedKind.ROWS]
+    a, *others = ([m.value for m in sent if m.target == name] for name in NAMES)
+    told = [op for part in a for op in decode_batch(part).ops]
+    assert sorted(told) == sorted([LEFT, READ, LEFT])
+    for values in others:
+        assert all(one is other for one, other in zip(a, values, strict=True))
 
 
 def test_a_plan_that_sends_rows_as_before_reads_nothing_again_and_remembers_nothing() -> None:
