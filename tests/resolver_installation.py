@@ -22,8 +22,9 @@ from gravity.kafka.reader import LogReader, committed_offsets
 from gravity.plan import RoutingPlan
 from gravity.plan_compiler import SourceTable, compile_plan
 from gravity.testing.routed_log import RoutedMessage
-from gravity.testing.sink_process import SinkProcess, wait_until
+from gravity.testing.sink_process import SinkProcess
 from gravity.testing.target_log import table
+from gravity.testing.waiting import wait_until
 from gravity.topic import Topics, plan_key
 
 USERS = table("shop.users", [("id", "int"), ("name", "varchar(20)")], ["id"])

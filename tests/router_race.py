@@ -29,6 +29,7 @@ from gravity.kafka.control import ControlTopic
 from gravity.kafka.producer import LogProducer
 from gravity.kafka.reader import LogReader
 from gravity.plan_compiler import compile_plan
+from gravity.testing.waiting import wait_until
 from gravity.topic import Topics, owner_key, plan_key
 
 SCHEMA = TableSchema("app", "t", (Column("id", "bigint"), Column("v", "text")), (0,))
@@ -136,10 +137,13 @@ state: {{folder: "{self.folder}/state"}}
         return self._reader.bounds(self._topics.routed("t"), 0)[1]
 
     def await_routed(self, count: int, every_s: float = 0.05) -> None:
-        deadline = time.monotonic() + 180
-        while self.routed() < count:
-            assert time.monotonic() < deadline, (self.folder / "log").read_text()[-3000:]
-            time.sleep(every_s)
+        wait_until(
+            lambda: self.routed() >= count,
+            180,
+            what=f"{count} messages are routed",
+            every_s=every_s,
+            tell=lambda: (self.folder / "log").read_text()[-3000:],
+        )
 
     def trickle(self, messages: int, *, apart: int = 0, pause_s: float = 0.0) -> None:
         """One message after the other, each into whatever waits by then.

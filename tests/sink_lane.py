@@ -10,6 +10,7 @@ from typing import TypeVar
 from gravity.errors import TransientError
 from gravity.sink import Lane, Refusal, Write
 from gravity.testing.target_log import Message
+from gravity.testing.waiting import wait_until
 from tests.target_server import TargetServer
 
 Result = TypeVar("Result")
@@ -68,10 +69,20 @@ def retry_until(
     lane: Lane, is_so: Callable[[], bool], refused: Refused | None = None, *, within_s: float = 20.0
 ) -> None:
     """Tries parked rows again, as the loop does while idle, until something is so."""
-    set_aside, deadline = refused or Refused(), time.monotonic() + within_s
-    while not is_so():
-        assert time.monotonic() < deadline, f"still not so: {lane.stored.counts}"
+    set_aside = refused or Refused()
+
+    def is_so_by_now() -> bool:
+        if is_so():
+            return True
         stored = insist(partial(lane.writer.retry, lane.stored, set_aside))
         if stored is not None:
             lane.moved(stored)
-        time.sleep(0.005)
+        return False
+
+    wait_until(
+        is_so_by_now,
+        within_s,
+        what="what parked rows are tried for",
+        every_s=0.005,
+        tell=lambda: lane.stored.counts,
+    )

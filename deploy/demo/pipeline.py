@@ -6,10 +6,11 @@ import contextlib
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
+
+from gravity.testing.waiting import wait_until
 
 STOP_S = 60.0
 _TAIL_BYTES = 4000
@@ -93,12 +94,19 @@ class Pipeline:
 
 
 def wait_for(
-    condition: Callable[[], object], pipeline: Pipeline, *, timeout_s: float, what: str
+    condition: Callable[[], object],
+    pipeline: Pipeline,
+    *,
+    timeout_s: float,
+    what: str,
+    every_s: float = 0.1,
 ) -> None:
     """Returns once `condition()` is true. Raises when the pipeline ends or time runs out."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        pipeline.check()
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {timeout_s:.0f} s: {what}\n{pipeline.log_tail()}")
-        time.sleep(0.1)
+
+    def is_so() -> object:
+        found = condition()
+        if not found:
+            pipeline.check()
+        return found
+
+    wait_until(is_so, timeout_s, what=what, every_s=every_s, tell=pipeline.log_tail)

@@ -6,8 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,6 @@ from gravity.kafka.producer import LogProducer
 from gravity.plan_compiler import compile_plan
 from gravity.testing.target_log import Message
 from gravity.topic import Topics, plan_key
-
-
-def wait_until(condition: Callable[[], Any], timeout_s: float = 60.0, *, what: str = "") -> Any:
-    """The first true value of `condition`; AssertionError when there is none in time."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout_s} s: {what or condition}; last: {value!r}")
-        time.sleep(0.05)
 
 
 class SinkInstallation:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import clickhouse_connect
 
-from deploy.demo.pipeline import Pipeline
+from deploy.demo.pipeline import Pipeline, wait_for
 from deploy.demo.progress import ProgressReader
 from gravity.config import Config, load_config
 from tests.bench.decode import CREATE, order
@@ -135,13 +135,7 @@ class Installation:
     def wait_until_shown(self, number: int) -> None:
         """Returns once the target shows the row of that number; with one partition, it shows all before it."""
         statement = f"SELECT count(*) FROM {DATABASE}.orders WHERE id = {number}"
-        deadline = time.monotonic() + CATCH_UP_S
-        while not self.ask(statement):
-            self.pipeline.check()
-            if time.monotonic() > deadline:
-                message = f"row {number} is not there: {self.pipeline.log_tail()}"
-                raise TimeoutError(message)
-            time.sleep(0.02)
+        self._until(lambda: self.ask(statement), f"row {number} is there", every_s=0.02)
 
     def wait_until_there(self, number: int) -> None:
         """As `wait_until_shown`, from before the target has the table."""
@@ -149,15 +143,14 @@ class Installation:
             "SELECT count(*) FROM information_schema.tables"
             f" WHERE table_schema = '{DATABASE}' AND table_name = 'orders'"
         )
-        deadline = time.monotonic() + CATCH_UP_S
-        while not self.ask(statement) and time.monotonic() < deadline:
-            self.pipeline.check()
-            time.sleep(0.1)
+        self._until(lambda: self.ask(statement), "the table is there")
         self.wait_until_shown(number)
         # Only when the snapshot has ended does the stream alone bring what comes next.
         reader = ProgressReader(self.config)
-        while not all(reader.refresh().is_copied(source.name) for source in self.config.sources):
-            self.pipeline.check()
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"the snapshot does not end: {self.pipeline.log_tail()}")
-            time.sleep(0.1)
+        self._until(
+            lambda: all(reader.refresh().is_copied(source.name) for source in self.config.sources),
+            "the snapshot has ended",
+        )
+
+    def _until(self, condition: Callable[[], object], what: str, *, every_s: float = 0.1) -> None:
+        wait_for(condition, self.pipeline, timeout_s=CATCH_UP_S, what=what, every_s=every_s)

@@ -29,6 +29,7 @@ from typing import Any
 from gravity_devstack import DatabaseServer, Stack, Unavailable
 
 from deploy.demo.pipeline import Pipeline, wait_for
+from gravity.testing.waiting import wait_until
 from tests.oracle.server import Address
 from tests.prove.report import Report
 
@@ -358,10 +359,12 @@ class Replica:
         until = "MASTER_GTID_POS" if self.is_mariadb else "SQL_AFTER_GTIDS"
         name = "REPLICA" if self.is_new else "SLAVE"
         self._ask(f"START {name} UNTIL {until} = '{gtids}'")
-        deadline_s = time.monotonic() + 60
-        while (status := self._status(name))["_sql_running"] != "no":
-            assert time.monotonic() < deadline_s, status
-            time.sleep(0.05)
+        wait_until(
+            lambda: self._status(name)["_sql_running"] == "no",
+            what="the replica stands where it is to",
+            tell=lambda: self._status(name),
+        )
+        status = self._status(name)
         assert not int(status["last_sql_errno"]), status
         self._ask(f"STOP {name}")
 

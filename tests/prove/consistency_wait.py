@@ -23,6 +23,7 @@ from typing import Any
 from gravity_devstack import Stack
 
 from deploy.demo.pipeline import Pipeline, wait_for
+from gravity.testing.waiting import wait_until
 from tests.oracle.server import Address
 from tests.prove.report import Report
 
@@ -97,11 +98,13 @@ def served(world: World, *options: str) -> Iterator[int]:
             [*map(str, command), "--listen", f"127.0.0.1:{port}", *options], stdout=output, stderr=output
         )  # fmt: skip
     try:
-        deadline = time.monotonic() + 30
-        while socket.socket().connect_ex(("127.0.0.1", port)):
+
+        def listens() -> bool:
             assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, "it does not listen"
-            time.sleep(0.1)
+            with socket.socket() as asking:
+                return not asking.connect_ex(("127.0.0.1", port))
+
+        wait_until(listens, 30, what="it listens", tell=log.read_text)
         yield port
     finally:
         process.terminate()

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from gravity_devstack import Stack
 
-from tests.integration.collector.installation import Installation, Process, installation, wait_until
+from gravity.testing.waiting import wait_until
+from tests.integration.collector.installation import Installation, Process, installation
 from tests.integration.collector.replica import ReplicaPair
 from tests.prove.report import Report
 
@@ -30,7 +31,7 @@ def run(report: Report) -> None:
                 pair = ReplicaPair(servers[f"{flavor}:one"], servers[f"{flavor}:two"])  # type: ignore[arg-type]
                 try:
                     found = _round(stack, pair, rng, number)
-                except AssertionError as error:
+                except (AssertionError, TimeoutError) as error:
                     wrong.append(f"{flavor} round {number}: {error}")
                     continue
                 rows, moves = rows + found, moves + 1

@@ -31,7 +31,7 @@ def run(report: Report) -> None:
         takeovers = 0
         try:
             takeovers = _prove(fleet)
-        except AssertionError as error:
+        except (AssertionError, TimeoutError) as error:
             wrong.append(str(error))
         finally:
             fleet.close()

@@ -20,7 +20,8 @@ from gravity.batch import DELETE, READ
 from gravity.codec import decode_batch
 from gravity.header import IngestHeader, IngestKind
 from gravity.position import Position
-from tests.integration.collector.installation import Installation, installation, wait_until
+from gravity.testing.waiting import wait_until
+from tests.integration.collector.installation import Installation, installation
 from tests.prove.report import Report
 
 ROWS, WRITES_PER_S, KILLS = 1_000_000, 500, 5

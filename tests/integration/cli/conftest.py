@@ -9,8 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,6 @@ from gravity_devstack.database import DatabaseServer
 
 GRAVITY = Path(sys.executable).with_name("gravity")
 _numbers = itertools.count(1)
-
-
-def wait_until(condition: Callable[[], Any], timeout_s: float = 60.0, *, what: str) -> Any:
-    deadline = time.monotonic() + timeout_s
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout_s} s: {what}")
-        time.sleep(0.1)
-    return value
 
 
 def stage_pids(config: Path) -> list[int]:

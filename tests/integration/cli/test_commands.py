@@ -11,8 +11,9 @@ import pytest
 from gravity.config import load_config
 from gravity.kafka.admin import TopicAdmin
 from gravity.kafka.producer import LogProducer
+from gravity.testing.waiting import wait_until
 from gravity.topic import TopicSpec
-from tests.integration.cli.conftest import GRAVITY, Installation, wait_until
+from tests.integration.cli.conftest import GRAVITY, Installation
 
 
 def finding(answer: Any, part: str, what: str) -> Any:

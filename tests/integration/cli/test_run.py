@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import signal
 
-from tests.integration.cli.conftest import Installation, stage_pids, wait_until
+from gravity.testing.waiting import wait_until
+from tests.integration.cli.conftest import Installation, stage_pids
 
 STAGES = 4
 """Collector, router, resolver, sink-mysql."""

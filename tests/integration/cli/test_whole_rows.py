@@ -15,7 +15,8 @@ import pytest
 from gravity_devstack import Stack
 from gravity_devstack.database import DatabaseServer
 
-from tests.integration.cli.conftest import Installation, stage_pids, wait_until
+from gravity.testing.waiting import wait_until
+from tests.integration.cli.conftest import Installation, stage_pids
 
 COLUMNS = "a INT, b VARCHAR(20), c DECIMAL(9,2)"
 VALUES = ("NULL", "1", "2")
@@ -103,7 +104,7 @@ class Pipes:
 
         try:
             wait_until(equal, 90.0, what=f"both targets hold {table}")
-        except AssertionError:
+        except TimeoutError:
             truth = self.source(table, columns)
             for found in self.copies(table, columns):
                 assert found == truth

@@ -21,9 +21,10 @@ from gravity.kafka.admin import TopicAdmin
 from gravity.kafka.control import ControlTopic
 from gravity.kafka.reader import LogMessage, LogReader
 from gravity.plan_compiler import compile_plan
+from gravity.testing.waiting import wait_until
 from gravity.topic import Topics, plan_key
 from tests.integration.collector.ingest import IngestLog
-from tests.integration.collector.installation import Process, wait_until
+from tests.integration.collector.installation import Process
 
 
 class FleetLog(IngestLog):
@@ -177,9 +178,9 @@ collector:
 
         try:
             wait_until(has_all, timeout_s, what="new rows of every source")
-        except AssertionError as error:
+        except TimeoutError as error:
             newest = [log.newest for log in self.logs]
-            raise AssertionError(f"{error}: of {self.written} it has {newest}") from None
+            raise TimeoutError(f"{error}: of {self.written} it has {newest}") from None
 
     def wait_has(self, numbers: Sequence[int], timeout_s: float = 60.0) -> None:
         """Returns when everything that was written to these sources is in their logs."""

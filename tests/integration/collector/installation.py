@@ -6,9 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,21 +21,12 @@ from gravity.kafka.admin import TopicAdmin
 from gravity.kafka.control import ControlTopic
 from gravity.kafka.reader import LogReader
 from gravity.plan_compiler import compile_plan
+from gravity.testing.waiting import wait_until
 from gravity.topic import Topics, plan_key
 from tests.integration.collector.ingest import IngestLog
 
 _LOG_SHOWN = 20_000
 """Bytes of the end of each process's log."""
-
-
-def wait_until(condition: Callable[[], Any], timeout_s: float = 60.0, *, what: str = "") -> Any:
-    """The first true value of `condition`."""
-    deadline = time.monotonic() + timeout_s
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout_s} s: {what}")
-        time.sleep(0.05)
-    return value
 
 
 class Process:

@@ -7,8 +7,9 @@ import signal
 from gravity_devstack.stack import Stack
 
 from gravity.header import IngestKind
+from gravity.testing.waiting import wait_until
 from tests.integration.collector.conftest import Install
-from tests.integration.collector.installation import Installation, wait_until
+from tests.integration.collector.installation import Installation
 from tests.integration.collector.replica import ReplicaPair
 
 NEVER = "snapshot: never"

@@ -6,8 +6,9 @@ import pytest
 from gravity_devstack import Stack
 
 from gravity.errors import EXIT_HALTED
+from gravity.testing.waiting import wait_until
 from tests.integration.collector.conftest import Install
-from tests.integration.collector.installation import Installation, wait_until
+from tests.integration.collector.installation import Installation
 from tests.source_server import started
 
 

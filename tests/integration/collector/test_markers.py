@@ -7,8 +7,8 @@ from gravity_devstack.database import DatabaseServer
 from gravity.clock import now_us
 from gravity.codec import decode_batch
 from gravity.header import IngestHeader, IngestKind
+from gravity.testing.waiting import wait_until
 from tests.integration.collector.conftest import Install
-from tests.integration.collector.installation import wait_until
 
 NEVER = "snapshot: never"
 

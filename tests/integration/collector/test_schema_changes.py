@@ -10,8 +10,9 @@ from gravity_devstack.database import DatabaseServer
 
 from gravity.header import IngestHeader, IngestKind
 from gravity.schema_change import RowsAfter, SchemaChange, TableAction
+from gravity.testing.waiting import wait_until
 from tests.integration.collector.conftest import Install
-from tests.integration.collector.installation import Installation, wait_until
+from tests.integration.collector.installation import Installation
 
 NEVER = "snapshot: never"
 CREATE, ALTER, DROP, TRUNCATE = (

@@ -15,9 +15,10 @@ from gravity.errors import EXIT_HALTED
 from gravity.header import IngestKind
 from gravity.kafka.admin import TopicAdmin
 from gravity.placed_anew import settled_under
+from gravity.testing.waiting import wait_until
 from gravity.topic import TopicSpec, resnapshot_key
 from tests.integration.collector.conftest import Install
-from tests.integration.collector.installation import Installation, wait_until
+from tests.integration.collector.installation import Installation
 from tests.integration.collector.test_stream import load
 from tests.prove.source_snapshot import copy_under_fire
 

@@ -10,9 +10,10 @@ from gravity_collector.chunk import Chunk
 from gravity.batch import READ
 from gravity.header import IngestKind
 from gravity.snapshot_request import SnapshotRequest
+from gravity.testing.waiting import wait_until
 from gravity.topic import snapshot_request_key, snapshot_result_key
 from tests.integration.collector.conftest import Install
-from tests.integration.collector.installation import Installation, wait_until
+from tests.integration.collector.installation import Installation
 from tests.integration.collector.test_snapshot import _fill, _finished
 from tests.integration.collector.test_stream import load
 

@@ -15,8 +15,9 @@ from gravity_devstack.database import DatabaseServer
 
 from gravity.errors import EXIT_HALTED, EXIT_RESTART
 from gravity.header import IngestKind
+from gravity.testing.waiting import wait_until
 from tests.integration.collector.conftest import Install
-from tests.integration.collector.installation import Installation, wait_until
+from tests.integration.collector.installation import Installation
 from tests.source_server import started
 
 NEVER = "snapshot: never"

@@ -6,8 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,19 +15,14 @@ import pymysql
 import pytest
 from gravity_devstack import Stack
 
+from gravity.testing.waiting import wait_until
+
 UP = (sys.executable, "-m", "gravity_devstack", "up", "--json")
 SERVERS = ("--kafka", "--mariadb", "user-master", "--mysql", "order-db", "--clickhouse")
 DEADLINE_S = 60.0
 
 PROXIES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 NO_NETWORK = dict.fromkeys(PROXIES, "http://127.0.0.1:9")
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"never came true: {what}"
-        time.sleep(0.05)
 
 
 def is_running(pid: int) -> bool:
@@ -66,8 +60,8 @@ def test_nothing_is_left_behind(tmp_path: Path, number: signal.Signals) -> None:
         assert all(map(is_running, pids))
         process.send_signal(number)
         process.wait(DEADLINE_S)
-    wait_until(lambda: not any(map(is_running, pids)), "all servers are gone")
-    wait_until(lambda: not list(tmp_path.iterdir()), "the temporary folder is empty")
+    wait_until(lambda: not any(map(is_running, pids)), what="all servers are gone")
+    wait_until(lambda: not list(tmp_path.iterdir()), what="the temporary folder is empty")
 
 
 def test_a_second_start_needs_no_network(stack: Stack, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from gravity.codec import decode_batch, decode_record
 from gravity.decision import Note, RowName, retry
 from gravity.header import RoutedKind
 from gravity.testing.routed_log import RoutedLog, RowChange
-from gravity.testing.sink_process import wait_until
+from gravity.testing.waiting import wait_until
 from tests.resolver_installation import TARGET, USERS, Installation, first_sights
 
 TABLE = "shop.users"

@@ -17,8 +17,8 @@ from gravity.codec import decode_batch
 from gravity.header import RoutedKind
 from gravity.plan_compiler import SourceTable
 from gravity.testing.routed_log import EPOCH_US, RoutedLog, RowChange
-from gravity.testing.sink_process import wait_until
 from gravity.testing.target_log import table
+from gravity.testing.waiting import wait_until
 from tests.resolver_installation import Installation, first_sights
 
 pytestmark = pytest.mark.stack

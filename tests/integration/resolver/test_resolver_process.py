@@ -23,7 +23,7 @@ from gravity.header import RoutedHeader, RoutedKind, TargetHeader
 from gravity.kafka.admin import TopicAdmin
 from gravity.schema_change import TableAction
 from gravity.testing.routed_log import RoutedLog, RoutedMessage, RowChange
-from gravity.testing.sink_process import wait_until
+from gravity.testing.waiting import wait_until
 from tests.resolver_installation import LOGS, TARGET, USERS, Installation
 
 pytestmark = pytest.mark.stack

@@ -17,7 +17,7 @@ from gravity.cli.main import app
 from gravity.codec import decode_record
 from gravity.fault import FaultPoint
 from gravity.testing.routed_log import RoutedLog, RowChange
-from gravity.testing.sink_process import wait_until
+from gravity.testing.waiting import wait_until
 from tests.resolver_installation import LOGS, TARGET, USERS, Installation, first_sights
 
 pytestmark = pytest.mark.stack

@@ -6,9 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +31,7 @@ from gravity.kafka.control import ControlTopic
 from gravity.kafka.producer import LogProducer
 from gravity.kafka.reader import LogReader
 from gravity.plan_compiler import compile_plan
+from gravity.testing.waiting import wait_until
 from gravity.topic import Topics, owner_key, plan_key
 
 PARTITIONS = 2
@@ -132,13 +132,13 @@ state: {{folder: "{folder}/state"}}
 
     def wait_complete(self) -> None:
         """Returns once every row has been routed."""
-        self.wait(lambda: sum(map(len, self.first_sights())) == MESSAGES)
-
-    def wait(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 90
-        while not condition():
-            assert time.monotonic() < deadline, self.log[-3000:]
-            time.sleep(0.2)
+        wait_until(
+            lambda: sum(map(len, self.first_sights())) == MESSAGES,
+            90,
+            what="every row is routed",
+            every_s=0.2,
+            tell=lambda: self.log[-3000:],
+        )
 
     def assert_lawful(self) -> None:
         """Every row is there, and in each partition first sights come in ingest order."""

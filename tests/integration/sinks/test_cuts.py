@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +14,7 @@ from gravity.cut import CutMark, CutState, CutView
 from gravity.errors import FencedError, TransientError
 from gravity.sink import Lane
 from gravity.testing.target_log import Message, TargetLog, table
+from gravity.testing.waiting import wait_until
 from tests.integration.sinks.parked.family import Family
 from tests.sink_lane import Refused, cut, drain, insist, offer, retry_until, take_over
 from tests.target_server import MysqlServer, target_server
@@ -89,10 +89,9 @@ class Bank:
 
 def stands_until(lane: Lane, stands: bool) -> None:
     """Asks as the loop does, until it is so."""
-    deadline_s = time.monotonic() + 20
-    while insist(lane.writer.stands) is not stands:
-        assert time.monotonic() < deadline_s
-        time.sleep(0.005)
+    wait_until(
+        lambda: insist(lane.writer.stands) is stands, 20, what=f"stands: {stands}", every_s=0.005
+    )
 
 
 def looks(lane: Lane, times: int = 3) -> None:
@@ -286,9 +285,7 @@ def test_a_lane_that_loses_its_session_stands_on(server: MysqlServer) -> None:
     session = lane.writer._session  # type: ignore[attr-defined]
     server.query(f"KILL {session.connection_id}")
     with pytest.raises(TransientError):
-        for _ in range(100):
-            looks(lane, 1)
-            time.sleep(0.01)
+        wait_until(lambda: looks(lane, 1), what="the session is missed")
     looks(lane)
     bank.go_to_marker(1)
     looks(lane)

@@ -16,8 +16,9 @@ from gravity.errors import EXIT_HALTED, EXIT_RESTART
 from gravity.fault import FaultPoint
 from gravity.kafka.reader import LogReader
 from gravity.schema_change import ColumnAction, ColumnChange, RowsAfter, TableAction
-from gravity.testing.sink_process import SinkInstallation, wait_until
+from gravity.testing.sink_process import SinkInstallation
 from gravity.testing.target_log import Message, TargetLog, change_of, table
+from gravity.testing.waiting import wait_until
 from tests.evolving_table import text_column
 from tests.target_server import OF_TABLES, KafkaServer, MysqlServer, TargetServer
 
@@ -219,7 +220,9 @@ def test_a_refused_row_becomes_a_dead_letter_and_the_counts_add_up(
     installation = install()
     installation.send(1, [TargetLog().rows(schema, [("I", tuple(good)), ("I", tuple(bad))])])
     process = installation.start()
-    record = wait_until(lambda: _counted(installation, f"sink/{server.name}/1"))
+    record = wait_until(
+        lambda: _counted(installation, f"sink/{server.name}/1"), what="the counts in control"
+    )
     assert (record["applied"], record["dead"], record["next_offset"]) == (1, 1, 1)
     letters = _all(installation, installation.topics.dead_letters)
     assert [decode_record("dead_letter", value)["row"] for value in letters] == [1]
@@ -293,7 +296,7 @@ def test_a_target_that_is_away_at_the_start_is_waited_for(
     late.stop()
     installation.send(0, batches(TargetLog(), schema, 1, 3))
     process = installation.start()
-    wait_until(lambda: "target_away" in process.output())
+    wait_until(lambda: "target_away" in process.output(), what="the target is told to be away")
     late.start()
     server.connection = late.connect()  # type: ignore[attr-defined]
     wait_for(server, expected(3))

@@ -18,6 +18,7 @@ from gravity import restart
 from gravity.errors import EXIT_HALTED, EXIT_RESTART, FatalError
 from gravity.stage_output import StageOutput
 from gravity.supervisor import STAGES, StageCommand, Supervisor, stage_command
+from gravity.testing.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -54,10 +55,13 @@ def supervisor(*stages: StageCommand, **settings: Any) -> tuple[Supervisor, list
 
 
 def poll_until(runner: Supervisor, condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        runner.poll(0.02)
-        assert time.monotonic() < deadline
+    def is_so() -> Any:
+        found = condition()
+        if not found:
+            runner.poll(0.02)
+        return found
+
+    wait_until(is_so, 20, what="what the runner polls for", every_s=0.0)
 
 
 def living_pid(runner: Supervisor, stage: str) -> int:
@@ -155,10 +159,7 @@ def test_a_frozen_stage_does_not_outlive_the_stop() -> None:
 def test_a_stage_that_prints_much_between_two_polls_is_not_held_up() -> None:
     runner, lines = supervisor(program("a", "print('x' * 400_000); import sys; sys.exit(78)"))
     with runner:
-        deadline = time.monotonic() + 20
-        while runner.pid("a") is not None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert runner.pid("a") is None
+        wait_until(lambda: runner.pid("a") is None, 20, what="the stage's end")
         poll_until(runner, lambda: runner.is_over)
     assert any("x" * 400_000 in line for line in lines)
 
@@ -191,10 +192,7 @@ def test_no_stage_survives_the_supervisor(number: signal.Signals) -> None:
         assert all(map(is_alive, pids))
         parent.send_signal(number)
         parent.wait()
-        deadline = time.monotonic() + 5
-        while any(map(is_alive, pids)) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert not [pid for pid in pids if is_alive(pid)]
+        wait_until(lambda: not any(map(is_alive, pids)), 5, what="the stages' end")
 
 
 def test_for_programs_every_line_is_json_and_names_its_stage() -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
 from gravity_collector.crew import FAILURES_MAX, FENCED_PAUSE_S, Crew
 
 from gravity.errors import FatalError, FencedError
+from gravity.testing.waiting import wait_until
 
 
 class Work:
@@ -51,11 +51,13 @@ def crew_of(work: Work, **options: float | None) -> Crew:
 
 
 def settle(crew: Crew, condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
+    def is_so() -> bool:
+        if condition():
+            return True
         crew.tend()
-        time.sleep(0.001)
+        return False
+
+    wait_until(is_so, 10, what="what the crew is tended for", every_s=0.001)
 
 
 def wait_for_thread(name: str) -> None:

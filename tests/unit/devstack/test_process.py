@@ -4,23 +4,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from gravity_devstack.errors import StartError
 from gravity_devstack.process import Guardian, Process
 
+from gravity.testing.waiting import wait_until
+
 DEADLINE_S = 15.0
 SLEEP = ("sleep", "600")
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"never came true: {what}"
-        time.sleep(0.02)
 
 
 def is_running(pid: int) -> bool:
@@ -51,7 +44,7 @@ def test_a_kept_folder_is_kept_and_children_are_asked_politely(tmp_path: Path) -
     script = "trap 'echo polite > told; exit 0' TERM; touch ready; while :; do sleep 0.05; done"
     with Guardian() as guardian:
         child = guardian.start(["sh", "-c", script], log=tmp_path / "log", cwd=tmp_path)
-        wait_until((tmp_path / "ready").exists, "trap is set")
+        wait_until((tmp_path / "ready").exists, what="trap is set")
         child.signal(signal.SIGSTOP)  # Frozen: it can obey only after being woken.
     assert (tmp_path / "told").read_text() == "polite\n"
 
@@ -84,16 +77,16 @@ def test_nothing_is_left_when_the_runner_is_killed(tmp_path: Path, number: signa
         assert is_running(child_pid)
         runner.send_signal(number)
         runner.wait()
-    wait_until(lambda: not is_running(child_pid), "the child is gone")
-    wait_until(lambda: not temporary.exists(), "the folder is gone")
-    wait_until(lambda: not is_running(guardian_pid), "the guardian is gone")
+    wait_until(lambda: not is_running(child_pid), what="the child is gone")
+    wait_until(lambda: not temporary.exists(), what="the folder is gone")
+    wait_until(lambda: not is_running(guardian_pid), what="the guardian is gone")
 
 
 def test_children_go_with_a_killed_guardian(tmp_path: Path) -> None:
     with Guardian() as guardian:
         child = start_sleep(guardian, tmp_path)
         os.kill(guardian.pid, signal.SIGKILL)
-        wait_until(lambda: not is_running(child.pid), "the child is gone")
+        wait_until(lambda: not is_running(child.pid), what="the child is gone")
         with pytest.raises(StartError, match="guardian process of the stack is gone"):
             child.poll()
 

@@ -17,8 +17,8 @@ from gravity_collector.snapshot import SourceConnection
 
 from gravity.config.start import parse_start
 from gravity.errors import FatalError, PositionLostError
+from gravity.testing.waiting import wait_until
 from tests.integration.collector.binlog.source import Source
-from tests.integration.collector.installation import wait_until
 
 FIRST_LAST = 100
 """From here on: keys of rows that end a reading."""

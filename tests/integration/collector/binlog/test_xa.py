@@ -8,8 +8,8 @@ from gravity_collector.event import Begin, Commit
 from gravity.batch import INSERT, UPDATE
 from gravity.errors import PositionLostError
 from gravity.gtid import parse_gtids
+from gravity.testing.waiting import wait_until
 from tests.integration.collector.binlog.source import Source, compressed, names, rows_of, run
-from tests.integration.collector.installation import wait_until
 
 pytestmark = pytest.mark.stack
 
