@@ -198,7 +198,7 @@ def take_over(
     fences = _all_fences(records, log, source, mine)
     _refuse_rivals(control, fences, source, owner, mine)
     checkpoint = newest_checkpoint(checkpoint_records(records, source), fences, before=mine)
-    scanned = _scan(
+    scanned = read_log(
         log, fences, checkpoint, source=source, owner=owner, mine=mine, asked=asked, stands=stands
     )
     # By what control said before our fence: a lower owner that woke up may have fenced behind us since.
@@ -243,7 +243,7 @@ def _fenced(source: str, owner: int) -> FencedError:
     )
 
 
-def _scan(
+def read_log(
     log: IngestLog,
     fences: Fences,
     checkpoint: Checkpoint | None,
@@ -254,7 +254,10 @@ def _scan(
     asked: int,
     stands: Stands,
 ) -> Ownership:
-    """What the log says of its writer, from the checkpoint up to our own fence."""
+    """What the log says of its writer, from the checkpoint up to our own fence: step 3 behind the look at rivals.
+
+    `fences` are all up to that fence, which stands at `mine`; `asked` is the copy that was asked for last.
+    """
     start = _scan_start(log, checkpoint, source)
     scan = IngestScan.after(checkpoint)
     scan.top_owner = max(
