@@ -11,7 +11,12 @@ from tests.fault.simulation.interleavings import INTERLEAVINGS
 SEEDS = 60
 SEEDS_PER_BREAK = 80
 """More than the seed that catches the slowest of them."""
-FIRST_SEED = {"finish-chunk": 60}
+FIRST_SEED = {
+    "finish-chunk": 80,
+    "mysql-real-truncate": 60,
+    "no-term": 260,
+    "no-wait-for-alter": 260,
+}
 """Where a variant that shows rarely is looked for."""
 
 

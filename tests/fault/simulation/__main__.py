@@ -24,6 +24,8 @@ def one(seed: int, broken: str | None = None) -> tuple[int, str | None, dict[str
         check(world)
     except (ViolationError, GravityError) as error:
         return seed, str(error) or type(error).__name__, dict(world.stats)
+    except Exception as error:  # noqa: BLE001 - whatever a core raises, the seed is told.
+        return seed, f"{type(error).__name__}: {error}", dict(world.stats)
     world.stats["rows"] = sum(len(t) for source in world.source for t in source.binlog)
     return seed, None, dict(world.stats)
 

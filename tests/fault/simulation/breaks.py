@@ -39,6 +39,8 @@ class Histories:
 
     parks: bool = False
     """Sources also write tables with foreign keys, which a MySQL target has, too."""
+    fails_over: bool = False
+    """A source is several servers; the one that is read fails now and then, others are behind."""
 
     @property
     def one_lane(self) -> bool:
@@ -79,7 +81,8 @@ class Break:
 
 RESOLVING = Histories(resolving=True)
 ALTERING = Histories(alters=0.1)
-PARKS = 0.4
+MOVING = Histories(fails_over=True)
+PARKS = FAILS_OVER = 0.4
 SCOPES: tuple[Scope, ...] = ("key", "key", "key", "table", "job")
 ON_DOWN: tuple[Literal["", "stall", "release"], ...] = ("", "", "", "stall", "release")
 TRUNCATING = Histories(truncates=0.3)
@@ -162,6 +165,18 @@ BREAKS = {
         Histories(parks=True),
         target="mysql",
     ),
+    "place-elsewhere": Break(
+        "a place in one server's binlog is taken for one in another's", MOVING
+    ),
+    "carried-again": Break(
+        "what the log has is taken in again when another server brings it", MOVING
+    ),
+    "epoch-not-raised": Break("positions at another server are of the same epoch", MOVING),
+    "span-ends-early": Break(
+        "at another server a span ends before all has passed that the log has behind the last one",
+        MOVING,
+        focus="collector",
+    ),
     "repeats-not-dropped": Break("the resolver takes in rows that it has seen", RESOLVING),
 }
 
@@ -180,5 +195,6 @@ def histories_of(seed: int, broken: str | None) -> Histories:
             scope=rng.choice(SCOPES),
             on_down=rng.choice(ON_DOWN),
             parks=rng.random() < PARKS,
+            fails_over=rng.random() < FAILS_OVER,
         )
     return replace(histories, young=histories.resolving and seed % YOUNG == YOUNG - 1)

@@ -15,7 +15,7 @@ from gravity.header import IngestKind, RoutedKind
 
 from .oracle import check
 from .scheduler import Process, Scheduler
-from .world import ViolationError, World
+from .world import ViolationError, World, halves
 
 STEPS_MAX = 5000
 
@@ -69,10 +69,10 @@ def finish_chunk(broken: str | None) -> str | None:
     """
     script = Script.of(broken, "finish-chunk")
     world, source = script.world, script.world.source[0]
-    rows = {0: (60, "first"), 2: (70, "second")}
+    rows = {0: (60, "first"), 1: (70, "second")}
     source.tables["cond0"].update(rows)
     source.initial["cond0"].update(rows)
-    source.chunks.append(("cond0", 0))
+    source.chunks.append(halves("cond0")[0])
     first = script.process("collector", 0)
     log = world.ingest[0]
     script.until(first, lambda: log[-1].header.kind is IngestKind.CHUNK if log else False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from gravity.batch import DELETE, READ
@@ -23,6 +23,7 @@ from .world import (
     NARROW,
     PARTS,
     RESOLVED,
+    Message,
     Row,
     Source,
     ViolationError,
@@ -200,15 +201,14 @@ def expected(world: World, target: str) -> dict[tuple[str, int], Value]:
                         want[table, key] = value
         plans = plans_of_log(world, source.number)
         for row in (row for t in source.binlog for row in t if row.table == source.log):
-            bar = BAR_BY_PLAN[plans(row.position)]
+            bar = BAR_BY_PLAN[plans[row.key]]
             if row.value and (row.value[0] >= bar) == (target == world.targets[0]):
                 want[row.table, row.key] = row.value
     return want
 
 
-def plans_of_log(world: World, number: int) -> Callable[[Position], int]:
-    """The plan under which the row at a position was published, as the valid messages' headers say."""
-    spans: list[tuple[Position, Position, int]] = []
+def valid(world: World, number: int) -> Iterator[Message]:
+    """A source's log as every reader takes it: neither void nor repeated."""
     top = last = 0
     for message in world.ingest[number]:
         header = message.header
@@ -216,9 +216,16 @@ def plans_of_log(world: World, number: int) -> Callable[[Position], int]:
             top = max(top, header.owner)
         elif header.owner >= top and header.seq > last:
             last = header.seq
-            if header.kind is IngestKind.ROWS:
-                spans.append((header.from_, header.to, header.plan))
-    return lambda at: next(plan for start, end, plan in spans if start <= at < end)
+            yield message
+
+
+def plans_of_log(world: World, number: int) -> dict[int, int]:
+    """The plan under which each row of the growing table was published, by its key."""
+    plans: dict[int, int] = {}
+    for header, value, _ in valid(world, number):
+        if header.kind is IngestKind.ROWS and header.table == f"app.{world.source[number].log}":
+            plans |= {row[0]: header.plan for row in decode_batch(value).rows()}  # type: ignore[misc]
+    return plans
 
 
 def contents(world: World, target: str) -> dict[tuple[str, int], Value]:
@@ -322,15 +329,15 @@ def check(world: World) -> None:
         if counts.parked or counts.applied + counts.superseded != rows:
             raise ViolationError(f"mysql {part}: {rows} rows, and {counts}")
     for source in world.source:
-        top = last = total = 0
-        for message in world.ingest[source.number]:
-            header = message.header
-            if header.kind is IngestKind.FENCE:
-                top = max(top, header.owner)
-            elif header.owner >= top and header.seq > last:
-                if header.seq != last + 1:
-                    raise ViolationError(f"ingest {source.number}: {last} -> {header.seq}")
-                last, total = header.seq, total + header.rows
+        last = total = told = 0
+        for header, _, _ in valid(world, source.number):
+            if header.seq != last + 1:
+                raise ViolationError(f"ingest {source.number}: {last} -> {header.seq}")
+            last, total = header.seq, total + header.rows
+            told += header.rows if header.kind is IngestKind.ROWS else 0
+        committed = sum(map(len, source.binlog))
+        if told != committed:
+            raise ViolationError(f"source {source.number}: {committed} rows committed, {told} told")
         for target in world.targets:
             ended = world.filtered_by_router[source.number, target]
             for key in world.routed:

@@ -26,6 +26,10 @@ DECISIONS = 0.004
 """How often an operator decides, a step."""
 
 
+SERVER_FAULTS = 0.01
+"""How often a server fails, a step, where others may stand in."""
+
+
 class Process:
     def __init__(self, role: Any, run: Steps) -> None:
         self.role, self.run, self.frozen = role, run, 0
@@ -96,6 +100,19 @@ class Scheduler:
             if rng.random() < 0.2:
                 self.spawn(process.role)  # Rivals.
 
+    def fail_server(self) -> None:
+        """A server can't be reached for a while, and who reads it ends at once or later; or it stands still."""
+        world, rng = self.world, self.world.rng
+        source = rng.choice(world.source)
+        server = rng.choice(source.servers)
+        if rng.random() < 0.4:
+            server.stand_still(world.steps + rng.randint(50, 400))
+            return
+        server.back_at = world.steps + rng.randint(50, 600)
+        reader = self.current["collector", source.number]
+        if reader in self.processes and rng.random() < 0.5:
+            self.kill(reader)
+
     def run(self) -> None:
         world, rng = self.world, self.world.rng
         rate, length = rng.choice((0.003, 0.01, 0.02)), rng.choice((1000, 2000, 3000))
@@ -111,6 +128,8 @@ class Scheduler:
                 world.code = 2
             if world.newest_plan == 1 and rng.random() < 0.001:
                 world.newest_plan = 2
+            if world.histories.fails_over and rng.random() < SERVER_FAULTS:
+                self.fail_server()
             if self.processes and rng.random() < rate:
                 self.fault()
             dead = [role for role in self.roles if self.current[role] not in self.processes]

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
-from gravity.batch import Column
+from gravity.batch import Column, TableSchema
 from gravity.position import Position
-from gravity.schema_change import (
-    ColumnAction,
-    ColumnChange,
-    RowsAfter,
-    SchemaChange,
-    TableAction,
-)
+from gravity.schema_change import TableAction
 
-from .altering import EXTRA
+from .altering import EXTRA, NARROW_ROW
 
+COLUMNS = (Column("k", "bigint"), Column("amount", "int"), Column("stamp", "varchar(20)"))
 EXTRA_COLUMN = Column(EXTRA, "int")
 """What an ALTER adds."""
+
+
+@functools.cache
+def schema_of(table: str, width: int) -> TableSchema:
+    """The shape of a table whose rows have `width` values beside their key."""
+    columns = (*COLUMNS, EXTRA_COLUMN) if width > NARROW_ROW else COLUMNS
+    return TableSchema("app", table, columns, (0,))
 
 
 class Statement(NamedTuple):
@@ -31,20 +34,10 @@ class Statement(NamedTuple):
     default: int | None = None
     """ALTER: what rows that are there have in the added column."""
 
-    def encode(self) -> bytes:
-        """As it travels in the log."""
-        default = None if self.default is None else str(self.default)
-        added = ColumnChange(ColumnAction.ADD, EXTRA, column=EXTRA_COLUMN, default=default)
-        return SchemaChange(
-            source=f"s{self.source}",
-            database="app",
-            table=self.table,
-            action=self.action,
-            statement=f"{self.action} {self.table}",
-            default_database="app",
-            gtid="",
-            position=str(self.position),
-            ets=self.ets,
-            columns=(added,) if self.action is TableAction.ALTER else (),
-            rows=RowsAfter.KEPT if default is None else RowsAfter.FILLED,
-        ).encode()
+    @property
+    def sql(self) -> str:
+        """What it ran."""
+        if self.action is TableAction.TRUNCATE:
+            return f"TRUNCATE TABLE {self.table}"
+        default = "" if self.default is None else f" DEFAULT {self.default}"
+        return f"ALTER TABLE {self.table} ADD COLUMN {EXTRA} INT{default}"

@@ -7,17 +7,9 @@ import random
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from gravity.batch import (
-    DELETE,
-    INSERT,
-    READ,
-    UPDATE,
-    ChangeBatch,
-    Column,
-    TableSchema,
-    Transaction,
-)
-from gravity.codec import encode_batch
+from gravity_collector.chunk import Chunk
+
+from gravity.batch import DELETE, INSERT, UPDATE
 from gravity.header import IngestHeader
 from gravity.merge_order import MergeOrder
 from gravity.plan import RoutingPlan
@@ -26,10 +18,11 @@ from gravity.position import Position
 from gravity.schema_change import TableAction
 from gravity.stored import Counts
 
-from .altering import NARROW_ROW, DieError, Store, Value
+from .altering import DieError, Store, Value
 from .breaks import BREAKS, histories_of
 from .parking import CHILD, PARENT, refers, refusal
-from .statement import EXTRA_COLUMN, Statement
+from .server import Server
+from .statement import Statement
 
 PARTS = 2
 KEYS = 4
@@ -51,8 +44,8 @@ SILENCE = 300
 """Steps without a word after which a source is waited for no more, where others may go on."""
 LAG = 2
 """How far a commit time may be behind the clock at most."""
-STEP = 100
-"""Bytes between the starts of two transactions."""
+SERVERS = 3
+"""Servers of a source where another one may stand in."""
 
 
 class ViolationError(Exception):
@@ -71,6 +64,7 @@ class Row(NamedTuple):
     value: Value | None
     before: Value | None
     position: Position
+    """Its place in what the source committed; at each server it has another one."""
     ets: int
 
 
@@ -87,60 +81,24 @@ class Message(NamedTuple):
     """When it was written, in steps."""
 
 
-def next_position(done: int) -> Position:
-    """The first row not read when `done` transactions have been."""
-    return Position(1, 1, (done + 1) * STEP)
-
-
-def done_before(position: Position) -> int:
-    """How many transactions lie before a next_position."""
-    return position.offset // STEP - 1
-
-
-def schema_of(table: str, width: int) -> TableSchema:
-    columns = (Column("k", "bigint"), Column("amount", "int"), Column("stamp", "varchar(20)"))
-    columns += (EXTRA_COLUMN,) if width > NARROW_ROW else ()
-    return TableSchema("app", table, columns, (0,))
-
-
-def encode_rows(rows: tuple[Row, ...]) -> bytes:
-    """Rows of one table as a change batch with all before images."""
-    images = []
-    for row in rows:
-        value = row.value or row.before
-        assert value is not None
-        images.append((row.key, *value))
-    width = len(images[0]) - 1
-    olds = [
-        (None,) * (width + 1) if row.old is None or row.before is None else (row.old, *row.before)
-        for row in rows
-    ]
-    return encode_batch(
-        ChangeBatch(
-            source=f"s{rows[0].source}",
-            epoch=1,
-            schema=schema_of(rows[0].table, width),
-            transactions=[
-                Transaction("", row.position.file_index, row.position.offset, row.ets, row.ets)
-                for row in rows
-            ],
-            ops=bytes(row.op for row in rows),
-            tx=list(range(len(rows))),
-            ordinal=[row.position.ordinal for row in rows],
-            columns=[list(column) for column in zip(*images, strict=True)],
-            before_columns=tuple(range(width + 1)),
-            before=[list(column) for column in zip(*olds, strict=True)],
-        )
-    )
-
-
 def shared(table: str) -> bool:
     """Whether every source feeds the table."""
     return table in (*NARROW, *RESOLVED)
 
 
+def halves(table: str) -> tuple[Chunk, Chunk]:
+    """The chunks in which a table is copied."""
+    name, middle = ("app", table), (KEYS // 2 - 1,)
+    return Chunk(name, None, middle), Chunk(name, middle, None, number=1)
+
+
+def keys_in(chunk: Chunk) -> range:
+    """The keys of a chunk of `halves`."""
+    return range(KEYS // 2) if chunk.after is None else range(KEYS // 2, KEYS)
+
+
 class Source:
-    """A server: its tables now, and everything it ever committed."""
+    """A database: its tables now, everything it ever committed, and the servers that have it."""
 
     def __init__(self, world: World, number: int) -> None:
         self.world, self.number = world, number
@@ -149,6 +107,11 @@ class Source:
         """Numbers of binlog entries without rows at which a table's values changed: only reading it again tells."""
         self.statements: dict[int, Statement] = {}
         """What stands at binlog entries without rows that hold a statement."""
+        servers = SERVERS if world.histories.fails_over else 1
+        self.servers = [
+            Server(self, k, random.Random(f"server {number}.{k} of {world.seed}"))
+            for k in range(servers)
+        ]
         self.ets = self.stamp = 0
         names = ("latest", "priority", f"cond{number}", f"group{number}a", f"group{number}b")
         names += (f"{PARENT}{number}", f"{CHILD}{number}") if world.histories.parks else ()
@@ -163,9 +126,8 @@ class Source:
                     if not (refers(table) and self.refuses(table, key, value)):
                         rows[key] = value
         self.initial = {table: dict(rows) for table, rows in self.tables.items()}
-        self.chunks = [(table, half) for table in self.tables for half in (0, 1)]
-        if world.histories.young:
-            self.chunks = [chunk for chunk in self.chunks if not shared(chunk[0])]
+        copied = [t for t in self.tables if not (world.histories.young and shared(t))]
+        self.chunks = [chunk for table in copied for chunk in halves(table)]
         self.log = f"log{number}"
         """A table that only grows, whose rows go to one target or the other as the plan says."""
         self.tables[self.log] = {}
@@ -222,7 +184,7 @@ class Source:
                 live.pop(old)
             if value:
                 live[key] = value
-            position = Position(1, 1, number * STEP, ordinal)
+            position = Position(1, 1, number, ordinal)
             rows.append(Row(self.number, table, op, key, old, value, before, position, self.ets))
         if rows:
             self.binlog.append(tuple(rows))
@@ -239,7 +201,7 @@ class Source:
             self.tables[table][key] = value
         op = DELETE if value is None else UPDATE if before else INSERT
         old = key if before else None
-        position = Position(1, 1, (len(self.binlog) + 1) * STEP)
+        position = Position(1, 1, len(self.binlog) + 1)
         row = Row(self.number, table, op, key, old, value, before, position, self.ets)
         self.binlog.append((row,))
 
@@ -256,23 +218,9 @@ class Source:
 
     def state(self, table: str, action: TableAction, default: int | None = None) -> None:
         number = len(self.binlog)
-        position = Position(1, 1, (number + 1) * STEP)
+        position = Position(1, 1, number + 1)
         self.statements[number] = Statement(self.number, table, action, position, self.ets, default)
         self.binlog.append(())
-
-    def alone(self, done: int) -> list[int]:
-        """The binlog entries behind the first `done` that are spans of their own."""
-        return [number for number in (*self.rewrites, *self.statements) if number > done]
-
-    def read_rows(self, image: dict[int, Value], chunk: tuple[str, int]) -> list[Row]:
-        """A chunk's rows as a snapshot reads them; their positions are given when published."""
-        table, half = chunk
-        nowhere = Position(0, 0, 0)
-        return [
-            Row(self.number, table, READ, key, None, value, None, nowhere, 0)
-            for key, value in sorted(image.items())
-            if key % 2 == half
-        ]
 
 
 class MysqlTarget(Store):
@@ -346,7 +294,7 @@ class World:
     """Everything outside the processes, and the seed's random numbers."""
 
     def __init__(self, seed: int, broken: str | None = None) -> None:
-        self.rng, self.broken = random.Random(seed), broken
+        self.seed, self.rng, self.broken = seed, random.Random(seed), broken
         self.clock, self.ids, self.steps, self.faults = 10, 0, 0, True
         self.histories = histories_of(seed, broken)
         self.refused: set[tuple[tuple[str, int], int]] = set()
