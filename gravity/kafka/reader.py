@@ -52,8 +52,21 @@ def _bytes(data: bytes | str | None) -> bytes | None:
 class LogReader:
     """Reads partitions from given offsets, without a group. Raises OffsetLostError for offsets that are gone."""
 
-    def __init__(self, cluster: Cluster, client_id: str, *, uncommitted: bool = False) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        client_id: str,
+        *,
+        uncommitted: bool = False,
+        idle_fetch_ms: int | None = None,
+    ) -> None:
+        """`idle_fetch_ms`: how long the broker keeps a fetch open that finds nothing.
+
+        What is asked next waits behind it: small for who jumps from place to place, not for who follows a log.
+        """
         settings = consumer_settings(cluster, client_id)
+        if idle_fetch_ms is not None:
+            settings["fetch.wait.max.ms"] = idle_fetch_ms
         settings["group.id"] = (
             client_id  # librdkafka wants one; it is never joined nor committed to.
         )
@@ -81,6 +94,18 @@ class LogReader:
                 except KafkaException as error:
                     raise kafka_error(error, f"{topic}/{partition}") from error
         return low, high
+
+    def offset_at(self, topic: str, partition: int, time_ms: int, timeout_s: float = 20.0) -> int:
+        """Offset of the first message whose producer's clock said `time_ms` or later; the end where there is none."""
+        asked = TopicPartition(topic, partition, max(0, time_ms))
+        try:
+            (found,) = self._consumer.offsets_for_times([asked], timeout=timeout_s)
+        except KafkaException as error:
+            raise kafka_error(error, f"{topic}/{partition}") from error
+        if found.error is not None:
+            raise kafka_error(found.error, f"{topic}/{partition}")
+        # librdkafka gives OFFSET_END, which is negative, where every message is older.
+        return found.offset if found.offset >= 0 else self.bounds(topic, partition)[1]
 
     def partitions(self, topic: str, timeout_s: float = 20.0) -> int:
         """How many partitions `topic` has; 0 when there is no such topic."""
@@ -120,7 +145,7 @@ class LogReader:
         self.assign({(topic, partition): start})
         deadline = time.monotonic() + timeout_s
         while True:
-            for raw in self._consumer.consume(500, 0.1):
+            for raw in _raw(self._consumer, 0.1, 500):
                 error = raw.error()
                 if error is None:
                     deadline = time.monotonic() + timeout_s
@@ -161,16 +186,17 @@ def committed_offsets(
     return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
 
 
-def _consume(consumer: Consumer, timeout_s: float, rows_max: int) -> list[LogMessage]:
+def _raw(consumer: Consumer, timeout_s: float, rows_max: int) -> list[Message]:
     # `consume` waits its whole timeout for a full batch; so wait for one, then take what is there.
     first = consumer.poll(timeout_s)
     if first is None:
         return []
-    raw = [first]
-    if rows_max > 1:
-        raw += consumer.consume(rows_max - 1, 0)
+    return [first, *consumer.consume(rows_max - 1, 0)] if rows_max > 1 else [first]
+
+
+def _consume(consumer: Consumer, timeout_s: float, rows_max: int) -> list[LogMessage]:
     messages = []
-    for message in raw:
+    for message in _raw(consumer, timeout_s, rows_max):
         error = message.error()
         if error is None:
             messages.append(_message(message))
