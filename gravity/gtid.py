@@ -25,6 +25,9 @@ class GtidSet(Protocol):
     def contains_all(self, other: Self) -> bool:
         """Whether every transaction of `other` is done."""
 
+    def contains_any(self, other: Self) -> bool:
+        """Whether a transaction of `other` is done."""
+
     def copy(self) -> Self:
         """A set that grows apart from this one."""
 
@@ -77,6 +80,10 @@ class MariadbGtids:
     def contains_all(self, other: Self) -> bool:
         """Whether every transaction of `other` is done."""
         return all(self.contains(gtid) for _, gtid in other._last.values())
+
+    def contains_any(self, other: Self) -> bool:
+        """Whether the last transaction of a domain of `other` is done."""
+        return any(self.contains(gtid) for _, gtid in other._last.values())
 
     def copy(self) -> Self:
         """A set that grows apart from this one."""
@@ -162,6 +169,10 @@ class MysqlGtids:
             for server, intervals in other._intervals.items()
             for first, last in intervals
         )
+
+    def contains_any(self, other: Self) -> bool:
+        """Whether a transaction of `other` is done."""
+        return other.without(self)._intervals != other._intervals
 
     def without(self, other: Self) -> Self:
         """The transactions that `other` does not have."""

@@ -41,6 +41,7 @@ class Transactions:
     flavor: Flavor | None
     """The kind of server that writes GTIDs so; None when there are none."""
     _sets: tuple[GtidSet, ...] = ()
+    _names: frozenset[str] = frozenset()
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -59,11 +60,21 @@ class Transactions:
             )
         # One by one: a list of MariaDB's GTIDs that names a domain twice must not forget the greater.
         sets = () if flavor is None else tuple(parse_gtids(flavor, item) for item in items)
-        return cls(",".join(items), flavor, sets)
+        return cls(",".join(items), flavor, sets, frozenset(map(str, sets)))
 
     def are_in(self, executed: GtidSet) -> bool:
         """Whether all of them are in a set of the same flavor."""
         return all(executed.contains_all(wanted) for wanted in self._sets)
+
+    def are_begun_in(self, executed: GtidSet) -> bool:
+        """Whether one of them at least is in a set of the same flavor."""
+        return any(executed.contains_any(wanted) for wanted in self._sets)
+
+    def name(self, gtid: str) -> bool:
+        """Whether the transaction is one of them. MariaDB's `0-1-23` names that one, not those before it."""
+        if self.flavor != "mysql":
+            return gtid in self._names
+        return any(wanted.contains(gtid) for wanted in self._sets)
 
 
 def flavor_of(gtids: str) -> Flavor | None:

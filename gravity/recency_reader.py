@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from gravity.clock import monotonic_s
 from gravity.config.problem import nearest_name
-from gravity.errors import FatalError, SourceSettingError
+from gravity.disposition import Disposition, UntoldError
+from gravity.disposition_reader import disposition as read_disposition
+from gravity.errors import FatalError, SourceSettingError, TransientError
 from gravity.kafka.admin import TopicAdmin
 from gravity.kafka.reader import LogMessage, LogReader
 from gravity.mysql import MysqlSession
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 _CLIENT: Final = "gravity-wait"
 _POLL_S: Final = 0.5
+_LEAST_S: Final = 1.0
+"""For reading what became of rows, however long the wait was."""
 Record = tuple[str, dict[str, Any]]
 """A key of the progress topic and what was last said under it."""
 
@@ -35,6 +39,8 @@ class Question:
     wanted: Transactions
     processed: bool = False
     """Whether rows on hold count as there."""
+    disposition: bool = False
+    """Whether it is to be told, too, what became of the rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +56,18 @@ class Answer:
     """What was not there yet; empty for applied."""
     holds: int
     parked: int = 0
+    disposition: Disposition | None = None
+    """What became of the rows, where that was asked for and can be told."""
+    untold: str = ""
+    """Why it can't be told."""
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
+        told: dict[str, Any] = {}
+        if self.disposition is not None:
+            told = {"disposition": self.disposition.to_json()}
+        elif self.untold:
+            told = {"disposition": None, "untold": self.untold}
         return {
             "status": self.status,
             "source": self.question.source,
@@ -63,6 +78,7 @@ class Answer:
             "lacks": self.lacks,
             "holds": self.holds,
             "parked": self.parked,
+            **told,
         }
 
 
@@ -74,7 +90,13 @@ def answer(question: Question, look: Look, since_s: float) -> Answer:
 
 
 def ask(
-    config: Config, source: str, target: str, gtid: str | None, *, processed: bool = False
+    config: Config,
+    source: str,
+    target: str,
+    gtid: str | None,
+    *,
+    processed: bool = False,
+    disposition: bool = False,
 ) -> Question:
     """Whether `target` has the transactions `gtid` of `source`, or (None) all that are committed by now.
 
@@ -93,12 +115,30 @@ def ask(
                 + (f" (did you mean {guess}?)" if guess else ""),
                 remedy=f"there are: {', '.join(known)}",
             )
+    if gtid is None and disposition:
+        raise QuestionError(
+            "what became of rows is told of transactions that are named",
+            remedy="give the GTID of what was written",
+        )
     if gtid is None:
         return Question(source, target, executed_now(config, source), processed)
     wanted = Transactions.parse(gtid)
     if wanted.flavor is None:
         raise QuestionError("the GTID is empty", remedy="leave it out to wait for all there is now")
-    return Question(source, target, wanted, processed)
+    return Question(source, target, wanted, processed, disposition)
+
+
+def with_disposition(config: Config, found: Answer, timeout_s: float) -> Answer:
+    """The answer with what became of the rows, if it was asked for; or with why that can't be told."""
+    if not found.question.disposition or found.status != "applied":
+        return found
+    try:
+        told = read_disposition(
+            config, found.question, max(_LEAST_S, timeout_s), parked=found.parked > 0
+        )
+    except (UntoldError, TransientError) as error:
+        return replace(found, untold=str(error))
+    return replace(found, disposition=told)
 
 
 def executed_now(config: Config, source: str) -> Transactions:
@@ -198,6 +238,7 @@ def wait(config: Config, question: Question, timeout_s: float) -> Answer:
                 question.source, question.target, question.wanted, processed=question.processed
             )
             if look.is_there or monotonic_s() >= began_s + timeout_s:
-                return answer(question, look, began_s)
+                found = answer(question, look, began_s)
+                return with_disposition(config, found, timeout_s - found.seconds)
     finally:
         follower.close()

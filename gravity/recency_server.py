@@ -19,7 +19,15 @@ from gravity.clock import monotonic_s
 from gravity.config.model import parse_duration
 from gravity.errors import GravityError, TransientError
 from gravity.recency import Frontiers, QuestionError
-from gravity.recency_reader import Answer, ProgressFollower, Question, Record, answer, ask
+from gravity.recency_reader import (
+    Answer,
+    ProgressFollower,
+    Question,
+    Record,
+    answer,
+    ask,
+    with_disposition,
+)
 
 if TYPE_CHECKING:
     from gravity.config import Config
@@ -32,7 +40,9 @@ _POLL_S: Final = 0.5
 _AGAIN_S: Final = 1.0
 """Pause before the progress topic is read anew after a failure."""
 _BODY_BYTES_MAX: Final = 256 * 1024
-_KEYS: Final = {"source", "target", "gtid", "timeout", "processed"}
+_DISPOSITIONS_MAX: Final = 2
+"""Questions for which the logs are read at one time."""
+_KEYS: Final = {"source", "target", "gtid", "timeout", "processed", "disposition"}
 
 
 class RecencyServer:
@@ -43,6 +53,7 @@ class RecencyServer:
         self._config = config
         self._waits_max = waits_max
         self._waiting = 0
+        self._reads = asyncio.Semaphore(_DISPOSITIONS_MAX)
         self._frontiers = Frontiers(config.kafka.partitions)
         self._moved = asyncio.Event()
         """Set, and replaced, whenever a record has come."""
@@ -135,16 +146,29 @@ class RecencyServer:
         began_s = monotonic_s()
         timeout_s = _seconds(body.get("timeout", _WAIT_S))
         source, target, gtid = (body.get(name) for name in ("source", "target", "gtid"))
-        processed = body.get("processed", False)
+        processed, disposition = (body.get(name, False) for name in ("processed", "disposition"))
         if not isinstance(source, str) or not isinstance(target, str):
             raise QuestionError("source and target are needed, each a text")
-        if not isinstance(gtid, str | None) or not isinstance(processed, bool):
-            raise QuestionError("gtid is a text, processed is true or false")
+        if not isinstance(gtid, str | None):
+            raise QuestionError("gtid is a text")
+        if not isinstance(processed, bool) or not isinstance(disposition, bool):
+            raise QuestionError("processed and disposition are true or false")
         # In a thread, since a source may be asked, which takes as long as its server does.
         question = await asyncio.to_thread(
-            ask, self._config, source, target, gtid, processed=processed
+            ask,
+            self._config,
+            source,
+            target,
+            gtid,
+            processed=processed,
+            disposition=disposition,
         )
-        return await self._until_there(question, began_s, timeout_s)
+        found = await self._until_there(question, began_s, timeout_s)
+        if not disposition:
+            return found
+        async with self._reads:
+            left_s = began_s + timeout_s - monotonic_s()
+            return await asyncio.to_thread(with_disposition, self._config, found, left_s)
 
     async def _until_there(self, question: Question, began_s: float, timeout_s: float) -> Answer:
         while True:

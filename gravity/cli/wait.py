@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import sys
-from typing import Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,6 +24,9 @@ from gravity.config.model import parse_duration
 from gravity.config.source import parse_address
 from gravity.errors import FatalError
 from gravity.telemetry.log import configure_logging
+
+if TYPE_CHECKING:
+    from gravity.recency_reader import Answer
 
 _PORT = 8430
 
@@ -53,6 +57,10 @@ def wait(
     processed: Annotated[
         bool, typer.Option("--processed", help="Also while rows of the target are on hold.")
     ] = False,
+    disposition: Annotated[
+        bool,
+        typer.Option("--disposition", help="Tell, too, what became of the rows; with --gtid."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Wait until a target has what was written to a source, so that it can be read there.
@@ -67,7 +75,8 @@ def wait(
 
     timeout_s = _timeout(timeout)
     loaded = read_config(config, quiet=True).config
-    found = wait_for(loaded, ask(loaded, source, target, gtid, processed=processed), timeout_s)
+    question = ask(loaded, source, target, gtid, processed=processed, disposition=disposition)
+    found = wait_for(loaded, question, timeout_s)
     if as_json:
         print_json(found.to_json())
     elif found.status == "applied":
@@ -75,9 +84,24 @@ def wait(
         screen.print(
             f"applied: {target} has {source} up to {found.frontier.gtids}, after {found.seconds:.1f} s"
         )
+        for line in _told(found):
+            screen.print(line, markup=False)
     if found.status == "timeout":
         sys.stderr.write(f"error: not within {timeout}: {found.lacks}\n")
         raise typer.Exit(EXIT_FAILED)
+
+
+def _told(found: Answer) -> Iterator[str]:
+    """What became of the rows, in words."""
+    if found.untold:
+        yield f"what became of the rows is not known: {found.untold}"
+    if found.disposition is None:
+        return
+    counts = found.disposition.counts
+    told = (f"{count:,} {fate.replace('_', '-')}" for fate, count in counts.items() if count)
+    yield f"{plural(sum(counts.values()), 'row')}: {', '.join(told) or 'none of a collected table'}"
+    for row in found.disposition.others:
+        yield f"  {row.table} {row.key}: {row.fate}" + (f" by {row.by}" if row.by else "")
 
 
 def serve(

@@ -35,6 +35,7 @@ def test_containing_all_is_being_a_superset(mine: set[int], others: set[int]) ->
         for number in numbers:
             gtids.add(f"{A}:{number}")
     assert sets[0].contains_all(sets[1]) == (mine >= others)
+    assert sets[0].contains_any(sets[1]) == bool(mine & others)
 
 
 def test_a_mariadb_position_covers_every_earlier_transaction_of_its_domains() -> None:
@@ -42,6 +43,8 @@ def test_a_mariadb_position_covers_every_earlier_transaction_of_its_domains() ->
     assert gtids.contains("0-2-5")
     assert not gtids.contains("0-1-6")
     assert not gtids.contains("2-1-1")
+    assert gtids.contains_any(MariadbGtids.parse("0-1-6,1-1-3"))
+    assert not gtids.contains_any(MariadbGtids.parse("0-1-6,2-1-1"))
     gtids.add("0-2-6")
     assert str(gtids) == "0-2-6,1-7-3"
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gravity.config import parse_config
 from gravity.errors import TransientError
-from gravity.gtid import MysqlGtids
+from gravity.gtid import MariadbGtids, MysqlGtids
 from gravity.recency import Frontiers, QuestionError, Transactions
 from gravity.recency_reader import ask
 
@@ -262,3 +262,19 @@ def test_a_group_of_targets_is_as_far_as_the_least_lane_of_all(
     known.add("sink/u/1", applied("0-1-1", source="another"))
     assert known.least("s", ("t", "u")) is None
     assert known.least("s", ("t",)) is not None
+
+
+def test_a_gtid_names_one_transaction_and_an_interval_all_of_its() -> None:
+    maria = Transactions.parse("0-1-23, 1-1-5")
+    assert [maria.name(gtid) for gtid in ("0-1-23", "1-1-5", "0-1-22", "")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    mysql = Transactions.parse(f"{A}:3-5:9")
+    assert [n for n in range(1, 11) if mysql.name(f"{A}:{n}")] == [3, 4, 5, 9]
+    assert not mysql.name(f"{B}:3")
+    assert mysql.are_begun_in(MysqlGtids.parse(f"{A}:1-3"))
+    assert not mysql.are_begun_in(MysqlGtids.parse(f"{A}:1-2:6-8"))
+    assert maria.are_begun_in(MariadbGtids.parse("0-1-22,1-1-5"))
