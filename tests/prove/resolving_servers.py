@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,10 @@ from deploy.demo.pipeline import Pipeline, wait_for
 from deploy.demo.progress import ProgressReader
 from deploy.demo.servers import Servers, start_servers
 from gravity.cli.main import app
-from gravity.config import load_config
+from gravity.config import Config, load_config
+from gravity.disposition_reader import disposition
+from gravity.recency import Transactions
+from gravity.recency_reader import Question
 from tests.oracle import resolve as oracle
 from tests.oracle.history import changes
 from tests.oracle.server import Address, Table, describe, executed, select_rows
@@ -221,6 +226,50 @@ def judged(servers: Servers, start: dict[str, Any]) -> tuple[int, int, list[str]
     return compared, holds, wrong
 
 
+def last_gtid(address: Address) -> str:
+    """The last transaction's GTID. One server alone writes GTIDs here, without gaps."""
+    with address.connect() as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT @@GLOBAL.gtid_executed"
+            if is_mysql(cursor)
+            else "SELECT @@GLOBAL.gtid_binlog_pos"
+        )
+        (told,) = cursor.fetchone()
+    return str(told)
+
+
+def is_mysql(cursor: Any) -> bool:
+    """Whether the server is MySQL."""
+    cursor.execute("SELECT VERSION()")
+    return "MariaDB" not in str(cursor.fetchone()[0])
+
+
+def between(first: str, last: str) -> str:
+    """The GTIDs of the transactions after `first` up to `last`."""
+    if ":" not in last:
+        maker, number = last.rsplit("-", 1)
+        return ",".join(
+            f"{maker}-{n}" for n in range(int(first.rsplit("-", 1)[1]) + 1, int(number) + 1)
+        )
+    maker, numbers = last.split(":")
+    return f"{maker}:{int(re.split('[:-]', first)[-1]) + 1}-{numbers.split('-')[-1]}"
+
+
+def told(config: Config, reader: ProgressReader, gtids: dict[str, str]) -> list[str]:
+    """Where what is told of all transactions' rows is not as many rows as the stages have counted."""
+    wrong: list[str] = []
+    for (source, wanted), target in product(gtids.items(), config.targets):
+        question = Question(source, target.name, Transactions.parse(wanted), disposition=True)
+        found = disposition(config, question, 60, parked=False).to_json()
+        counted = reader.ended(source, target.name)
+        rows = reader.collected(source), counted["filtered"]
+        if (found["rows"], found["filtered"]) != rows:
+            wrong.append(f"{source} at {target.name}: told {found}, counted {rows}")
+        if not found["applied"] or not found["superseded"]:
+            wrong.append(f"{source} at {target.name}: nothing was in conflict: {found}")
+    return wrong
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What one run wrote, killed and compared."""
@@ -240,7 +289,9 @@ def contend(
     prepare(servers)
     start = {name: executed(address) for name, address in servers.sources.items()}
     path = configuration(servers, folder)
-    reader = ProgressReader(load_config(path).config)
+    config = load_config(path).config
+    reader = ProgressReader(config)
+    first = {name: last_gtid(address) for name, address in servers.sources.items()}
     with Pipeline(path) as pipeline:
         wait_for(lambda: all(reader.refresh().has_begun(name) for name in SOURCES), pipeline,
                  timeout_s=240, what="every source is read")  # fmt: skip
@@ -255,6 +306,10 @@ def contend(
             writer.join()
         wait_until_passed(reader, pipeline, servers, timeout_s=300)
         compared, holds, wrong = judged(servers, start)
+        last = {name: last_gtid(address) for name, address in servers.sources.items()}
+        wrong += told(
+            config, reader.refresh(), {name: between(first[name], last[name]) for name in last}
+        )
         listed = CliRunner().invoke(app, ["conflicts", "list", str(path), "--json"])
     shown = [json.loads(line)["target"] for line in listed.stdout.splitlines()]
     by_target = {
