@@ -10,13 +10,18 @@ from gravity.clock import now_us
 from gravity.codec import encode_batch, encode_record
 from gravity.errors import FatalError
 from gravity.resolution.cell import cell_to_json, key_json, readable_json
+from gravity.schema_change import SchemaChange
 
 if TYPE_CHECKING:
-    from gravity.sink import Refusal
+    from gravity.errors import SchemaConflictError
+    from gravity.sink import Admitted, Refusal
 
 DEAD_MAX = 1000
 """Rows a process may set aside before it halts: more than that is a mistake, not bad luck."""
 
+
+TARGET: Final = "@target"
+"""Stands in a conflict's record where a source's name would, for what the target has. No source can be called so."""
 
 Kind = Literal["fk_parent_missing", "fk_child_exists", "unique_secondary", "data"]
 """Which of a target's constraints refuses a row; `data`: the column can't take the value."""
@@ -96,6 +101,46 @@ class DeadLetters:
         if fresh:
             self._producer.flush()
             self._known.update((partition, r.message.offset, r.number) for r in fresh)
+
+    def tell_schema_conflict(
+        self, partition: int, message: Admitted, error: SchemaConflictError
+    ) -> None:
+        """Records that a source's column does not fit the target's; returns once that is durable.
+
+        The target's is what the tables of the other sources have come to. The sink halts behind it, and says
+        so each time that it is started while they do not fit.
+        """
+        routed = message.header.routed
+        change = SchemaChange.decode(message.value)
+        opinions = [
+            (routed.source, change.position, change.ets, error.type_here),
+            (TARGET, "", 0, error.type_there),
+        ]
+        record = {
+            "target": self._target,
+            "table": routed.table,
+            "key": "[]",
+            "kind": "schema",
+            "strategy": "",
+            "outcome": "hold",
+            "winner": "",
+            "source": routed.source,
+            "seq": routed.seq,
+            "row": 0,
+            "plan": routed.plan,
+            "opinions": [
+                {
+                    "source": source,
+                    "position": position,
+                    "ets": ets,
+                    "row": readable_json({"column": error.column, "type": column_type}),
+                }
+                for source, position, ets, column_type in opinions
+            ],
+            "partition": partition,
+        }
+        self._producer.send(self._conflicts, 0, encode_record("conflict", record))
+        self._producer.flush()
 
     def _letter(self, partition: int, refusal: Refusal) -> bytes:
         message, row = refusal.message, refusal.row

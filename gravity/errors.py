@@ -7,6 +7,7 @@ GravityError
     ├── PositionLostError     the source no longer has the binlog we need
     ├── OffsetLostError       Kafka's retention took the messages we need
     ├── HoleError             a number is missing in a sequence that has no holes
+    ├── SchemaConflictError   sources' columns of one name have no common type
     ├── FencedError           another process has taken over; this one must end
     ├── FormatError           a message can't be read: it was damaged, or is foreign
     │   └── NewerFormatError  a message was written by a newer version than this reader
@@ -75,6 +76,19 @@ class OffsetLostError(FatalError):
 
 class HoleError(FatalError):
     """A sequence that is written without holes has one: something was lost."""
+
+
+class SchemaConflictError(FatalError):
+    """A column of one source does not fit what the other sources' tables have come to at a target."""
+
+    def __init__(
+        self, what: str, *, column: str, type_here: str, type_there: str, where: str, remedy: str
+    ) -> None:
+        """`type_here` is the source's, `type_there` the target's."""
+        super().__init__(what, where=where, remedy=remedy)
+        self.column = column
+        self.type_here = type_here
+        self.type_there = type_there
 
 
 class FencedError(FatalError):

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from gravity.errors import FatalError
+from gravity.errors import FatalError, SchemaConflictError
 from gravity.evolution import Alteration, Policy, Step, key_changed
 from gravity.header import TargetHeader
 from gravity.schema_change import ColumnAction, ColumnChange, SchemaChange, TableAction
@@ -50,7 +50,8 @@ class JoinedFollower:
 
         Raises:
             TransientError: another partition is at it; come again.
-            FatalError: the policy forbids it, or the sources' types do not fit together.
+            FatalError: the policy forbids it.
+            SchemaConflictError: the sources' types do not fit together.
         """
         table = header.routed.table
         where = f"target {self.name}, table {table}, source {header.routed.source}, position {change.position}"
@@ -102,8 +103,11 @@ class JoinedFollower:
             return
         text = item.column.type.startswith(("varchar", "char", "text", "mediumtext", "longtext"))
         if fitness == "convert" and not text:
-            raise FatalError(
+            raise SchemaConflictError(
                 f"column {item.name} is {item.column.type} at one source, and {real.type} here",
+                column=item.name,
+                type_here=item.column.type,
+                type_there=real.type,
                 where=where,
                 remedy=(
                     "alter the target's column by hand to a type that holds what all sources have, "

@@ -13,7 +13,7 @@ import structlog
 
 from gravity.clock import monotonic_s, now_us
 from gravity.dead_letter import DeadLetters
-from gravity.errors import FatalError, OffsetLostError, TransientError
+from gravity.errors import FatalError, OffsetLostError, SchemaConflictError, TransientError
 from gravity.fault import FaultPoint, reach
 from gravity.kafka.producer import LogProducer
 from gravity.kafka.reader import GroupReader, LogMessage, LogReader
@@ -165,6 +165,10 @@ class SinkLoop:
         except TransientError as error:
             self._failed(lane, error)
             return False
+        except SchemaConflictError as error:
+            assert write.schema_change is not None
+            self._dead_letters.tell_schema_conflict(lane.partition, write.schema_change, error)
+            raise
         reach(FaultPoint.SINK_COMMITTED_NOT_REMEMBERED)
         for message in write.messages:
             if message.batch is None:

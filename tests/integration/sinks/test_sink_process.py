@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -185,6 +186,28 @@ def test_a_message_of_a_newer_format_halts_it_by_name(
     assert process.wait() == EXIT_HALTED
     assert "message format 99 is newer than this reader" in process.output()
     assert server.rows("orders") == expected(1)
+
+
+@OF_TABLES
+def test_sources_whose_columns_have_no_common_type_halt_it_by_name_and_are_a_conflict(
+    server: TargetServer, install: Install
+) -> None:
+    installation, log = install(), TargetLog()
+    name = f"{server.database}.orders"
+    rows = log.rows(table(name, [("id", "int"), ("due", "int")], ["id"]), [("I", (1, 7))])
+    item = ColumnChange(ColumnAction.MODIFY, "due", column=text_column("due", "date"))
+    joined = change_of(name, TableAction.ALTER, item, source="", number=9)
+    installation.send(0, [rows, log.schema_change(joined)])
+    process = installation.start()
+    assert process.wait() == EXIT_HALTED
+    assert "column due is date at one source" in process.output()
+    (value,) = _all(installation, installation.topics.conflicts)
+    record = decode_record("conflict", value)
+    assert (record["kind"], record["table"], record["outcome"]) == ("schema", name, "hold")
+    told = {one["source"]: json.loads(one["row"]) for one in record["opinions"]}
+    assert told["s1"] == {"column": "due", "type": "date"}
+    assert told["@target"]["column"] == "due"
+    assert server.rows("orders") == {"1": ("7",)}
 
 
 ONE_KIND = pytest.mark.parametrize("server", ["mariadb"], indirect=True)

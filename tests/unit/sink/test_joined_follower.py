@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from gravity.batch import Column
-from gravity.errors import FatalError
+from gravity.errors import FatalError, SchemaConflictError
 from gravity.evolution import Alteration, Policy
 from gravity.header import TargetHeader
 from gravity.joined_follower import JoinedFollower
@@ -169,8 +169,11 @@ def test_a_column_is_added_once_and_made_wider_where_a_source_needs_it() -> None
 
 def test_types_that_no_column_can_hold_halt_by_name() -> None:
     date = ColumnChange(ColumnAction.MODIFY, "x", column=text_column("x", "date"))
-    with pytest.raises(FatalError, match="column x is date at one source, and int here"):
+    with pytest.raises(
+        SchemaConflictError, match="column x is date at one source, and int here"
+    ) as told:
         follow(there(), ALTER, date)
+    assert (told.value.column, told.value.type_here, told.value.type_there) == ("x", "date", "int")
 
 
 @pytest.mark.parametrize("policy", ["additive", "ignore"])
