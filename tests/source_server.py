@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import pytest
@@ -20,7 +22,15 @@ SERVERS: Final = {
 def started(stack: Stack, name: str) -> DatabaseServer:
     """The server of that key of `SERVERS`; skips the test where it can't be had."""
     kind, version, server = SERVERS[name]
+    start = stack.mariadb if kind == "mariadb" else stack.mysql
+    with skipped_without(name):
+        return start(server, version)
+
+
+@contextmanager
+def skipped_without(what: str) -> Iterator[None]:
+    """Skips the test, with the reason, where a machine can't have what it begins to use."""
     try:
-        return (stack.mariadb if kind == "mariadb" else stack.mysql)(server, version)
+        yield
     except Unavailable as reason:
-        pytest.skip(f"{name}: {reason}")
+        pytest.skip(f"{what}: {reason}")

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from gravity_devstack import Stack, Unavailable
+from gravity_devstack import Stack
 
 from deploy.demo.pipeline import wait_for
 from tests.prove.consistency_cuts import (
@@ -26,6 +26,7 @@ from tests.prove.consistency_cuts import (
     replica_of,
     running,
 )
+from tests.source_server import skipped_without
 
 CUTS = 5
 
@@ -36,10 +37,8 @@ def test_what_is_read_while_all_stand_is_of_one_place_of_the_source(
 ) -> None:
     """MariaDB into MySQL; the other way takes as long, and is in `make prove WHAT=consistency ONLY=cuts`."""
     kind = "mariadb"
-    try:
+    with skipped_without(kind):
         world = make_world(stack, tmp_path, f"cut{os.getpid()}{kind}", kind)
-    except Unavailable as reason:
-        pytest.skip(f"{kind}: {reason}")
     before = world.gravity(*world.cut_words("--timeout", "2s"))
     assert before.returncode == 78
     assert "never ran" in before.stderr

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from gravity_devstack import Stack, Unavailable
+from gravity_devstack import Stack
 
 from deploy.demo.pipeline import wait_for
 from tests.prove.consistency_semi_sync import (
@@ -26,6 +26,7 @@ from tests.prove.consistency_semi_sync import (
     running,
 )
 from tests.prove.report import Report
+from tests.source_server import skipped_without
 
 COMMITS = 60
 
@@ -39,10 +40,8 @@ def kept(writers: list[Writer], count: int) -> None:
 @pytest.mark.timeout(460)
 @pytest.mark.parametrize("kind", SOURCES)
 def test_who_commits_finds_the_row_at_the_target(stack: Stack, tmp_path: Path, kind: str) -> None:
-    try:
+    with skipped_without(kind):
         world = make_world(stack, tmp_path, f"semi{os.getpid()}{kind}", kind)
-    except Unavailable as reason:
-        pytest.skip(f"{kind}: {reason}")
     with running(world):
         kept(commits(world, COMMITS), COMMITS)
         kept(commits(world, COMMITS, 6), COMMITS)

@@ -5,7 +5,9 @@ from typing import Any
 
 import pymysql
 import pytest
-from gravity_devstack import DatabaseServer, Stack, StartError, Unavailable
+from gravity_devstack import DatabaseServer, Stack, StartError
+
+from tests.source_server import skipped_without
 
 
 @pytest.fixture(params=["mariadb", "mysql"])
@@ -113,10 +115,8 @@ def test_the_row_event_is_in_the_binlog(server: DatabaseServer) -> None:
 
 
 def test_mysql_9_writes_compressed_transactions(stack: Stack) -> None:
-    try:
+    with skipped_without("MySQL 9.7"):
         server = stack.mysql("modern", version="9.7", binlog_transaction_compression="ON")
-    except Unavailable as reason:
-        pytest.skip(str(reason))
     assert server.version.startswith("9.")
     rows(server, "CREATE DATABASE packed")
     rows(server, "CREATE TABLE packed.t (text TEXT, id INT PRIMARY KEY)")
@@ -129,10 +129,8 @@ def test_mysql_9_writes_compressed_transactions(stack: Stack) -> None:
 
 
 def test_mariadb_10_11_is_a_replication_source(stack: Stack) -> None:
-    try:
+    with skipped_without("MariaDB 10.11"):
         server = stack.mariadb("elder", version="10.11")
-    except Unavailable as reason:
-        pytest.skip(str(reason))
     assert server.version.startswith("10.11.")
     assert variable(server, "binlog_row_metadata") == "FULL"
     rows(server, "CREATE DATABASE elder")

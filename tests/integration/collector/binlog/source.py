@@ -14,6 +14,18 @@ from gravity_collector.event import Event, Heartbeat, Rotate, Rows
 from gravity_collector.server import ServerFacts
 
 from gravity.batch import UPDATE
+from tests.source_server import SERVERS
+
+MARIADB = tuple(name for name, (kind, *_) in SERVERS.items() if kind == "mariadb")
+MYSQL = tuple(name for name in SERVERS if name not in MARIADB)
+NEWER_MYSQL = tuple(name for name in MYSQL if name != "mysql")
+"""MySQL after 8.0.15."""
+COMPRESSING = (*MARIADB, *NEWER_MYSQL)
+
+
+def on(*servers: str) -> pytest.MarkDecorator:
+    """Asks a test only of these keys of `SERVERS`: others can't do what it is about."""
+    return pytest.mark.parametrize("source", servers, indirect=True)
 
 
 @dataclass
@@ -91,15 +103,13 @@ def names(events: Sequence[Event]) -> list[str]:
     return [type(event).__name__ for event in events if not isinstance(event, Rotate | Heartbeat)]
 
 
-COMPRESSED = {"mariadb": "log_bin_compress", "mysql": "binlog_transaction_compression"}
+_COMPRESSED = {"mariadb": "log_bin_compress", "mysql": "binlog_transaction_compression"}
 
 
 @contextmanager
 def compressed(source: Source) -> Iterator[None]:
-    """The server's binlog is compressed for new sessions."""
-    name = COMPRESSED[source.flavor]
-    if source.facts().version == "8.0.15":
-        pytest.skip("MySQL before 8.0.20 does not compress its binlog")
+    """The server's binlog is compressed for new sessions. One of `COMPRESSING` can."""
+    name = _COMPRESSED[source.flavor]
     with source.connect() as client, client.cursor() as cursor:
         cursor.execute(f"SET GLOBAL {name} = ON")
         try:

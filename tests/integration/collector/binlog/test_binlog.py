@@ -14,7 +14,15 @@ from gravity_collector.server import assert_readable
 
 from gravity.batch import DELETE, INSERT, UPDATE, Value
 from gravity.errors import FatalError, PositionLostError, SourceSettingError, TransientError
-from tests.integration.collector.binlog.source import Source, names, rows_of, run
+from tests.integration.collector.binlog.source import (
+    MARIADB,
+    NEWER_MYSQL,
+    Source,
+    names,
+    on,
+    rows_of,
+    run,
+)
 
 pytestmark = pytest.mark.stack
 
@@ -153,9 +161,9 @@ def test_myisam_changes_are_transactions_ended_by_a_commit(source: Source, datab
     assert [row for _, row in rows_of(events)] == [(1,), (2,)]
 
 
+@on(*MARIADB, *NEWER_MYSQL)
 def test_create_table_select_carries_its_rows(source: Source, database: str) -> None:
-    if source.facts().version == "8.0.15":
-        pytest.skip("MySQL before 8.0.21 refuses it with GTIDs")
+    """MySQL before 8.0.21 refuses it with GTIDs."""
     events = run(source, database, "CREATE TABLE a (id int PRIMARY KEY) AS SELECT 7 AS id")
     assert [row for _, row in rows_of(events)] == [(7,)]
     assert any(isinstance(event, Query) and "CREATE TABLE" in event.sql for event in events)
@@ -335,9 +343,9 @@ def test_metadata_that_is_not_full_halts(source: Source, database: str) -> None:
     stream.close()
 
 
+@on(*MARIADB)
 def test_a_server_that_logs_alter_before_it_is_known_to_succeed_is_refused(source: Source) -> None:
-    if source.flavor != "mariadb" or source.facts().version_numbers < (10, 8):
-        pytest.skip("only MariaDB since 10.8 can do that")
+    """MariaDB since 10.8 can be told to."""
     with source.connect() as client, client.cursor() as cursor:
         cursor.execute("SET GLOBAL binlog_alter_two_phase = ON")
         try:

@@ -13,7 +13,19 @@ from gravity_collector.server import ServerFacts, assert_readable
 
 from gravity.batch import DELETE, INSERT, UPDATE
 from gravity.gtid import parse_gtids
-from tests.integration.collector.binlog.source import Source, compressed, names, rows_of, run
+from tests.integration.collector.binlog.source import (
+    COMPRESSING,
+    MARIADB,
+    MYSQL,
+    NEWER_MYSQL,
+    Source,
+    compressed,
+    names,
+    on,
+    rows_of,
+    run,
+)
+from tests.source_server import SERVERS
 
 pytestmark = pytest.mark.stack
 
@@ -44,6 +56,7 @@ WRITES = (
 CREATE = "CREATE TABLE t (id int PRIMARY KEY, v text CHARACTER SET utf8mb4, d double)"
 
 
+@on(*COMPRESSING)
 def test_compressed_transactions_give_the_rows_of_their_plain_twins(
     source: Source, database: str
 ) -> None:
@@ -81,6 +94,7 @@ def replayed(events: list[Event]) -> list[tuple[Any, ...]]:
     return [row if len(row) == width else (*row, 7) for row in rows.values()]
 
 
+@on(*COMPRESSING)
 def test_compressed_transactions_join_without_gaps_and_can_be_resumed_from(
     source: Source, database: str
 ) -> None:
@@ -119,6 +133,7 @@ def drained(stream: Any) -> list[str]:
     return names(found)
 
 
+@on(*COMPRESSING)
 def test_a_large_compressed_transaction_comes_in_pieces(source: Source, database: str) -> None:
     facts = source.facts()
     with compressed(source), source.connect(database=database) as client:
@@ -142,9 +157,9 @@ def test_a_large_compressed_transaction_comes_in_pieces(source: Source, database
     ]
 
 
+@on(*NEWER_MYSQL)
 def test_tags_of_gtids_are_read_and_started_after(source: Source, database: str) -> None:
-    if source.flavor == "mariadb" or source.facts().version == "8.0.15":
-        pytest.skip("no tags before MySQL 8.3")
+    """There are tags since MySQL 8.3."""
     facts = source.facts()
     events = run(
         source,
@@ -293,10 +308,12 @@ def test_statements_beside_their_rows_are_told_and_change_nothing(
         ]
 
 
-@pytest.mark.parametrize("engine", ["MyISAM", "Aria"])
+@pytest.mark.parametrize(
+    ("source", "engine"),
+    [*((name, "MyISAM") for name in SERVERS), *((name, "Aria") for name in MARIADB)],
+    indirect=["source"],
+)
 def test_tables_without_transactions_are_read(source: Source, database: str, engine: str) -> None:
-    if engine == "Aria" and source.flavor == "mysql":
-        pytest.skip("only MariaDB has Aria")
     events = run(
         source,
         database,
@@ -320,14 +337,15 @@ def test_tables_without_transactions_are_read(source: Source, database: str, eng
     ]
 
 
-@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("source", "packed"),
+    [*((name, False) for name in MYSQL), *((name, True) for name in NEWER_MYSQL)],
+    indirect=["source"],
+)
 def test_partial_updates_of_documents_halt_with_the_setting(
     source: Source, database: str, packed: bool
 ) -> None:
-    if source.flavor == "mariadb":
-        pytest.skip("MariaDB logs whole documents only")
-    if packed and source.facts().version == "8.0.15":
-        pytest.skip("MySQL before 8.0.20 does not compress its binlog")
+    """MariaDB logs whole documents only."""
     facts = source.facts()
     with source.connect(database=database) as client, client.cursor() as cursor:
         if packed:
@@ -339,10 +357,9 @@ def test_partial_updates_of_documents_halt_with_the_setting(
     assert_halts(source, facts, "updated in part.*binlog_row_value_options=''")
 
 
+@on(*MARIADB)
 def test_a_logged_rollback_to_a_savepoint_halts(source: Source, database: str) -> None:
     """Which of the rows before it hold can't be told when engines are mixed; MySQL refuses that with GTIDs."""
-    if source.flavor == "mysql":
-        pytest.skip("MySQL refuses to mix engines with GTIDs")
     facts = source.facts()
     with source.connect(database=database) as client, client.cursor() as cursor:
         for statement in (

@@ -9,7 +9,15 @@ from gravity.batch import INSERT, UPDATE
 from gravity.errors import PositionLostError
 from gravity.gtid import parse_gtids
 from gravity.testing.waiting import wait_until
-from tests.integration.collector.binlog.source import Source, compressed, names, rows_of, run
+from tests.integration.collector.binlog.source import (
+    COMPRESSING,
+    Source,
+    compressed,
+    names,
+    on,
+    rows_of,
+    run,
+)
 
 pytestmark = pytest.mark.stack
 
@@ -124,6 +132,7 @@ def test_reading_that_begins_between_prepare_and_commit_finds_the_rows(
     stream.close()
 
 
+@on(*COMPRESSING)
 def test_compressed_xa_transactions_are_held_too(source: Source, database: str) -> None:
     with compressed(source):
         events = run(
