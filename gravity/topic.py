@@ -113,6 +113,11 @@ def plan_key(version: int) -> str:
     return f"{_PLAN_PREFIX}{version}"
 
 
+def newest_plan(records: Mapping[str, Any]) -> int:
+    """The greatest number of a plan in control's records; 0 where there is none."""
+    return max(numbered(records, plan_key(0)), default=0)
+
+
 def is_plan_key(key: str) -> bool:
     """Whether a control key is one that `plan_key` gives."""
     return key.startswith(_PLAN_PREFIX)

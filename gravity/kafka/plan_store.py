@@ -5,9 +5,7 @@ from __future__ import annotations
 from gravity.errors import FatalError
 from gravity.kafka.control import ControlTopic
 from gravity.plan import RoutingPlan
-from gravity.topic import plan_key
-
-_PREFIX = plan_key(0).removesuffix("0")
+from gravity.topic import newest_plan, plan_key
 
 
 class PlanStore:
@@ -34,9 +32,8 @@ class PlanStore:
 
     def newest(self) -> RoutingPlan | None:
         """The plan with the greatest number; None when there is none yet."""
-        records = self._control.refresh()
-        numbers = [int(key.removeprefix(_PREFIX)) for key in records if key.startswith(_PREFIX)]
-        return self.get(max(numbers)) if numbers else None
+        number = newest_plan(self._control.refresh())
+        return self.get(number) if number else None
 
     def require_newest(self) -> RoutingPlan:
         """The newest plan. Halts by name when the installation has not been activated."""

@@ -14,7 +14,7 @@ import structlog
 
 from gravity.ingest_log import Checkpoint, Fences
 from gravity.snapshot_request import RequestResult, SnapshotRequest
-from gravity.topic import snapshot_request_key, snapshot_result_key
+from gravity.topic import numbered, snapshot_request_key, snapshot_result_key
 from gravity_collector.cut_desk import CutDesk
 from gravity_collector.owner import Control
 
@@ -48,10 +48,12 @@ class Desk:
         What an owner writes that was overtaken counts as little here as it does in the log.
         """
         self.cuts.look(records)
-        requests = _of(records, snapshot_request_key(self._source, 0))
+        requests = numbered(records, snapshot_request_key(self._source, 0))
         results = {
             request_id
-            for request_id, record in _of(records, snapshot_result_key(self._source, 0)).items()
+            for request_id, record in numbered(
+                records, snapshot_result_key(self._source, 0)
+            ).items()
             if not self._fences.is_void(record["offset"], record["owner"])
         }
         with self._lock:
@@ -105,12 +107,3 @@ class Desk:
         with self._lock:
             settled, self._settled = self._settled, []
         return settled
-
-
-def _of(records: Mapping[str, Any], key_of_zero: str) -> dict[int, Any]:
-    prefix = key_of_zero.removesuffix("0")
-    return {
-        int(key[len(prefix) :]): value
-        for key, value in records.items()
-        if key.startswith(prefix) and key[len(prefix) :].isdigit()
-    }

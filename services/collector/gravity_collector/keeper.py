@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 from gravity.errors import FencedError, GravityError
 from gravity.fault import FaultPoint, reach
 from gravity.ingest_log import Checkpoint
-from gravity.topic import checkpoint_key, numbered, plan_key
+from gravity.topic import checkpoint_key, newest_plan
 from gravity_collector.desk import Desk
 from gravity_collector.owner import Control, assert_still_owner, checkpoint_record
 
@@ -68,7 +68,7 @@ class Kept:
         Notices a newer plan.
         """
         assert_still_owner(records, self._source, self._owner)
-        self.is_outdated = max(numbered(records, plan_key(0)), default=0) > self._plan
+        self.is_outdated = newest_plan(records) > self._plan
         if self._desk is not None:
             self._desk.look(records)
             self._desk.write(self._keeper.control, self._publisher.acknowledged)

@@ -16,7 +16,7 @@ from gravity.header import IngestHeader, IngestKind
 from gravity.ingest_log import PENDING, Checkpoint, Fences, IngestScan, fences_of, newest_checkpoint
 from gravity.position import Position
 from gravity.snapshot_request import SnapshotRequest
-from gravity.topic import checkpoint_key, numbered, owner_key, plan_key, resnapshot_key
+from gravity.topic import checkpoint_key, newest_plan, numbered, owner_key, resnapshot_key
 from gravity_collector.chunk import Chunk, TableName
 
 Stands = Callable[[int, int, TableName], bool]
@@ -409,7 +409,7 @@ def assert_newest_plan(records: Mapping[str, Any], plan: int, source: str) -> No
     one would place rows where they were, and have what was copied since copied again. And of a source that was
     never read nobody waits before earlier routings are forgotten (gravity.activation).
     """
-    newest = max(numbered(records, plan_key(0)), default=0)
+    newest = newest_plan(records)
     if newest > plan:
         raise TransientError(
             f"plan {newest} is in force by now, and we came with plan {plan}",

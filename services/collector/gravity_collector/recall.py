@@ -10,7 +10,7 @@ import structlog
 
 from gravity.errors import GravityError
 from gravity.placed_anew import settled_under
-from gravity.topic import numbered, plan_key
+from gravity.topic import newest_plan
 from gravity_collector.crew import Crew
 
 log = structlog.get_logger()
@@ -61,19 +61,15 @@ class Recall:
             records = self._control.refresh()
         older = self._older(names, records)
         for name in older:
-            self._recalled[name] = _newest(records)
+            self._recalled[name] = newest_plan(records)
             log.info("source_begun_for_plan", source=name, plan=self._recalled[name])
         self._crew.start(older)
         return bool(older)
 
     def _older(self, names: Collection[str], records: Mapping[str, Any]) -> list[str]:
-        newest = _newest(records)
+        newest = newest_plan(records)
         return [
             name
             for name in names
             if self._recalled.get(name, 0) < newest and settled_under(records, [name]) < newest
         ]
-
-
-def _newest(records: Mapping[str, Any]) -> int:
-    return max(numbered(records, plan_key(0)), default=0)
