@@ -102,11 +102,9 @@ def _is_news(record: logging.LogRecord) -> bool:
     return "enable.gapless.guarantee is experimental" not in record.getMessage()
 
 
-_LOGGER.addFilter(_is_news)
-
-
 def client_settings(cluster: Cluster, client_id: str) -> Settings:
     """Librdkafka settings that every client of `cluster` shares."""
+    _LOGGER.addFilter(_is_news)
     return {
         "bootstrap.servers": ",".join(cluster.brokers),
         "client.id": client_id,

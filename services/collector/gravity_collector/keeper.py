@@ -6,12 +6,16 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
+import structlog
+
 from gravity.errors import FencedError, GravityError
 from gravity.fault import FaultPoint, reach
 from gravity.ingest_log import Checkpoint
 from gravity.topic import checkpoint_key, newest_plan
 from gravity_collector.desk import Desk
 from gravity_collector.owner import Control, assert_still_owner, checkpoint_record
+
+log = structlog.get_logger()
 
 KEEPER_S: Final = 5.0
 """How often checkpoints are written and control is read."""
@@ -146,6 +150,7 @@ class Keeper(threading.Thread):
             # With nothing in care too: who waits for a newer plan looks at what was read (recall.py).
             records = self.control.refresh()
         except GravityError as error:
+            log.warning("control_not_read", sources=len(round_of), reason=str(error))
             for kept in round_of:
                 kept.failure = kept.failure or error
             return

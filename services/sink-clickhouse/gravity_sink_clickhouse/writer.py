@@ -54,11 +54,6 @@ _SETTINGS: dict[str, Any] = {
 }
 
 
-for _library in ("urllib3", "clickhouse_connect"):
-    # What they warn of is an error with its remedy a moment later.
-    logging.getLogger(_library).setLevel(logging.ERROR)
-
-
 def code_of(error: GravityError) -> int | None:
     """The server's code behind an error of `Server`."""
     code = getattr(error.__cause__, "code", None)
@@ -79,6 +74,9 @@ class Server:
     def __init__(self, target: ClickhouseTarget) -> None:
         """Connects. Raises TransientError when the server is away, FatalError when it refuses us."""
         self._where = f"target {target.name}, {target.host}:{target.port}"
+        for library in ("urllib3", "clickhouse_connect"):
+            # What they warn of is an error with its remedy a moment later.
+            logging.getLogger(library).setLevel(logging.ERROR)
         try:
             self._client = clickhouse_connect.get_client(
                 host=target.host,
