@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from gravity import cut_table
+from gravity import cut_table, target_table
 from gravity.clock import monotonic_s, now_us
 from gravity.config.problem import nearest_name
 from gravity.config.target import ClickhouseTarget, KafkaTarget, MysqlTarget
@@ -168,11 +168,7 @@ class CutAsker:
 
     def _open(self, session: MysqlSession, *, waits: bool) -> None:
         name = self._target.name
-        database, table = (part.strip("`") for part in cut_table.POINTS.split("."))
-        if not session.query(
-            "SELECT 1 FROM information_schema.TABLES WHERE TABLE_SCHEMA="
-            f"{session.literal(database)} AND TABLE_NAME={session.literal(table)}"
-        ):
+        if not target_table.are_there(session.query, target_table.POINTS):
             raise FatalError(
                 "the target's sink has never run, or is older than cuts",
                 where=self._where,

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from gravity import target_table
 from gravity.cut import Arrival, CutMark, CutState
 
-POINTS: Final = "`_gravity`.`_gravity_points`"
-ARRIVALS: Final = "`_gravity`.`_gravity_arrivals`"
-_PROGRESS: Final = "`_gravity`.`_gravity_progress`"
-"""The sinks': what each partition has written, in the transactions in which it is written."""
+POINTS: Final = target_table.quoted(target_table.POINTS)
+ARRIVALS: Final = target_table.quoted(target_table.ARRIVALS)
+_PROGRESS: Final = target_table.quoted(target_table.PROGRESS)
 POINTS_KEPT: Final = 1000
 """Cuts of a target, points or given up, that it remembers."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from gravity.check.target import OWN_DATABASE
+from gravity import target_table
 from gravity.codec import decode_batch
 from gravity.dead_letter import kind_of
 from gravity.mysql import MysqlSession
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gravity.config import Config
     from gravity.config.target import MysqlTarget
 
-_PROGRESS, _PARKED = (f"`{OWN_DATABASE}`.`_gravity_{name}`" for name in ("progress", "parked"))
+_PROGRESS, _PARKED = map(target_table.quoted, (target_table.PROGRESS, target_table.PARKED))
 
 
 class ParkedReader:
@@ -66,13 +66,8 @@ class ParkedReader:
         return next(batch_rows(decode_batch(found[0][0])), None) if found else None
 
     def _is_there(self) -> bool:
-        """Whether the sink has made its tables."""
-        names = "'_gravity_progress', '_gravity_parked'"
-        found = self._session.query(
-            f"SELECT 1 FROM information_schema.TABLES WHERE TABLE_SCHEMA='{OWN_DATABASE}' "
-            f"AND TABLE_NAME IN ({names})"
-        )
-        return len(found) == 2  # noqa: PLR2004 - the two tables
+        tables = (target_table.PROGRESS, target_table.PARKED)
+        return target_table.are_there(self._session.query, *tables)
 
     def _lanes(self) -> list[Stored]:
         """What the target's newest lanes have stored."""

@@ -10,9 +10,8 @@ from gravity.check.finding import Finding, Findings
 from gravity.check.grant import Grants
 from gravity.config.target import ClickhouseTarget, KafkaTarget, MysqlTarget
 from gravity.errors import GravityError
+from gravity.target_table import DATABASE
 
-OWN_DATABASE: Final = "_gravity"
-"""Where the sinks keep their progress, beside the rows."""
 _WRITE: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")
 _DEFINE: Final = ("CREATE", "ALTER")
 
@@ -29,7 +28,7 @@ def check_mysql_target(target: MysqlTarget, query: Query) -> Iterator[Finding]:
     else:
         yield find.good("read_only", "OFF")
     grants = Grants.parse(str(row[0]) for row in query("SHOW GRANTS FOR CURRENT_USER()"))
-    yield _granted(find, grants, OWN_DATABASE, (*_WRITE, *_DEFINE))
+    yield _granted(find, grants, DATABASE, (*_WRITE, *_DEFINE))
     if target.database is not None:
         wanted = (*_WRITE, *_DEFINE) if target.create_tables else _WRITE
         if _may_drop(target):
@@ -79,7 +78,7 @@ def check_clickhouse_target(target: ClickhouseTarget, query: Query) -> Iterator[
         )
     else:
         yield find.good("readonly", "0")
-    for database in dict.fromkeys((OWN_DATABASE, target.database)):
+    for database in dict.fromkeys((DATABASE, target.database)):
         if database is None:
             continue
         privileges = ", ".join(_clickhouse_privileges(target, database))
@@ -104,7 +103,7 @@ def _clickhouse_privileges(target: ClickhouseTarget, database: str) -> Iterator[
     alters = target.create_tables and target.schema_evolution != "stop"
     yield "ALTER COLUMN" if alters else "ALTER ADD COLUMN"
     # Who alters a table holds a small table of our own while it does.
-    if (alters and database == OWN_DATABASE) or _may_drop(target):
+    if (alters and database == DATABASE) or _may_drop(target):
         yield "DROP TABLE"
 
 

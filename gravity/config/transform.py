@@ -11,13 +11,13 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, mod
 from gravity.condition import ConditionError, compile_value
 from gravity.config.model import Model, Names, Patterns, at, require_one_pattern
 from gravity.pattern import PatternError, parse_table_pattern
+from gravity.target_table import PREFIX
 from gravity.transform.disguise import DisguiseError, masker
 from gravity.transform.fit import FitError, parse_type
 from gravity.transform.naming import KNOWN_NAMES, TemplateError, names_in, unknown_names
 from gravity.transform.rule import AddedColumn, CastColumn, Constant, TransformPlan
 from gravity.transform.shape import constant_of
 
-OWN_PREFIX = "_gravity_"
 """Columns that begin so are ours."""
 TEXT_TYPE, WHOLE_TYPE, REAL_TYPE, TRUTH_TYPE = "varchar(255)", "bigint", "double", "tinyint"
 NAME_LENGTH_MAX = 64
@@ -68,8 +68,8 @@ def _template(text: str) -> str:
 
 
 def _column(text: str) -> str:
-    if text.lower().startswith(OWN_PREFIX):
-        raise ValueError(f"{text}: names that begin with {OWN_PREFIX} are ours")
+    if text.lower().startswith(PREFIX):
+        raise ValueError(f"{text}: names that begin with {PREFIX} are ours")
     if not text or len(text) > NAME_LENGTH_MAX or text != text.strip():
         raise ValueError(f"{text!r}: a column's name has 1 to {NAME_LENGTH_MAX} characters")
     return text

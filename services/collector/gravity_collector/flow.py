@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
 
+from gravity import target_table
 from gravity.batch import TableSchema
 from gravity.config.source import SYSTEM_DATABASES
 from gravity.errors import FatalError
@@ -18,10 +18,6 @@ from gravity.whole_row import BYTES_MAX, ROWS_MAX, is_whole_row, whole_row_schem
 from gravity_collector.ddl.ghost import is_working_table
 from gravity_collector.decoder import TableDecoder
 from gravity_collector.span import Flow
-
-PROGRESS_TABLE: Final = "_gravity_progress"
-"""Every transaction of a sink changes this table first: such a transaction is our own writing."""
-_OWN_PREFIX: Final = "_gravity_"
 
 UniqueKey = Callable[[str, str], tuple[str, ...]]
 """(database, table) to the columns of a unique key that is never NULL; empty when there is none."""
@@ -57,7 +53,7 @@ class Flows:
         """
         return (
             database.lower() not in SYSTEM_DATABASES
-            and not table.startswith(_OWN_PREFIX)
+            and not table.startswith(target_table.PREFIX)
             and self.plan.includes(self._source, database, table)
             and (not is_working_table(table) or self._names(table))
         )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
+from gravity import target_table
 from gravity.batch import DELETE, UPDATE
 from gravity.errors import FatalError, PositionLostError
 from gravity.gtid import GtidSet
@@ -28,7 +29,7 @@ from gravity_collector.event import (
     Rotate,
     Rows,
 )
-from gravity_collector.flow import PROGRESS_TABLE, Flows
+from gravity_collector.flow import Flows
 from gravity_collector.publisher import Publisher
 from gravity_collector.schema_history import SchemaHistory, Statement
 from gravity_collector.span import Flow, Limits, SpanBuilder
@@ -214,7 +215,8 @@ class Stream:
             self._history.learn(event.table.schema)
         flow = self._flows.of(event.table)
         if flow is None:
-            if event.table.schema.table == PROGRESS_TABLE:
+            # Every transaction of a sink changes this table first.
+            if event.table.schema.table == target_table.PROGRESS:
                 self._is_own = True
                 self._forget_open()
             return

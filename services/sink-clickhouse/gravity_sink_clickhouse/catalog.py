@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from gravity import target_table
 from gravity.column import ColumnType
 from gravity.errors import FatalError, TransientError
 from gravity_sink_clickhouse.row import Field
@@ -24,12 +25,11 @@ from gravity_sink_clickhouse.table import (
 if TYPE_CHECKING:
     from gravity.batch import Column, TableSchema
 
-DATABASE = "_gravity"
-PROGRESS = quote_table(DATABASE, "_gravity_progress")
-TABLES = quote_table(DATABASE, "_gravity_tables")
+PROGRESS = target_table.quoted(target_table.PROGRESS)
+TABLES = target_table.quoted(target_table.TABLES)
 
 CREATE_CONTROL_TABLES: Sequence[str] = (
-    f"CREATE DATABASE IF NOT EXISTS {quote_name(DATABASE)}",
+    f"CREATE DATABASE IF NOT EXISTS {quote_name(target_table.DATABASE)}",
     f"""CREATE TABLE IF NOT EXISTS {PROGRESS} (
   target String, part UInt32, resolver_epoch UInt32,
   next_offset UInt64, last_seq UInt64, term UInt64, frontier String

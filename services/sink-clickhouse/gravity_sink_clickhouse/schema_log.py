@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from gravity import target_table
 from gravity.batch import Column, TableSchema
 from gravity.errors import FatalError, GravityError, TransientError
 from gravity.evolution import Alteration
@@ -21,17 +22,15 @@ from gravity_sink_clickhouse.table import (
     DELETED,
     VERSION,
     drop_table,
-    quote_table,
     quote_text,
 )
 
 if TYPE_CHECKING:
     from gravity_sink_clickhouse.catalog import Statements
 
-DATABASE = "_gravity"
-SCHEMA = quote_table(DATABASE, "_gravity_schema")
-ORIGINS = quote_table(DATABASE, "_gravity_origins")
-COLUMNS = quote_table(DATABASE, "_gravity_columns")
+SCHEMA = target_table.quoted(target_table.SCHEMA)
+ORIGINS = target_table.quoted(target_table.ORIGINS)
+COLUMNS = target_table.quoted(target_table.COLUMNS)
 _TABLE_ALREADY_EXISTS = 57
 
 CREATE_SCHEMA_TABLES: Sequence[str] = (
@@ -129,7 +128,7 @@ class SchemaLog:
                 raise
             name = claim.rpartition(".")[2].strip("`")
             rows = self._server.rows(
-                f"SELECT comment FROM system.tables WHERE database='{DATABASE}' AND name={quote_text(name)}"
+                f"SELECT comment FROM system.tables WHERE database='{target_table.DATABASE}' AND name={quote_text(name)}"
             )
             owner = str(rows[0][0]) if rows else "another"
             if owner != str(self._partition):
@@ -140,7 +139,7 @@ class SchemaLog:
     def _claim_of(self, alteration: Alteration) -> str:
         text = f"{self._target}/{self._resolver_epoch}/{alteration.table}/{alteration.change_id}"
         digest = hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
-        return quote_table(DATABASE, f"_gravity_claim_{digest}")
+        return target_table.quoted(f"{target_table.PREFIX}claim_{digest}")
 
     def _record(self, alteration: Alteration) -> None:
         effect = json.dumps(alteration.to_json(), separators=(",", ":"))
@@ -208,7 +207,7 @@ class SchemaLog:
     def lock(self, table: str) -> Iterator[None]:
         """Keeps other partitions from altering `table`; what a crash left is its partition's to take up."""
         digest = hashlib.blake2b(f"{self._target}/{table}".encode(), digest_size=12).hexdigest()
-        claim = quote_table(DATABASE, f"_gravity_lock_{digest}")
+        claim = target_table.quoted(f"{target_table.PREFIX}lock_{digest}")
         self._take(claim, f"target {self._target}, table {table}")
         try:
             yield

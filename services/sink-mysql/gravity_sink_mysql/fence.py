@@ -7,20 +7,20 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gravity import target_table
 from gravity.clock import monotonic_s
 from gravity.errors import FencedError, TransientError
 from gravity.progress import SinkProgress
 from gravity.stored import FrontierPoint, Stored
 from gravity_sink_mysql.connection import LOCK_WAIT_S, Session, code_of
 from gravity_sink_mysql.error_code import LOCK_WAIT_TIMEOUT, NO_SUCH_THREAD
-from gravity_sink_mysql.statement import quote_name, quote_text
+from gravity_sink_mysql.statement import quote_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-DATABASE = "_gravity"
-PROGRESS = f"{quote_name(DATABASE)}.`_gravity_progress`"
-TABLES = f"{quote_name(DATABASE)}.`_gravity_tables`"
+PROGRESS = target_table.quoted(target_table.PROGRESS)
+TABLES = target_table.quoted(target_table.TABLES)
 
 CREATE_CONTROL_TABLES: Sequence[str] = (
     f"""CREATE TABLE IF NOT EXISTS {PROGRESS} (
@@ -109,7 +109,7 @@ class Fence:
         found = session.rows(f"SELECT connection_id FROM {PROGRESS}{self._row}")
         owner = int(found[0][0]) if found else 0
         alive = (
-            f"SELECT 1 FROM information_schema.PROCESSLIST WHERE ID={owner} AND DB='{DATABASE}' "
+            f"SELECT 1 FROM information_schema.PROCESSLIST WHERE ID={owner} AND DB='{target_table.DATABASE}' "
             "AND USER=SUBSTRING_INDEX(USER(),'@',1)"
         )
         if owner in (0, session.connection_id) or not session.rows(alive):

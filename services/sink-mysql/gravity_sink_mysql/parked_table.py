@@ -6,22 +6,22 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from gravity import target_table
 from gravity.codec import decode_batch, encode_batch
 from gravity.errors import FatalError
 from gravity.header import TargetHeader
 from gravity.sink import Admitted, Refusal
 from gravity_sink_mysql.connection import Session
-from gravity_sink_mysql.fence import DATABASE, Fence
+from gravity_sink_mysql.fence import Fence
 from gravity_sink_mysql.parking import Draft, Parked, ParkedRow, blocker_of, single_row
 from gravity_sink_mysql.statement import (
     STATEMENT_BYTES_MAX,
     Layout,
-    quote_name,
     quote_text,
     spans,
 )
 
-PARKED: Final = f"{quote_name(DATABASE)}.`_gravity_parked`"
+PARKED: Final = target_table.quoted(target_table.PARKED)
 CREATE_PARKED_TABLE: Final = f"""CREATE TABLE IF NOT EXISTS {PARKED} (
   target VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   part INT UNSIGNED NOT NULL,

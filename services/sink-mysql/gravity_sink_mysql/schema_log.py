@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from gravity import target_table
 from gravity.batch import Column, TableSchema
 from gravity.column import UnknownColumnTypeError, from_information_schema
 from gravity.errors import TransientError
@@ -23,9 +24,9 @@ from gravity_sink_mysql.statement import quote_name, quote_text
 if TYPE_CHECKING:
     from gravity_sink_mysql.fence import Fence
 
-SCHEMA = "`_gravity`.`_gravity_schema`"
-ORIGINS = "`_gravity`.`_gravity_origins`"
-COLUMNS = "`_gravity`.`_gravity_columns`"
+SCHEMA = target_table.quoted(target_table.SCHEMA)
+ORIGINS = target_table.quoted(target_table.ORIGINS)
+COLUMNS = target_table.quoted(target_table.COLUMNS)
 LOCK_WAIT_S = 5
 
 CREATE_SCHEMA_TABLES: Sequence[str] = (

@@ -19,10 +19,11 @@ from gravity.schema_change import SchemaChange, TableAction
 from gravity.schema_follower import Ahead, Follower, has_rows_to_delete, means_nothing
 from gravity.sink import Admitted, Pace, SetAside, Write, split_table
 from gravity.stored import Counts, Stored
+from gravity.target_table import DATABASE
 from gravity_sink_mysql.catalog import Catalog, Fit
 from gravity_sink_mysql.connection import LOCK_WAIT_S, Session, code_of
 from gravity_sink_mysql.error_code import ALREADY_MADE, SHAPE_CHANGED
-from gravity_sink_mysql.fence import CREATE_CONTROL_TABLES, DATABASE, Fence
+from gravity_sink_mysql.fence import CREATE_CONTROL_TABLES, Fence
 from gravity_sink_mysql.parked_table import CREATE_PARKED_TABLE, ParkedTable
 from gravity_sink_mysql.parking import Draft, Lot, Parked
 from gravity_sink_mysql.row_application import Clock, Policy, RowApplication
