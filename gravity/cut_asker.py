@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gravity import cut_table, target_table
 from gravity.clock import monotonic_s, now_us
-from gravity.config.problem import nearest_name
+from gravity.config.problem import require_declared
 from gravity.config.target import ClickhouseTarget, KafkaTarget, MysqlTarget
 from gravity.cut import CutMark, CutRefusedError, CutRequest, CutState
 from gravity.errors import FatalError, GravityError
@@ -98,16 +98,8 @@ def require_cuttable(config: Config, source: str, target: str) -> MysqlTarget:
 
     Raises CutRefusedError where none can.
     """
-    for kind, name, known in (
-        ("source", source, [entry.name for entry in config.sources]),
-        ("target", target, [entry.name for entry in config.targets]),
-    ):
-        if name not in known:
-            guess = nearest_name(name, known)
-            hint = f" (did you mean {guess}?)" if guess else ""
-            raise CutRefusedError(
-                f"no {kind} is called {name[:100]!r}{hint}", remedy=f"there are: {', '.join(known)}"
-            )
+    require_declared("source", source, [entry.name for entry in config.sources], CutRefusedError)
+    require_declared("target", target, [entry.name for entry in config.targets], CutRefusedError)
     found = next(entry for entry in config.targets if entry.name == target)
     if not isinstance(found, MysqlTarget):
         raise CutRefusedError(

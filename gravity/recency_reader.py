@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from gravity.clock import monotonic_s
-from gravity.config.problem import nearest_name
+from gravity.config.problem import require_declared
 from gravity.disposition import Disposition, UntoldError
 from gravity.disposition_reader import disposition as read_disposition
 from gravity.errors import FatalError, SourceSettingError, TransientError
@@ -104,17 +104,8 @@ def ask(
         QuestionError: no answer will ever come.
         TransientError, FatalError: what is committed is not known, see `executed_now`.
     """
-    for kind, name, known in (
-        ("source", source, [entry.name for entry in config.sources]),
-        ("target", target, [entry.name for entry in config.targets]),
-    ):
-        if name not in known:
-            guess = nearest_name(name, known)
-            raise QuestionError(
-                f"no {kind} is called {name[:100]!r}"
-                + (f" (did you mean {guess}?)" if guess else ""),
-                remedy=f"there are: {', '.join(known)}",
-            )
+    require_declared("source", source, [entry.name for entry in config.sources], QuestionError)
+    require_declared("target", target, [entry.name for entry in config.targets], QuestionError)
     if gtid is None and disposition:
         raise QuestionError(
             "what became of rows is told of transactions that are named",

@@ -21,7 +21,7 @@ from gravity.cli.option import (
     screen,
 )
 from gravity.config import Config, ConfigError, LoadedConfig, Notice, Place, Problem
-from gravity.config.problem import nearest_name
+from gravity.config.problem import did_you_mean
 from gravity.config.route import Route, RoutingRule
 from gravity.errors import FatalError
 from gravity.plan_compiler import compile_plan
@@ -162,8 +162,7 @@ def schema(
     elif name in avro:
         sys.stdout.write(avro[name].read_text(encoding="utf-8"))
     else:
-        guess = nearest_name(name, names)
         raise typer.BadParameter(
-            f"no contract is called {name}{f' (did you mean {guess}?)' if guess else ''}; "
+            f"no contract is called {name}{did_you_mean(name, names)}; "
             f"known are: {', '.join(names)}"
         )

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from gravity.cli.option import AsJson, ConfigFile, plural, print_json, read_config, remarks, screen
 from gravity.clock import now_us
-from gravity.config.problem import nearest_name
+from gravity.config.problem import did_you_mean
 from gravity.decision import Note, RowName, keep_source, own_row, retry
 from gravity.errors import FatalError
 from gravity.record_log import Entry, require
@@ -54,10 +54,11 @@ def opened(config: Any) -> Iterator[DecisionLog]:
 
 def doubt_target(config: Path, target: str | None, *, found: bool) -> None:
     """Says so where nothing was found of a target that is not declared; one that is gone may have records yet."""
+    if found or target is None:
+        return
     names = [one.name for one in read_config(config, quiet=True).config.targets]
-    if target is not None and target not in names and not found:
-        guess = nearest_name(target, names)
-        hint = f" (did you mean {guess}?)" if guess else ""
+    if target not in names:
+        hint = did_you_mean(target, names)
         remarks.print(f"no target called {target} is declared{hint}", markup=False)
 
 

@@ -17,18 +17,15 @@ from gravity.cli.option import (
     read_config,
     remarks,
     screen,
+    timeout_s_of,
 )
-from gravity.config.model import parse_duration
 from gravity.cut import BOUND_MS_MAX
 
 _BOUND_S_MIN: Final = 0.1
 
 
 def _bound_s(text: str) -> float:
-    try:
-        bound_s = parse_duration(text).total_seconds()
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--timeout") from None
+    bound_s = timeout_s_of(text)
     if not _BOUND_S_MIN <= bound_s <= BOUND_MS_MAX / 1000:
         raise typer.BadParameter(
             f"{text} is not from {_BOUND_S_MIN:g} s to {BOUND_MS_MAX // 1000} s",
@@ -92,8 +89,6 @@ def cut(
             f"partitions stood for up to {point.stood_ms} ms"
             + (left_out if point.held or point.parked else "")
         )
-    if code:
-        sys.stderr.write(
-            f"error: the point is one, but {command[0] if command else ''} ended with {code}\n"
-        )
+    if command and code:
+        sys.stderr.write(f"error: the point is one, but {command[0]} ended with {code}\n")
         raise typer.Exit(EXIT_FAILED)

@@ -23,7 +23,7 @@ from gravity.cli.option import (
     screen,
 )
 from gravity.codec import decode_batch, encode_batch
-from gravity.config.problem import nearest_name
+from gravity.config.problem import require_declared
 from gravity.errors import FatalError
 from gravity.explanation import Reason, batch_of, cells_of, reasons
 from gravity.header import IngestHeader, IngestKind, RoutedKind
@@ -121,13 +121,7 @@ def _object(text: str, option: str) -> dict[str, Any]:
 def _table(
     config: Config, source: str, name: str, row: dict[str, Any], *, wait_s: float, offline: bool
 ) -> SourceTable:
-    names = [part.name for part in config.sources]
-    if source not in names:
-        hint = nearest_name(source, names)
-        raise UnknownNameError(
-            f"no source is called {source}" + (f" (did you mean {hint}?)" if hint else ""),
-            remedy=f"the sources are {', '.join(names)}",
-        )
+    require_declared("source", source, [part.name for part in config.sources], UnknownNameError)
     if offline:
         return _guessed(source, name, row)
     from gravity.activation import source_tables

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from gravity.config import LoadedConfig, load_config
+from gravity.config.model import parse_duration
 
 EXIT_FAILED: Final = 1
 """What was asked for could not be done, or a check did not pass."""
@@ -45,6 +46,14 @@ def read_config(path: Path, *, quiet: bool = False) -> LoadedConfig:
         for notice in loaded.notices:
             remarks.print(f"[yellow]notice[/] {_plain(str(notice))}")
     return loaded
+
+
+def timeout_s_of(text: str) -> float:
+    """The seconds that the option --timeout says, such as `30s`."""
+    try:
+        return parse_duration(text).total_seconds()
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--timeout") from None
 
 
 def _plain(text: str) -> str:

@@ -22,7 +22,7 @@ from gravity.cli.option import (
     screen,
 )
 from gravity.cli.status import duration_text
-from gravity.config.problem import nearest_name
+from gravity.config.problem import did_you_mean
 from gravity.config.target import MysqlTarget
 from gravity.errors import FatalError, GravityError
 from gravity.parked import WaitingRow
@@ -106,10 +106,8 @@ def mysql_targets(config: Config, wanted: str | None) -> list[MysqlTarget]:
     declared = f"MySQL targets are: {', '.join(names) or 'none'}"
     if any(target.name == wanted for target in config.targets):
         raise UnknownNameError(f"no rows are ever parked at {wanted}", remedy=declared)
-    guess = nearest_name(wanted, names)
     raise UnknownNameError(
-        f"no target is called {wanted}" + (f" (did you mean {guess}?)" if guess else ""),
-        remedy=declared,
+        f"no target is called {wanted!r}{did_you_mean(wanted, names)}", remedy=declared
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gravity.cli.option import AsJson, ConfigFile, plural, print_json, read_config, remarks, screen
-from gravity.config.problem import nearest_name
+from gravity.config.problem import require_declared
 from gravity.errors import FatalError
 from gravity.supervisor import UnknownNameError
 from gravity.topic import Topics, resnapshot_key
@@ -81,13 +81,7 @@ def tables_fed_by(plan: RoutingPlan, source: str) -> dict[str, list[str]]:
 
 
 def _require_source(config: Config, source: str) -> None:
-    names = [one.name for one in config.sources]
-    if source not in names:
-        guess = nearest_name(source, names)
-        raise UnknownNameError(
-            f"no source is called {source}" + (f" (did you mean {guess}?)" if guess else ""),
-            remedy=f"declared are: {', '.join(names)}",
-        )
+    require_declared("source", source, [one.name for one in config.sources], UnknownNameError)
 
 
 def _tell(source: str, request: int, fed: dict[str, list[str]], before: object) -> None:

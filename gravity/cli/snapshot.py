@@ -9,7 +9,7 @@ import typer
 
 from gravity.cli.option import AsJson, ConfigFile, print_json, read_config, remarks, screen
 from gravity.clock import now_us
-from gravity.config.problem import nearest_name
+from gravity.config.problem import require_declared
 from gravity.errors import FatalError
 from gravity.snapshot_request import RESULTS_MAX
 from gravity.supervisor import UnknownNameError
@@ -82,14 +82,8 @@ def _tell(source: str, request_id: int, *, as_json: bool) -> None:
 
 def _table_of(config: Config, source: str, table: str) -> tuple[str, str]:
     """(database, table). Raises UnknownNameError for what the configuration does not read."""
-    found = next((one for one in config.sources if one.name == source), None)
-    if found is None:
-        names = [one.name for one in config.sources]
-        guess = nearest_name(source, names)
-        raise UnknownNameError(
-            f"no source is called {source}" + (f" (did you mean {guess}?)" if guess else ""),
-            remedy=f"declared are: {', '.join(names)}",
-        )
+    require_declared("source", source, [one.name for one in config.sources], UnknownNameError)
+    found = next(one for one in config.sources if one.name == source)
     database, _, name = table.partition(".")
     if not name:
         raise UnknownNameError(

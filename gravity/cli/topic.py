@@ -21,7 +21,7 @@ from gravity.cli.option import (
 )
 from gravity.config import load_config
 from gravity.config.kafka import KafkaCluster
-from gravity.config.problem import nearest_name
+from gravity.config.problem import did_you_mean
 from gravity.errors import FatalError
 from gravity.tail import message_json, rows_json
 from gravity.telemetry.log import configure_logging
@@ -187,9 +187,8 @@ def _topic_name(reader: LogReader, cluster: KafkaCluster, topic: str, prefix: st
     from gravity.kafka.admin import TopicAdmin
 
     known = sorted(TopicAdmin(cluster).partition_counts())
-    guess = nearest_name(prefix + topic, known)
     raise FatalError(
-        f"no topic is called {topic}" + (f" (did you mean {guess}?)" if guess else ""),
+        f"no topic is called {topic}{did_you_mean(prefix + topic, known)}",
         where=",".join(cluster.brokers),
         remedy="`gravity topics CONFIG` makes and lists those of a configuration",
     )

@@ -19,8 +19,8 @@ from gravity.cli.option import (
     read_config,
     remarks,
     screen,
+    timeout_s_of,
 )
-from gravity.config.model import parse_duration
 from gravity.config.source import parse_address
 from gravity.errors import FatalError
 from gravity.telemetry.log import configure_logging
@@ -29,13 +29,6 @@ if TYPE_CHECKING:
     from gravity.recency_reader import Answer
 
 _PORT = 8430
-
-
-def _timeout(text: str) -> float:
-    try:
-        return parse_duration(text).total_seconds()
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
 
 
 def wait(
@@ -73,7 +66,7 @@ def wait(
     from gravity.recency_reader import ask
     from gravity.recency_reader import wait as wait_for
 
-    timeout_s = _timeout(timeout)
+    timeout_s = timeout_s_of(timeout)
     loaded = read_config(config, quiet=True).config
     question = ask(loaded, source, target, gtid, processed=processed, disposition=disposition)
     found = wait_for(loaded, question, timeout_s)

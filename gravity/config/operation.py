@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from gravity.config.model import Duration, Model, Names, at, parse_duration
-from gravity.config.problem import nearest_name
+from gravity.config.problem import did_you_mean, nearest_name
 
 METRIC_UNITS = {
     "sync_throughput": ("records/second",),
@@ -91,9 +91,7 @@ def _alert_condition(text: str) -> str:
         raise ValueError("must be a metric, a comparison and a value, such as sync_latency > 10s")
     name, value = match[1], match[3].strip()
     if name not in METRIC_UNITS:
-        nearest = nearest_name(name, tuple(METRIC_UNITS))
-        guess = f" (did you mean {nearest}?)" if nearest else ""
-        raise ValueError(f"no metric {name}{guess}")
+        raise ValueError(f"no metric {name}{did_you_mean(name, tuple(METRIC_UNITS))}")
     if name == "sync_latency":
         parse_duration(value)
     elif not re.fullmatch(r"\d+(\.\d+)?\s*%?", value) or (

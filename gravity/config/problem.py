@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from gravity.errors import FatalError
+from gravity.errors import FatalError, GravityError
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -68,3 +68,20 @@ def nearest_name(name: str, known: Sequence[str]) -> str:
     folded = {candidate.casefold(): candidate for candidate in reversed(known)}
     matches = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
     return folded[matches[0]] if matches else ""
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """The end of a sentence that says that `name` is unknown: a guess, or nothing."""
+    nearest = nearest_name(name, known)
+    return f" (did you mean {nearest}?)" if nearest else ""
+
+
+def require_declared(
+    kind: str, name: str, declared: Sequence[str], error: type[GravityError]
+) -> None:
+    """Raises `error` for a name, of a source or another `kind` of part, that no configuration declares."""
+    if name not in declared:
+        raise error(
+            f"no {kind} is called {name[:100]!r}{did_you_mean(name, declared)}",
+            remedy=f"declared are: {', '.join(declared) or 'none'}",
+        )

@@ -112,7 +112,7 @@ def test_charts_are_for_readers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--source", "t", "--row", "{}"), "no source is called t"),
+        (("--source", "t", "--row", "{}"), "no source is called 't'"),
         (("--source", "s", "--row", "[1]"), "--row is not a JSON object"),
         (("--source", "s", "--row", "{id: 1}"), "--row is not JSON"),
         (("--source", "s", "--row", '{"id": 1}'), "decides by column user_id"),
