@@ -157,6 +157,15 @@ class Merge(Model):
     )
 
     @model_validator(mode="after")
+    def _says_how(self) -> Self:
+        if self.model_fields_set and "strategy" not in self.model_fields_set:
+            raise at(
+                "",
+                "strategy: missing: without it nothing is merged, such as {strategy: time-ordered}",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _waits_longer_than_a_sign_of_life_takes(self) -> Self:
         if self.max_wait < _MERGE_WAIT_MIN:
             raise at("max-wait", "must be 3s or more: a source gives a sign of life every second")

@@ -16,6 +16,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveInt,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 
@@ -138,6 +139,12 @@ class Range(Model):
         return parse_range(self.range)
 
 
+_SHARES_ELSEWHERE = (
+    "takes names alone; weights and residues stand in `routing-rules`: "
+    "{users: {strategy: weighted-round-robin, targets: [{target: db1, weight: 2}, db2]}}"
+)
+
+
 class Route(Model):
     """Which targets get the rows of some tables. Every route that matches a table is followed."""
 
@@ -185,6 +192,19 @@ class Route(Model):
         serialization_alias="default",
         description="`conditional`, `range`: where other rows go; unset = nowhere, and counted.",
     )
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _shares_stand_in_a_rule(cls, value: object) -> object:
+        """A target's share of the rows is not for this list, whichever way it is written."""
+        if isinstance(value, dict):
+            if any(isinstance(share, int | float | list) for share in value.values()):
+                raise at("", _SHARES_ELSEWHERE)
+        elif isinstance(value, list | tuple):
+            for index, item in enumerate(value):
+                if isinstance(item, dict):
+                    raise at(str(index), _SHARES_ELSEWHERE)
+        return value
 
     def matches(self, source: str, database: str, table: str) -> bool:
         """Whether the route is for `table` in `database` of `source`."""

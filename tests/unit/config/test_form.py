@@ -13,10 +13,10 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from gravity.config import ConfigError, parse_config
-from gravity.config.explain import spelt_fields
 from gravity.config.form import flow_text
 from gravity.config.model import Model
 from gravity.config.tree import read_tree
+from gravity.config.walk import spelt_fields
 
 HEAD = """\
 sources:

@@ -11,9 +11,9 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from gravity.config import load_config, parse_config
-from gravity.config.explain import spelt_fields
 from gravity.config.model import Model
 from gravity.config.schema import editor_schema, files
+from gravity.config.walk import spelt_fields
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
