@@ -10,6 +10,7 @@ from gravity.batch import ChangeBatch
 from gravity.codec import decode_batch
 from gravity.decision import RowName
 from gravity.errors import FatalError, FormatError
+from gravity.pattern import parse_table_pattern
 from gravity.resolution.cell import key_json
 
 Record = Mapping[str, Any]
@@ -31,8 +32,19 @@ class Entry:
         return bool(self.record["state"] == "open")
 
     def fits(self, wanted: Mapping[str, str]) -> bool:
-        """Whether the record has these values."""
-        return all(str(self.record.get(field, "")) == value for field, value in wanted.items())
+        """Whether the record has these values; of `table`, whether it is one that the pattern means."""
+        return all(
+            means_table(value, self.record.get(field, ""))
+            if field == "table"
+            else str(self.record.get(field, "")) == value
+            for field, value in wanted.items()
+        )
+
+
+def means_table(pattern: str, table: str) -> bool:
+    """Whether `database.table` is meant: by both names or by that of the table alone, with wildcards or without."""
+    database, _, name = table.partition(".")
+    return parse_table_pattern(pattern).matches(database, name)
 
 
 def conflicts(records: Iterable[tuple[int, Record]]) -> dict[str, Entry]:

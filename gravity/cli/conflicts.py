@@ -16,15 +16,32 @@ from gravity.clock import now_us
 from gravity.config.problem import did_you_mean
 from gravity.decision import Note, RowName, keep_source, own_row, retry
 from gravity.errors import FatalError
+from gravity.pattern import PatternError, parse_table_pattern
 from gravity.record_log import Entry, require
 from gravity.record_log import conflicts as by_name
 
 if TYPE_CHECKING:
     from gravity.kafka.decision_log import DecisionLog
 
+
+def table_pattern(text: str | None) -> str | None:
+    """A pattern over tables, as it was written."""
+    try:
+        if text is not None:
+            parse_table_pattern(text)
+    except PatternError as error:
+        raise typer.BadParameter(str(error)) from None
+    return text
+
+
 OnlyTarget = Annotated[str | None, typer.Option("--target", help="Only of this target.")]
 OnlyTable = Annotated[
-    str | None, typer.Option("--table", help="Only of this table: `database.table` at the target.")
+    str | None,
+    typer.Option(
+        "--table",
+        help="Only of this table at the target: `users` in any database, `shop.users`, `shop.*`.",
+        callback=table_pattern,
+    ),
 ]
 OnlyKind = Annotated[
     str | None, typer.Option("--kind", help="Only of this kind, such as `update_update`.")

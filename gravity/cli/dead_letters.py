@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from gravity.cli.conflicts import OnlyTable, OnlyTarget, doubt_target, opened, refuse_empty, wanted
+from gravity.cli.conflicts import (
+    OnlyTable,
+    OnlyTarget,
+    doubt_target,
+    opened,
+    refuse_empty,
+    table_pattern,
+    wanted,
+)
 from gravity.cli.option import AsJson, ConfigFile, plural, print_json, remarks, screen
 from gravity.clock import now_us
 from gravity.decision import Note, retry
@@ -169,7 +177,7 @@ def _chosen(
         field, equals, value = text.partition("=")
         if not equals or field not in FIELDS:
             raise typer.BadParameter(f"--filter takes FIELD=VALUE with one of {', '.join(FIELDS)}")
-        fields[field] = value
+        fields[field] = table_pattern(value) if field == "table" else value
     if bool(names) == bool(fields):
         raise typer.BadParameter("say which letters: by NAME, or by --filter FIELD=VALUE")
     if names:

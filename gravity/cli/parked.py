@@ -26,6 +26,7 @@ from gravity.config.problem import did_you_mean
 from gravity.config.target import MysqlTarget
 from gravity.errors import FatalError, GravityError
 from gravity.parked import WaitingRow
+from gravity.record_log import means_table
 from gravity.supervisor import UnknownNameError
 from gravity.topic import Topics
 
@@ -52,20 +53,22 @@ def list_(
     loaded = read_config(config, quiet=True).config
     rows: list[WaitingRow] = []
     failed: list[GravityError] = []
-    for asked in mysql_targets(loaded, target):
+    targets = mysql_targets(loaded, target)
+    for asked in targets:
         try:
             with reading(loaded, asked) as reader:
-                rows += [row for row in reader.rows() if table in (None, row.table)]
+                rows += [r for r in reader.rows() if table is None or means_table(table, r.table)]
         except GravityError as error:
             failed.append(error)
     if as_json:
         for row in rows:
             print_json(row.to_json())
-    else:
+    elif len(failed) < len(targets) or not targets:
         screen.print(chart(rows))
-        remarks.print(f"{plural(len(rows), 'row')} parked")
+        where = " at the targets that could be asked" if failed else ""
+        remarks.print(f"{plural(len(rows), 'row')} parked{where}")
     for trouble in failed:
-        remarks.print(f"not asked: {trouble}", markup=False)
+        remarks.print(f"error: not asked: {trouble}", markup=False)
     if failed:
         raise typer.Exit(EXIT_FAILED)
 

@@ -35,6 +35,26 @@ def test_a_hold_is_one_entry_and_ends() -> None:
     assert not entries["h2"].fits({"target": "u"})
 
 
+@pytest.mark.parametrize(
+    ("pattern", "means"),
+    [
+        ("users", True),
+        ("s.users", True),
+        ("s.*", True),
+        ("'s.users'", False),
+        ("user", False),
+        ("t.users", False),
+        ("s", False),
+    ],
+)
+def test_a_table_is_meant_by_its_name_alone_or_with_its_database(
+    pattern: str, *, means: bool
+) -> None:
+    (entry,) = dead_letters(enumerate([letter(5)])).values()
+    assert entry.fits({"target": "t", "table": pattern}) is means
+    assert not entry.fits({"target": "u", "table": pattern})
+
+
 def test_what_an_operator_made_of_a_letter_stands_though_it_be_written_again() -> None:
     told = [letter(5), letter(6), letter(5, "discarded"), letter(5)]
     entries = dead_letters(enumerate(told))

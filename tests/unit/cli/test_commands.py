@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -200,3 +201,22 @@ def test_a_cut_that_can_never_be_is_refused_by_name(
     done = gravity("cut", written(tmp_path, CUT), "--source", "east", *words)
     assert done.returncode == 2
     assert says in " ".join(done.stderr.split())
+
+
+def test_no_row_is_said_to_be_parked_at_a_target_that_could_not_be_asked(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # And never listens.
+        away = f"{{name: ledger, type: mysql, host: 127.0.0.1, port: {taken.getsockname()[1]}, username: u}}"
+        done = gravity("parked", "list", written(tmp_path, f"targets: [{away}]"))
+    assert done.returncode == 1
+    assert "parked" not in done.stdout + done.stderr
+    assert done.stderr.startswith("error: not asked: ")
+    assert "target ledger" in done.stderr
+
+
+@pytest.mark.parametrize("group", ["parked", "conflicts", "dead-letters"])
+def test_a_table_that_can_mean_none_is_refused(tmp_path: Path, group: str) -> None:
+    done = gravity(group, "list", written(tmp_path, GOOD), "--table", "a.b.c")
+    assert done.returncode == 2
+    assert "more than one dot" in done.stderr
+    assert "--table" in done.stderr
