@@ -9,6 +9,7 @@ import asyncio
 import json
 import signal
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -219,8 +220,13 @@ def _seconds(timeout: object) -> float:
     return seconds
 
 
-async def serve(config: Config, host: str, port: int, *, waits_max: int) -> None:
-    """Serves until SIGTERM or SIGINT. Raises OSError when it can't listen there."""
+async def serve(
+    config: Config, host: str, port: int, *, waits_max: int, announce: Callable[[str, int], None]
+) -> None:
+    """Serves until SIGTERM or SIGINT; `announce` is told where, once questions are heard there.
+
+    Raises OSError when it can't listen there.
+    """
     server = RecencyServer(config, waits_max=waits_max)
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -228,6 +234,7 @@ async def serve(config: Config, host: str, port: int, *, waits_max: int) -> None
     try:
         bound = await server.start(host, port)
         log.info("waits_served", host=bound[0], port=bound[1], waits_max=waits_max)
+        announce(host, bound[1])
         await ended.wait()
     finally:
         await server.stop()

@@ -31,6 +31,16 @@ if TYPE_CHECKING:
 _PORT = 8430
 
 
+def listening_at(text: str) -> tuple[str, int]:
+    """(host, port) of `--listen`: a number alone is a port of this machine."""
+    if text.isdecimal():
+        text = f"127.0.0.1:{text}"
+    try:
+        return parse_address(text, _PORT)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--listen") from None
+
+
 def wait(
     config: ConfigFile,
     *,
@@ -101,7 +111,10 @@ def serve(
     config: ConfigFile,
     *,
     listen: Annotated[
-        str, typer.Option(help="Address to listen at.", metavar="HOST:PORT")
+        str,
+        typer.Option(
+            help="Address to listen at; a port alone is one of this machine.", metavar="HOST:PORT"
+        ),
     ] = f"127.0.0.1:{_PORT}",
     waits_max: Annotated[
         int, typer.Option("--waits-max", min=1, help="Questions that may wait at one time.")
@@ -112,10 +125,7 @@ def serve(
     Body and answer are JSON; docs/consistency.md describes them. Whoever can reach the address may ask, so
     it is this machine alone unless --listen says otherwise.
     """
-    try:
-        host, port = parse_address(listen, _PORT)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+    host, port = listening_at(listen)
     loaded = read_config(config).config
     try:
         from gravity.recency_server import serve as serve_waits
@@ -124,13 +134,18 @@ def serve(
             f"Python package {error.name} is missing", remedy="pip install 'gravity[http]'"
         ) from None
     configure_logging("serve")
-    if not _is_loopback(host):
-        remarks.print(f"[yellow]notice[/] {host} can be reached by others: they may ask as well")
-    remarks.print(
-        f"POST http://{host}:{port}/wait, {plural(waits_max, 'wait')} at a time. Ctrl-C stops."
-    )
+
+    def announce(host: str, port: int) -> None:
+        if not _is_loopback(host):
+            remarks.print(
+                f"[yellow]notice[/] {host} can be reached by others: they may ask as well"
+            )
+        shown = f"[{host}]" if ":" in host else host
+        questions = f"{plural(waits_max, 'wait')} at a time. Ctrl-C stops."
+        remarks.print(f"POST http://{shown}:{port}/wait, {questions}", markup=False)
+
     try:
-        asyncio.run(serve_waits(loaded, host, port, waits_max=waits_max))
+        asyncio.run(serve_waits(loaded, host, port, waits_max=waits_max, announce=announce))
     except OSError as error:
         raise FatalError(
             f"can't listen: {error.strerror or error}",
