@@ -9,8 +9,14 @@ from typing import Protocol
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from gravity.errors import BEGIN_ANEW, FatalError, TransientError
-from gravity.kafka.client import MESSAGE_BYTES_MAX, Cluster, client_settings, kafka_error
+from gravity.errors import BEGIN_ANEW, FatalError
+from gravity.kafka.client import (
+    MESSAGE_BYTES_MAX,
+    Cluster,
+    client_settings,
+    kafka_error,
+    unreachable,
+)
 from gravity.topic import TopicSpec
 
 
@@ -44,13 +50,7 @@ class TopicAdmin:
         try:
             topics = self._admin.list_topics(timeout=timeout_s).topics
         except KafkaException as error:
-            brokers, target = ",".join(self._cluster.brokers), getattr(self._cluster, "name", "")
-            key = f"brokers of target {target}" if target else "kafka.brokers"
-            raise TransientError(
-                f"Kafka can't be reached: {error.args[0].str()}",
-                where=f"target {target}, {brokers}" if target else brokers,
-                remedy=f"is the broker up, and is its address in {key} right?",
-            ) from error
+            raise unreachable(error, self._cluster) from error
         return {name: len(topic.partitions) for name, topic in topics.items()}
 
     def topic_id(self, name: str, timeout_s: float = 20.0) -> str:

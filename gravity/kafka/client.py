@@ -70,6 +70,27 @@ def kafka_error(error: KafkaError | KafkaException, where: str) -> GravityError:
     )
 
 
+_AWAY = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE})
+
+
+def metadata_error(error: KafkaException, cluster: Cluster, where: str) -> GravityError:
+    """Why a cluster did not say which topics it has: it is away, or what it says of `where`."""
+    return (
+        unreachable(error, cluster) if error.args[0].code() in _AWAY else kafka_error(error, where)
+    )
+
+
+def unreachable(error: KafkaException, cluster: Cluster) -> TransientError:
+    """No broker of `cluster` answers: which, and what to look at."""
+    brokers, target = ",".join(cluster.brokers), getattr(cluster, "name", "")
+    key = f"brokers of target {target}" if target else "kafka.brokers"
+    return TransientError(
+        f"Kafka can't be reached: {error.args[0].str()}",
+        where=f"target {target}, {brokers}" if target else brokers,
+        remedy=f"is the broker up, and is its address in {key} right?",
+    )
+
+
 def security_settings(security: KafkaSecurity) -> Settings:
     """Librdkafka settings of a protocol, a login and certificates."""
     settings: Settings = {"security.protocol": security.protocol}
@@ -102,9 +123,14 @@ def _is_news(record: logging.LogRecord) -> bool:
     return "enable.gapless.guarantee is experimental" not in record.getMessage()
 
 
+_UNHEARD = logging.NullHandler()
+"""For a command that keeps no log: it says once, in its own words, what librdkafka would say at each attempt."""
+
+
 def client_settings(cluster: Cluster, client_id: str) -> Settings:
     """Librdkafka settings that every client of `cluster` shares."""
     _LOGGER.addFilter(_is_news)
+    _LOGGER.addHandler(_UNHEARD)
     return {
         "bootstrap.servers": ",".join(cluster.brokers),
         "client.id": client_id,

@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
 from gravity.errors import OffsetLostError, TransientError
-from gravity.kafka.client import consumer_settings, kafka_error
+from gravity.kafka.client import consumer_settings, kafka_error, metadata_error
 
 if TYPE_CHECKING:
     from gravity.kafka.client import Cluster
@@ -64,6 +64,7 @@ class LogReader:
 
         What is asked next waits behind it: small for who jumps from place to place, not for who follows a log.
         """
+        self._cluster = cluster
         settings = consumer_settings(cluster, client_id)
         if idle_fetch_ms is not None:
             settings["fetch.wait.max.ms"] = idle_fetch_ms
@@ -112,7 +113,7 @@ class LogReader:
         try:
             metadata = self._consumer.list_topics(topic, timeout=timeout_s).topics.get(topic)
         except KafkaException as error:
-            raise kafka_error(error, topic) from error
+            raise metadata_error(error, self._cluster, topic) from error
         return 0 if metadata is None or metadata.error is not None else len(metadata.partitions)
 
     def assign(self, offsets: Mapping[tuple[str, int], int]) -> None:
