@@ -46,6 +46,8 @@ log = structlog.get_logger()
 _PLAN_PREFIX: Final = plan_key(0).removesuffix("0")
 _CLIENT: Final = "gravity-activation"
 _ATTEMPTS_SILENT: Final = 4
+_SILENT_S: Final = 2.0
+"""How long a first attempt may take before it is said what is waited for."""
 _ROUNDS_MAX: Final = 100
 """Plans that other activations may put in front of ours before we give up."""
 
@@ -179,15 +181,20 @@ def patiently(step: Callable[[], Result], timeout_s: float) -> Result:
         retry=retry_if_exception_type(TransientError),
         stop=stop_after_delay(timeout_s),
         wait=wait_exponential(multiplier=0.1, max=3.0) + wait_random(0.0, 0.1),
-        before_sleep=_say_what_is_waited_for,
+        before_sleep=say_what_is_waited_for,
         reraise=True,
     )
     return retrying(step)
 
 
-def _say_what_is_waited_for(state: RetryCallState) -> None:
-    # The first attempts fail in passing, as when a topic was just made.
-    if state.attempt_number % _ATTEMPTS_SILENT == 0 and state.outcome is not None:
+def say_what_is_waited_for(state: RetryCallState) -> None:
+    """Logs why a step has failed so far: each fourth time, and at once where the first attempt took its time."""
+    # The first attempts fail in passing, as when a topic was just made; one that took its time did not.
+    silent = (state.seconds_since_start or 0.0) < _SILENT_S
+    number = state.attempt_number
+    if state.outcome is not None and (
+        number % _ATTEMPTS_SILENT == 0 or (number == 1 and not silent)
+    ):
         log.warning(
             "waiting",
             since_s=round(state.seconds_since_start or 0.0, 1),

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import structlog
 
-from gravity.errors import EXIT_HALTED, EXIT_RESTART, FatalError, FencedError
+from gravity.errors import EXIT_HALTED, EXIT_RESTART, FatalError, FencedError, TransientError
 from gravity.telemetry.log import configure_logging
 
 log = structlog.get_logger()
@@ -35,7 +35,9 @@ def report_failure(error: BaseException) -> int:
     elif isinstance(error, FencedError):
         log.warning("fenced", reason=str(error))
     else:
-        log.error("crashed", error=type(error).__name__, reason=str(error), exc_info=error)
+        # What is away is named; where in the code that was noticed tells nobody anything.
+        trace = None if isinstance(error, TransientError) else error
+        log.error("crashed", error=type(error).__name__, reason=str(error), exc_info=trace)
     return code
 
 
