@@ -57,11 +57,12 @@ def cut(
     """Record a point at which a MySQL target has every transaction of a source whole, up to one place.
 
     All partitions of the target stop at one marker; where source and target were then is recorded in
-    `_gravity._gravity_points` at the target, and they go on. With COMMAND they stand until it has ended, so that what it reads,
-    or takes a snapshot of, is of that point.
+    `_gravity._gravity_points` at the target, and they go on. With COMMAND they stand until it has ended, so
+    that what it reads, or takes a snapshot of, is of that point.
 
-    Exit code 0: the point is recorded, and COMMAND, if any, ran within it and succeeded. 1: no point, for the reason that is
-    told, or COMMAND failed. Rows of other sources are wherever they are. docs/consistency.md says what a cut promises.
+    Exit code 0: the point is recorded, and COMMAND, if any, ran within it and succeeded. 1: no point, for the
+    reason that is told, or COMMAND failed. Rows of other sources are wherever they are. docs/consistency.md
+    says what a cut promises.
     """
     from gravity.cut_asker import CutAsker, require_command, require_cuttable
 

@@ -16,6 +16,8 @@ SERVICES = sorted(path.parent for path in ROOT.glob("services/*/pyproject.toml")
 README_HEADINGS = ["Reads", "Writes", "State", "Guarantees", "Knobs"]
 NAMES_THAT_SAY_NOTHING = {"util", "utils", "helper", "helpers", "common", "manager", "base", "misc"}
 MAIN_LINES_MAX = 40
+PROSE_LENGTH_MAX = 120
+GENERATED_PAGES = {"docs/cli.md", "docs/config.md"}
 
 DOORS = {
     "confluent_kafka": ("gravity/kafka/", "deploy/devstack/"),
@@ -139,4 +141,26 @@ def test_no_work_is_left_open_in_code() -> None:
         str(path.relative_to(ROOT))
         for path in tracked("**.py")
         if path != Path(__file__) and marks.search(path.read_text(encoding="utf-8"))
+    ]
+
+
+def prose_of(text: str) -> Iterator[tuple[int, str]]:
+    """The numbered lines of a page that are neither of a table nor of a block of code."""
+    fenced = False
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.lstrip().startswith("```"):
+            fenced = not fenced
+        elif not fenced and not line.lstrip().startswith("|"):
+            yield number, line
+
+
+def test_prose_is_wrapped() -> None:
+    pages = {str(path.relative_to(ROOT)): path for path in tracked("**.md")}
+    assert not [
+        f"{name}:{number}"
+        for name, path in pages.items()
+        # A record of a decision has a line for each paragraph.
+        if name not in GENERATED_PAGES and "docs/adr/" not in name
+        for number, line in prose_of(path.read_text(encoding="utf-8"))
+        if len(line) > PROSE_LENGTH_MAX
     ]

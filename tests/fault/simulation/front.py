@@ -123,7 +123,7 @@ def after_gtids(server: Server, start: Start) -> Any:
 
 
 def collector(world: World, number: int, role: Any, generation: int) -> Steps:
-    """Takeover in the five steps of the specification, then stream and snapshot."""
+    """A takeover in its five steps, then stream and snapshot."""
     del role, generation
     log, ingest, name = world.ingest[number], Ingest(world.ingest[number]), f"s{number}"
     try:

@@ -17,7 +17,7 @@ from gravity.config.walk import spelt_fields
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
-FORMS = sorted((Path(__file__).parent / "seed_forms").glob("*.yaml"))
+FORMS = sorted((Path(__file__).parent / "written_forms").glob("*.yaml"))
 TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
     "integer": (int,),

@@ -1,4 +1,4 @@
-"""Every YAML form of the specification loads as it is written there, with and without its root key."""
+"""Forms in which configurations are written load as they stand, with and without their root key."""
 
 import textwrap
 from datetime import timedelta
@@ -9,7 +9,7 @@ import pytest
 from gravity.config import Config, ConfigError, LoadedConfig, parse_config
 from gravity.config.target import ClickhouseTarget, KafkaTarget, MysqlTarget
 
-FORMS = Path(__file__).parent / "seed_forms"
+FORMS = Path(__file__).parent / "written_forms"
 ROOTS = pytest.mark.parametrize("rooted", [False, True], ids=["bare", "rooted"])
 
 

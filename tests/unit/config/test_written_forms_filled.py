@@ -1,4 +1,4 @@
-"""Every YAML form of the specification, with only what it leaves open filled in, is a pipeline that could run."""
+"""Each written form, with only what it leaves open filled in, is a pipeline that could run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gravity.batch import Column, TableSchema
 from gravity.config import parse_config
 from gravity.plan_compiler import SourceTable, compile_plan
 
-FORMS = Path(__file__).parent / "seed_forms"
+FORMS = Path(__file__).parent / "written_forms"
 LEFT_OPEN: dict[str, dict[str, list[str]]] = {
     "2_2_source_priorities": {"targets": ["copy"]},
     "3_2_distribution_rules": {
@@ -98,7 +98,7 @@ def connect(server: dict[str, Any], name: str, *, is_target: bool) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in FORMS.glob("*.yaml")))
-def test_a_form_of_the_specification_could_run(name: str) -> None:
+def test_a_written_form_could_run(name: str) -> None:
     config = parse_config(filled(name), name, env={}).config
     config.require_runnable()
     columns = tuple(Column(column, kind) for column, kind in COLUMNS.items())
