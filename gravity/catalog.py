@@ -14,7 +14,8 @@ from gravity.errors import FatalError, TransientError
 Query = Callable[[str], Sequence[Sequence[object]]]
 """Runs one SQL statement; gives its rows."""
 
-_SYSTEM: Final = "('mysql', 'information_schema', 'performance_schema', 'sys')"
+SYSTEM: Final = "('mysql', 'information_schema', 'performance_schema', 'sys')"
+"""Databases of the server itself, as SQL lists them."""
 _COLUMNS: Final = (
     "SELECT c.TABLE_SCHEMA, c.TABLE_NAME, c.COLUMN_NAME, c.DATA_TYPE, c.COLUMN_TYPE, c.CHARACTER_MAXIMUM_LENGTH,"
     " c.NUMERIC_PRECISION, c.NUMERIC_SCALE, c.DATETIME_PRECISION, c.IS_NULLABLE, c.CHARACTER_SET_NAME, c.COLLATION_NAME"
@@ -60,7 +61,7 @@ def read_catalog(
         FatalError: a key's ENUM or SET has labels that can't be read here.
         TransientError: tables were altered again and again while they were read.
     """
-    where = f"c.TABLE_SCHEMA NOT IN {_SYSTEM}"
+    where = f"c.TABLE_SCHEMA NOT IN {SYSTEM}"
     if only is not None:
         where = f"c.TABLE_SCHEMA = {literal(only[0])} AND c.TABLE_NAME = {literal(only[1])}"
     before: dict[TableName, CatalogTable] = {}

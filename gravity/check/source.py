@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from gravity.catalog import Query, read_catalog
+from gravity.catalog import SYSTEM, Query, read_catalog
 from gravity.check.finding import Finding, Findings
 from gravity.check.grant import Grants
 from gravity.check.semi_sync import check_semi_sync
@@ -34,6 +34,11 @@ _VARIABLES: Final = (
 )
 _OLDEST: Final[Mapping[str, tuple[int, ...]]] = {"mysql": (8, 0, 1), "mariadb": (10, 5)}
 """The first versions that write column names to the binlog."""
+
+
+_USERS_TABLES: Final = (
+    f"SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA NOT IN {SYSTEM}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +232,7 @@ def _names(
         if not any(pattern.matches(database, table) for database, table in tables)
     ]
     if idle:
-        names = [str(row[0]) for row in query("SELECT TABLE_NAME FROM information_schema.TABLES")]
+        names = [str(row[0]) for row in query(_USERS_TABLES)]
         near = {nearest_name(p.table.text, names) for p in idle if p.is_exact} - {""}
         guess = f" (did you mean {', '.join(sorted(near))}?)" if near else ""
         yield find.doubtful(
