@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 
 _PROGRESS, _PARKED = map(target_table.quoted, (target_table.PROGRESS, target_table.PARKED))
 
+Place = tuple[int, int, int]
+"""Partition, offset and number in the message of a change."""
+
+
+def _at(place: Place | None) -> str:
+    if place is None:
+        return ""
+    partition, offset, row = place
+    return f" AND r.part={partition} AND r.message_offset={offset} AND r.row_no={row}"
+
 
 class ParkedReader:
     """The rows that wait at one target. Changes nothing there, and does without Kafka."""
@@ -38,8 +48,12 @@ class ParkedReader:
         self._name = self._session.literal(target.name)
         self._epoch = 0
 
-    def rows(self) -> list[WaitingRow]:
-        """All of them, by partition and in the order in which they came; as of one moment."""
+    def row(self, place: Place) -> WaitingRow | None:
+        """The row of that place; None when none waits there."""
+        return next(iter(self.rows(place)), None)
+
+    def rows(self, only: Place | None = None) -> list[WaitingRow]:
+        """All of them, or that of one place, by partition and in the order in which they came; as of one moment."""
         if not self._is_there():
             return []
         ask = self._session.query
@@ -50,7 +64,7 @@ class ParkedReader:
             lanes = self._lanes()
             found = ask(
                 "SELECT r.part, r.message_offset, r.row_no, r.name, r.row_key, r.op, r.source, r.origin, "
-                f"r.code, r.waits_for, r.since_us, r.reason FROM {_PARKED} r{self._newest()} "
+                f"r.code, r.waits_for, r.since_us, r.reason FROM {_PARKED} r{self._newest()}{_at(only)} "
                 "ORDER BY r.part, r.message_offset, r.row_no"
             )
         finally:
@@ -60,8 +74,8 @@ class ParkedReader:
     def change(self, row: WaitingRow) -> dict[str, Any] | None:
         """The change that waits, with its cells; None when it has been let go or set aside meanwhile."""
         found = self._session.query(
-            f"SELECT r.payload FROM {_PARKED} r{self._newest()} AND r.part={row.partition} "
-            f"AND r.message_offset={row.offset} AND r.row_no={row.row}"
+            f"SELECT r.payload FROM {_PARKED} r{self._newest()}"
+            f"{_at((row.partition, row.offset, row.row))}"
         )
         return next(batch_rows(decode_batch(found[0][0])), None) if found else None
 

@@ -76,15 +76,16 @@ def list_(
 def show(config: ConfigFile, name: Name) -> None:
     """Show one parked row as JSON: why it waits and until when, its cells, its place at the source."""
     loaded = read_config(config, quiet=True).config
-    topic = name.rsplit("/", 3)[0]
-    for target in mysql_targets(loaded, None):
+    topic, *numbers = name.rsplit("/", 3)
+    is_name = len(numbers) == 3 and all(map(str.isdecimal, numbers))  # noqa: PLR2004 - WaitingRow.name
+    for target in mysql_targets(loaded, None) if is_name else ():
         own = Topics(loaded.kafka.topic_prefix).target(target.name)
         if topic != own and not topic.startswith(f"{own}.e"):
             continue
         with reading(loaded, target) as reader:
-            row = next((row for row in reader.rows() if row.name == name), None)
+            row = reader.row((int(numbers[0]), int(numbers[1]), int(numbers[2])))
             change = None if row is None else reader.change(row)
-        if row is not None and change is not None:
+        if row is not None and row.name == name and change is not None:
             print_json({**row.to_json(), "change": change})
             return
     raise FatalError(
