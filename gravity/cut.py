@@ -26,7 +26,7 @@ class CutRefusedError(FatalError):
 
 @dataclass(frozen=True, slots=True)
 class CutMark:
-    """What the marker of a cut carries in its header `cut`."""
+    """What the marker of a cut carries in its header `cut`, and who asks for it writes to control."""
 
     cut_id: int
     """Names the cut within its target; greater than 0."""
@@ -45,23 +45,15 @@ class CutMark:
             raise FormatError(f"not the mark of a cut: {text[:200]!r}")
         return cls(int(found[1]), int(found[2]), found[3])
 
-
-@dataclass(frozen=True, slots=True)
-class CutRequest:
-    """An operator's request for the marker of a cut, as it stands in control under `cut_request_key`."""
-
-    mark: CutMark
-
     @property
     def record(self) -> dict[str, Any]:
-        """The JSON value."""
-        mark = self.mark
-        return {"id": mark.cut_id, "bound_ms": mark.bound_ms, "target": mark.target}
+        """The request for the marker, as it stands in control under `cut_request_key`: a JSON value."""
+        return {"id": self.cut_id, "bound_ms": self.bound_ms, "target": self.target}
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> Self:
-        """The request that a record of control holds."""
-        return cls(CutMark(int(record["id"]), int(record["bound_ms"]), str(record["target"])))
+        """The mark that a request in control asks for."""
+        return cls(int(record["id"]), int(record["bound_ms"]), str(record["target"]))
 
 
 @dataclass(frozen=True, slots=True)

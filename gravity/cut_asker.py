@@ -18,7 +18,7 @@ from gravity import cut_table, target_table
 from gravity.clock import monotonic_s, now_us
 from gravity.config.problem import require_declared
 from gravity.config.target import ClickhouseTarget, KafkaTarget, MysqlTarget
-from gravity.cut import CutMark, CutRefusedError, CutRequest, CutState
+from gravity.cut import CutMark, CutRefusedError, CutState
 from gravity.errors import FatalError, GravityError
 from gravity.kafka.admin import TopicAdmin
 from gravity.kafka.control import ControlTopic
@@ -89,7 +89,6 @@ class _Row:
 
     state: CutState
     left_us: int
-    reason: str
     point: Point | None
 
 
@@ -184,9 +183,7 @@ class CutAsker:
         )
 
     def _request(self, control: ControlTopic) -> None:
-        control.write(
-            cut_request_key(self._source, self._mark.cut_id), CutRequest(self._mark).record
-        )
+        control.write(cut_request_key(self._source, self._mark.cut_id), self._mark.record)
         for key_of in (cut_request_key, cut_result_key):
             for number in numbered(control.refresh(), key_of(self._source, 0)):
                 if number < self._mark.cut_id - _FORGOTTEN_US:
@@ -197,7 +194,7 @@ class CutAsker:
         """Takes the request back at the end; the partitions go on at once when that is an untimely one."""
         try:
             yield
-        finally:
+        except BaseException:
             # Where this fails too, the partitions go on when their time is over.
             with (
                 contextlib.suppress(GravityError),
@@ -208,6 +205,8 @@ class CutAsker:
                         self._target.name, self._mark.cut_id, "who asked was interrupted"
                     )
                 )
+            raise
+        finally:
             with contextlib.suppress(GravityError):
                 for key_of in (cut_request_key, cut_result_key):
                     control.delete(key_of(self._source, self._mark.cut_id))
@@ -221,18 +220,18 @@ class CutAsker:
             state, source, position, gtids, time_us, target_gtids, held, parked, reached_at, reason, left_us,
             stood_us,
         ) = found[0]  # fmt: skip
-        row = _Row(CutState(state), int(left_us), str(reason), None)
-        if row.state is CutState.GIVEN_UP:
-            raise self._given_up(row.reason)
-        if row.state is CutState.OPEN:
-            return row
+        state = CutState(state)
+        if state is CutState.GIVEN_UP:
+            raise self._given_up(str(reason))
+        if state is CutState.OPEN:
+            return _Row(state, int(left_us), None)
         theirs = None if target_gtids is None else str(target_gtids)
         stood_ms = 0 if stood_us is None else int(stood_us) // 1000
         point = Point(
             self._mark.cut_id, str(source), self._target.name, str(position), str(gtids), int(time_us), theirs,
             str(reached_at), int(held), int(parked), stood_ms,
         )  # fmt: skip
-        return _Row(row.state, row.left_us, row.reason, point)
+        return _Row(state, int(left_us), point)
 
     def _given_up(self, reason: str) -> CutGivenUpError:
         return CutGivenUpError(

@@ -114,23 +114,18 @@ def ask(mark: CutMark, source: str, *, waits: bool) -> str:
     )
 
 
-RUNNING_FIELDS: Final = "cut_id, source, asked_at, deadline"
-
-
 def running(target: str) -> str:
-    """The target's cut that is running: RUNNING_FIELDS."""
-    return f"SELECT {RUNNING_FIELDS} FROM {POINTS} WHERE target={text(target)} AND running=1"
-
-
-POINT_FIELDS: Final = (
-    "state, source, position, source_gtids, source_time_us, target_gtids, held, parked, reached_at, reason, "
-    "TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), deadline), TIMESTAMPDIFF(MICROSECOND, stood_from, ended_at)"
-)
+    """The target's cut that is running: its number, source, when it was asked for, until when it may last."""
+    return f"SELECT cut_id, source, asked_at, deadline FROM {POINTS} WHERE target={text(target)} AND running=1"
 
 
 def point(target: str, cut_id: int) -> str:
-    """What is known of a cut: POINT_FIELDS."""
-    return f"SELECT {POINT_FIELDS} FROM {POINTS}{_where(target, cut_id)}"
+    """What is known of a cut; last, microseconds: how much of its time is left, how long partitions stood."""
+    return (
+        "SELECT state, source, position, source_gtids, source_time_us, target_gtids, held, parked, reached_at, reason, "
+        "TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), deadline), TIMESTAMPDIFF(MICROSECOND, stood_from, ended_at)"
+        f" FROM {POINTS}{_where(target, cut_id)}"
+    )
 
 
 def let_go(target: str, cut_id: int) -> str:

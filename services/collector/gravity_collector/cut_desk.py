@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import structlog
 
-from gravity.cut import CutAnswer, CutRequest
+from gravity.cut import CutAnswer, CutMark
 from gravity.ingest_log import Checkpoint, Fences
 from gravity.topic import cut_request_key, cut_result_key, numbered
 from gravity_collector.owner import Control
@@ -33,7 +33,7 @@ class CutDesk:
         self._lock = threading.Lock()
         self._taken: set[int] = set()
         """Requests in control that the source's thread has, or has answered."""
-        self._inbox: list[CutRequest] = []
+        self._inbox: list[CutMark] = []
         self._answers: dict[int, CutAnswer] = {}
 
     def look(self, records: Mapping[str, Any]) -> None:
@@ -53,7 +53,7 @@ class CutDesk:
                 self._answers.pop(cut_id, None)
             for cut_id in sorted(requests.keys() - answered - self._taken)[:CUTS_MAX]:
                 self._taken.add(cut_id)
-                self._inbox.append(CutRequest.of_record(requests[cut_id]))
+                self._inbox.append(CutMark.of_record(requests[cut_id]))
 
     def write(self, control: Control, acknowledged: Checkpoint | None) -> None:
         """The keeper writes the answers, as far as the broker has the markers."""
@@ -64,7 +64,7 @@ class CutDesk:
                 record = answer.record(self._owner, acknowledged.offset)
                 control.write(cut_result_key(self._source, answer.cut_id), record)
 
-    def arrived(self) -> list[CutRequest]:
+    def arrived(self) -> list[CutMark]:
         """Requests that the source's thread has not seen yet."""
         if not self._inbox:
             return []
@@ -72,9 +72,8 @@ class CutDesk:
             inbox, self._inbox = self._inbox, []
         return inbox
 
-    def answer(self, request: CutRequest, *, seq: int, error: str = "") -> None:
+    def answer(self, mark: CutMark, *, seq: int, error: str = "") -> None:
         """The marker was sent, as message `seq`; or none was, because of `error`."""
-        mark = request.mark
         with self._lock:
             self._answers[mark.cut_id] = CutAnswer(mark.cut_id, seq, error)
         log.info(

@@ -60,13 +60,13 @@ class Loop:
     pace_s: float
     """Least time between spans under a steady trickle."""
     bucket: RowBucket
-    markers: MarkerPace = field(default_factory=MarkerPace)
+    markers: MarkerPace
+    cuts: CutDesk
+    """Operators' requests for the markers of cuts."""
     is_new_epoch: bool = False
     """Whether the log does not say yet where this server's binlog was begun."""
     ends_with_copy: bool = False
     """Whether there is nothing to do once all existing rows are in the log."""
-    cuts: CutDesk | None = None
-    """Operators' requests for the markers of cuts."""
     acknowledger: Acknowledger | None = None
     """Where COMMITs at the source wait for targets."""
     open_joined: Callable[[Position], BinlogStream] | None = None
@@ -176,15 +176,13 @@ class Loop:
 
     def _mark_cuts(self) -> None:
         """Sends the markers that operators have asked for, if the log has all existing rows."""
-        cuts = self.cuts
-        for request in cuts.arrived() if cuts is not None else ():
-            assert cuts is not None
+        for mark in self.cuts.arrived():
             error = (
                 "existing rows are being read: a cut would lack some" if self.copier.is_busy else ""
             )
             if not error:
-                self._mark(cut=str(request.mark))
-            cuts.answer(request, seq=self.publisher.seq, error=error)
+                self._mark(cut=str(mark))
+            self.cuts.answer(mark, seq=self.publisher.seq, error=error)
 
     def _mark(self, *, cut: str = "") -> None:
         """Sends what has been read, and says that it is all up to here; `cut` as in IngestHeader."""

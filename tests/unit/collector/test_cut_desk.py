@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gravity_collector.cut_desk import CUTS_MAX, CutDesk
 
-from gravity.cut import CutMark, CutRequest
+from gravity.cut import CutMark
 from gravity.ingest_log import Checkpoint, Fences
 from gravity.position import Position
 from gravity.topic import cut_request_key, cut_result_key
@@ -15,16 +15,15 @@ FENCES = Fences([10, 50], [1, 2])
 
 def _ask(control: Control, *numbers: int, source: str = "s") -> None:
     for number in numbers:
-        request = CutRequest(CutMark(number, 1000, "t"))
-        control.records[cut_request_key(source, number)] = request.record
+        control.records[cut_request_key(source, number)] = CutMark(number, 1000, "t").record
 
 
 def _point(seq: int, offset: int = 100) -> Checkpoint:
     return Checkpoint(offset, seq, Position(1, 1, 4), "", 0, "")
 
 
-def _ids(requests: list[CutRequest]) -> list[int]:
-    return [request.mark.cut_id for request in requests]
+def _ids(marks: list[CutMark]) -> list[int]:
+    return [mark.cut_id for mark in marks]
 
 
 def test_a_request_arrives_once_however_often_control_is_read() -> None:

@@ -9,10 +9,10 @@ from gravity_collector.acknowledger import Acknowledger
 from gravity_collector.cut_desk import CutDesk
 from gravity_collector.event import AckAsked
 from gravity_collector.loop import Loop
-from gravity_collector.marker_pace import SOON_S
+from gravity_collector.marker_pace import SOON_S, MarkerPace
 
 from gravity.clock import monotonic_s, now_us
-from gravity.cut import CutMark, CutRequest
+from gravity.cut import CutMark
 from gravity.ingest_log import Checkpoint, Fences
 from gravity.position import Position
 from gravity.recency import Frontier
@@ -95,6 +95,7 @@ def loop_of(binlog: Binlog, stream: Stream, *, awaited: bool, pace_s: float = 1e
     nobody: Any = Nobody()
     acknowledger = Acknowledger("s", ("t",), 1, watch=nobody, server=nobody)
     parts: Any = {"binlog": binlog, "stream": stream, "publisher": stream, "copier": nobody}
+    parts |= {"markers": MarkerPace(), "cuts": _asked()}
     loop = Loop(source="s", keeper=nobody, bucket=nobody, pace_s=pace_s, **parts)
     loop.acknowledger = acknowledger if awaited else None
     loop._due.last_span_s = 1e12
@@ -209,7 +210,7 @@ def test_a_source_that_is_held_up_for_its_targets_is_read_on_when_existing_rows_
 def _asked(*marks: CutMark) -> CutDesk:
     """A desk that has requests for these cuts."""
     desk = CutDesk("s", 1, Fences())
-    desk.look({cut_request_key("s", m.cut_id): CutRequest(m).record for m in marks})
+    desk.look({cut_request_key("s", m.cut_id): m.record for m in marks})
     return desk
 
 
