@@ -15,7 +15,6 @@ from gravity.cli.option import AsJson, ConfigFile, plural, print_json, read_conf
 from gravity.clock import now_us
 from gravity.config.problem import did_you_mean
 from gravity.decision import Note, RowName, keep_source, own_row, retry
-from gravity.errors import FatalError
 from gravity.pattern import PatternError, parse_table_pattern
 from gravity.record_log import Entry, require
 from gravity.record_log import conflicts as by_name
@@ -163,13 +162,14 @@ def resolve(
     """
     if (keep is None) == (row is None):
         raise typer.BadParameter("say what stands: --keep SOURCE or --row JSON")
+    own = None if row is None else _row(row)
     with opened(config) as log:
         entry = require(by_name(log.conflicts()), name, "conflict")
         note = Note(log.plan.version, now_us(), reason)
         if keep is not None:
             message = keep_source(entry.record, keep, note)
         else:
-            message = own_row(entry.record, _row(row or ""), note)
+            message = own_row(entry.record, own, note)
         answer(log, entry.record, message, wait_s)
 
 
@@ -177,9 +177,9 @@ def _row(text: str) -> Mapping[str, Any] | None:
     try:
         row = json.loads(text)
     except ValueError as error:
-        raise typer.BadParameter(f"--row is no JSON: {error}") from error
+        raise typer.BadParameter(f"no JSON: {error}", param_hint="--row") from error
     if row is not None and not isinstance(row, dict):
-        raise typer.BadParameter("--row takes a JSON object, or null")
+        raise typer.BadParameter("neither a JSON object nor null", param_hint="--row")
     return row
 
 
@@ -235,7 +235,7 @@ def _plain(text: str) -> str:
 
 
 def refuse_empty(reason: str) -> str:
-    """A reason that says something. Raises FatalError otherwise."""
+    """A reason that says something. Raises BadParameter otherwise."""
     if not reason.strip():
-        raise FatalError("a reason is needed: it is all that will be known of it")
+        raise typer.BadParameter("it is all that will be known of it", param_hint="--reason")
     return reason

@@ -85,7 +85,7 @@ def explain(
     loaded = read_config(config, quiet=as_json)
     after_json, before_json = _object(row, "--row"), _object(before or "{}", "--before")
     if before and delete:
-        raise FatalError("a deleted row has no --before", remedy="give the deleted row as --row")
+        raise typer.BadParameter("a deleted row has none: give it as --row", param_hint="--before")
     found = _table(loaded.config, source, table, after_json, wait_s=wait_s, offline=offline)
     plan = compile_plan(loaded.config, [found])
     schema = found.schema
@@ -112,9 +112,11 @@ def _object(text: str, option: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise FatalError(f"{option} is not JSON: {error}", remedy='write {"id": 1}') from None
+        raise typer.BadParameter(
+            f'not JSON: {error}; write {{"id": 1}}', param_hint=option
+        ) from None
     if not isinstance(value, dict):
-        raise FatalError(f"{option} is not a JSON object", remedy='write {"id": 1}')
+        raise typer.BadParameter('not a JSON object; write {"id": 1}', param_hint=option)
     return value
 
 
@@ -143,7 +145,7 @@ def _table(
 
 def _guessed(source: str, name: str, row: dict[str, Any]) -> SourceTable:
     if not row:
-        raise FatalError("a row without columns", remedy="give --row at least its key")
+        raise typer.BadParameter("a row without columns: give at least its key", param_hint="--row")
     remarks.print("[yellow]notice[/] types are guessed and the first column is taken for the key")
     columns = tuple(Column(column, _guessed_type(value)) for column, value in row.items())
     database, _, table = name.rpartition(".")

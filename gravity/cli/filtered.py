@@ -10,7 +10,9 @@ import typer
 from rich.table import Table
 
 from gravity.cli.option import AsJson, ConfigFile, plural, print_json, read_config, screen
+from gravity.config.problem import require_declared
 from gravity.header import RoutedHeader, RoutedKind
+from gravity.supervisor import UnknownNameError
 from gravity.topic import Topics
 
 if TYPE_CHECKING:
@@ -38,7 +40,10 @@ def filtered(
     retention reach. `gravity explain` says why one such row goes where it goes.
     """
     loaded = read_config(config, quiet=as_json)
-    names = [part.name for part in loaded.config.targets if target in (None, part.name)]
+    names = [part.name for part in loaded.config.targets]
+    if target is not None:
+        require_declared("target", target, names, UnknownNameError)
+        names = [target]
     counts: Counter[Place] = Counter()
     for name in names:
         for headers in _logs(loaded.config, name, last):

@@ -147,7 +147,7 @@ def tail(
 
     cluster, prefix = _cluster(config, brokers)
     if not re.fullmatch(r"beginning|end|\d+", start):
-        raise typer.BadParameter("--from takes beginning, end, or an offset")
+        raise typer.BadParameter("takes beginning, end, or an offset", param_hint="--from")
     reader = LogReader(cluster, _CLIENT)
     try:
         name = _topic_name(reader, cluster, topic, prefix)
@@ -174,7 +174,10 @@ def _cluster(config: Path | None, brokers: str | None) -> tuple[KafkaCluster, st
     if (config is None) == (brokers is None):
         raise typer.BadParameter("say where the cluster is: --config FILE or --brokers HOST:PORT")
     if brokers is not None:
-        return KafkaCluster(brokers=tuple(part.strip() for part in brokers.split(","))), ""
+        addresses = tuple(part.strip() for part in brokers.split(","))
+        if not all(addresses):
+            raise typer.BadParameter("an address is missing: HOST:PORT", param_hint="--brokers")
+        return KafkaCluster(brokers=addresses), ""
     assert config is not None
     cluster = load_config(config).config.kafka
     return cluster, cluster.topic_prefix

@@ -220,3 +220,26 @@ def test_a_table_that_can_mean_none_is_refused(tmp_path: Path, group: str) -> No
     assert done.returncode == 2
     assert "more than one dot" in done.stderr
     assert "--table" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ("filtered", "CONFIG", "--target", "lak"),
+            "no target is called 'lak' (did you mean lake?)",
+        ),
+        (("tail", "x", "--brokers", ""), "--brokers: an address is missing"),
+        (("tail", "x", "--config", "CONFIG", "--from", "1st"), "--from: takes beginning, end"),
+        (("dead-letters", "discard", "CONFIG", "x", "--reason", " "), "--reason: it is all"),
+        (("conflicts", "resolve", "CONFIG", "x", "--row", "{"), "--row: no JSON"),
+        (("conflicts", "resolve", "CONFIG", "x", "--row", "[]"), "--row: neither a JSON object"),
+    ],
+)
+def test_what_can_never_be_is_refused_by_the_option_s_name_and_asks_no_server(
+    tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    file = str(written(tmp_path, GOOD))
+    done = gravity(*(file if word == "CONFIG" else word for word in words))
+    assert done.returncode == 2
+    assert said in " ".join(done.stderr.split())
