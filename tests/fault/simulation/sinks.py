@@ -112,6 +112,17 @@ def collect_batch(
     return Write(rows, None, progress)
 
 
+def next_write(world: World, key: Key, progress: SinkProgress, lane: Lane) -> Write | None:
+    """What comes next, with its table made ready for it; None while another lane is altering a table of it."""
+    try:
+        write = collect_batch(world, key, progress, lane)
+        if write.change is not None:
+            follow(lane, write.change)
+    except TransientError:
+        return None
+    return write
+
+
 def sink_mysql(world: World, key: Key, role: Any, generation: int) -> Steps:
     del role, generation
     target = world.mysql
@@ -127,11 +138,8 @@ def sink_mysql(world: World, key: Key, role: Any, generation: int) -> Steps:
     yield None
     try:
         while True:
-            try:
-                write = collect_batch(world, key, progress, lane)
-                if write.change is not None:
-                    follow(lane, write.change)
-            except TransientError:
+            write = next_write(world, key, progress, lane)
+            if write is None:
                 yield None
                 continue
             if write.moved == progress:
@@ -211,11 +219,8 @@ def sink_clickhouse(world: World, key: Key, role: Any, generation: int) -> Steps
     progress = target.progress[key[1]] or SinkProgress()
     yield None
     while True:
-        try:
-            write = collect_batch(world, key, progress, lane)
-            if write.change is not None:
-                follow(lane, write.change)
-        except TransientError:
+        write = next_write(world, key, progress, lane)
+        if write is None:
             yield None
             continue
         if write.moved == progress:
