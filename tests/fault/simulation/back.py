@@ -89,7 +89,7 @@ def broken_law(broken: str | None) -> Iterator[None]:
     elif broken == "scope-ignored":
         with mock.patch.object(replica, "stopped_by", return_value=lambda _table: False):
             yield
-    elif broken == "merge-waits-for-nobody":
+    elif broken in ("merge-waits-for-nobody", "table-waits-for-nobody"):
         with mock.patch.object(Merging, "_awaited", return_value=[]):
             yield
     elif broken == "hold-sends":

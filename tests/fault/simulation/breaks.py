@@ -36,6 +36,8 @@ class Histories:
     """What stands still while sources disagree about a row of table `stop`."""
     on_down: Literal["", "stall", "release"] = ""
     """Rows leave in the order of their commit times; what is done where a source is silent. Empty: no such order."""
+    merges: Literal["time-ordered", "by-table"] = "time-ordered"
+    """Whether that order is one of all tables, or of each table."""
 
     parks: bool = False
     """Sources also write tables with foreign keys, which a MySQL target has, too."""
@@ -45,7 +47,7 @@ class Histories:
     @property
     def one_lane(self) -> bool:
         """Whether all tables of a target have one order."""
-        return self.scope == "job" or self.on_down != ""
+        return self.scope == "job" or (self.on_down != "" and self.merges == "time-ordered")
 
     @property
     def forgets(self) -> bool:
@@ -85,6 +87,7 @@ MOVING = Histories(fails_over=True)
 PARKS = FAILS_OVER = 0.4
 SCOPES: tuple[Scope, ...] = ("key", "key", "key", "table", "job")
 ON_DOWN: tuple[Literal["", "stall", "release"], ...] = ("", "", "", "stall", "release")
+MERGES: tuple[Literal["time-ordered", "by-table"], ...] = ("time-ordered", "by-table")
 TRUNCATING = Histories(truncates=0.3)
 
 BREAKS = {
@@ -154,6 +157,10 @@ BREAKS = {
         "rows leave in their order although a source may have earlier ones",
         Histories(resolving=True, on_down="stall"),
     ),
+    "table-waits-for-nobody": Break(
+        "rows leave in their table's order although a source may have earlier ones",
+        Histories(resolving=True, on_down="stall", merges="by-table"),
+    ),
     "parked-apart": Break(
         "refused rows are put aside behind the transaction that moves the progress past them",
         Histories(parks=True),
@@ -196,5 +203,6 @@ def histories_of(seed: int, broken: str | None) -> Histories:
             on_down=rng.choice(ON_DOWN),
             parks=rng.random() < PARKS,
             fails_over=rng.random() < FAILS_OVER,
+            merges=rng.choice(MERGES),
         )
     return replace(histories, young=histories.resolving and seed % YOUNG == YOUNG - 1)

@@ -19,10 +19,10 @@ from .back import restore
 from .statement import Statement
 from .world import (
     BAR_BY_PLAN,
+    CONTESTED,
     MERGED,
     NARROW,
     PARTS,
-    RESOLVED,
     Message,
     Row,
     Source,
@@ -95,7 +95,7 @@ def heard(world: World, target: str, partition: int) -> tuple[Told, set[str]]:
             floor = {"source": header.source, "op": "T", "pos": Position.parse(change.position),
                      "row": None, "ets": change.ets, "columns": COLUMNS}  # fmt: skip
             emptied.append((table, floor))
-        elif header.kind is RoutedKind.ROWS and table in (*NARROW, *RESOLVED):
+        elif header.kind is RoutedKind.ROWS and table in CONTESTED:
             batch = decode_batch(value)
             for index, cells in enumerate(batch.rows()):
                 op = {"I": "U", "M": "D"}.get(chr(batch.ops[index]), chr(batch.ops[index]))
@@ -195,7 +195,7 @@ def expected(world: World, target: str) -> dict[tuple[str, int], Value]:
     want = {k: value for k, held in said.items() if (value := verdict(k[0], held)) is not None}
     for source in world.source:
         for table, held in source.tables.items():
-            if table not in (*NARROW, *RESOLVED, source.log):
+            if table not in (*CONTESTED, source.log):
                 for key, value in held.items():
                     if wanted(world, target, table, value):
                         want[table, key] = value
@@ -240,7 +240,7 @@ def contents(world: World, target: str) -> dict[tuple[str, int], Value]:
         table: default
         for source in world.source
         for table, default in source.altered.items()
-        if table not in (*NARROW, *RESOLVED)
+        if not shared(table)
     }
     newest: dict[Any, Position] = {}
     for table, key, value, source, position, partition in world.kafka.log:
@@ -253,7 +253,7 @@ def contents(world: World, target: str) -> dict[tuple[str, int], Value]:
             rows.pop((table, key), None)
         else:
             rows[table, key] = value if len(value) > NARROW_ROW else (*value, defaults.get(table))
-        if table not in (*NARROW, *RESOLVED):
+        if table not in CONTESTED:
             if newest.get((table, key, source), Position(0, 0, 0)) > position:
                 raise ViolationError(f"kafka: order of {table} {key} of {source} reversed")
             newest[table, key, source] = position
@@ -278,23 +278,26 @@ def rows_of_log(world: World, key: tuple[str, int]) -> int:
 def check_order(world: World, target: str) -> None:
     """Where rows leave by commit time: none that is not marked late comes behind a later one."""
     for part in range(PARTS):
-        last, latest = 0, (0, -1)
+        last, latest = 0, collections.defaultdict[str, tuple[int, int]](lambda: (0, -1))
         for header, value, _ in world.target[target, part]:
             if header.out_seq <= last or header.routed.kind is not RoutedKind.ROWS:
                 continue
             last = header.out_seq
             if header.routed.late and world.histories.on_down == "stall":
                 raise ViolationError(f"{target} {part}: late, although every source was waited for")
-            if header.routed.late or shared(header.routed.table.removeprefix("app.")):
-                continue  # Of shared tables an outcome has its winner's time.
+            table = header.routed.table.removeprefix("app.")
+            if header.routed.late or table in CONTESTED:
+                continue  # Of contested rows an outcome has its winner's time.
+            unit = table if world.histories.merges == "by-table" else ""
             batch = decode_batch(value)
             for row, op in enumerate(batch.ops):
-                place = (batch.transactions[batch.tx[row]].ets, int(batch.source[1:]))
-                if op == READ:
-                    continue
-                if place < latest:
-                    raise ViolationError(f"{target} {part}: {place} behind {latest}")
-                latest = place
+                source = batch.row_source[row] if batch.row_source else batch.source
+                place = (batch.transactions[batch.tx[row]].ets, int(source[1:]))
+                if op == READ or not place[0]:
+                    continue  # Rows that were read have no time.
+                if place < latest[unit]:
+                    raise ViolationError(f"{target} {part}: {place} behind {latest[unit]}: {table}")
+                latest[unit] = place
 
 
 def check(world: World) -> None:

@@ -34,6 +34,8 @@ REWRITES = 0.1
 RESOLVED = ("merge", "stop")
 """Tables judged by tests/oracle/resolve.py, beside those judged by the scheduler's own oracle."""
 MERGED = {"amount": "sum", "stamp": "max", "extra": "max"}
+OWN = "own"
+"""A table that every source feeds with rows that no other one has."""
 RETENTION = 2
 """How long a deleted row is remembered, by the sources' clocks: short, so that it is forgotten often."""
 LATEST = Resolution("timestamp-latest", {})
@@ -81,20 +83,25 @@ class Message(NamedTuple):
     """When it was written, in steps."""
 
 
+CONTESTED = (*NARROW, *RESOLVED)
+"""Tables of which several sources may have one row."""
+
+
 def shared(table: str) -> bool:
     """Whether every source feeds the table."""
-    return table in (*NARROW, *RESOLVED)
+    return table == OWN or table in CONTESTED
 
 
-def halves(table: str) -> tuple[Chunk, Chunk]:
-    """The chunks in which a table is copied."""
-    name, middle = ("app", table), (KEYS // 2 - 1,)
+def halves(table: str, first: int = 0) -> tuple[Chunk, Chunk]:
+    """The chunks in which a table is copied whose keys begin with `first`."""
+    name, middle = ("app", table), (first + KEYS // 2 - 1,)
     return Chunk(name, None, middle), Chunk(name, middle, None, number=1)
 
 
-def keys_in(chunk: Chunk) -> range:
-    """The keys of a chunk of `halves`."""
-    return range(KEYS // 2) if chunk.after is None else range(KEYS // 2, KEYS)
+def is_in(key: int, chunk: Chunk) -> bool:
+    """Whether a key is one of the chunk's."""
+    bounds: list[Any] = [bound and bound[0] for bound in (chunk.after, chunk.through)]
+    return (bounds[0] is None or key > bounds[0]) and (bounds[1] is None or key <= bounds[1])
 
 
 class Source:
@@ -116,21 +123,26 @@ class Source:
         names = ("latest", "priority", f"cond{number}", f"group{number}a", f"group{number}b")
         names += (f"{PARENT}{number}", f"{CHILD}{number}") if world.histories.parks else ()
         names += RESOLVED if world.histories.resolving else ()
+        names += (OWN,) if world.histories.on_down else ()
         self.altered: dict[str, int | None] = {}
         """Tables that have a third column now, and what it was in the rows that were there."""
         self.tables: dict[str, dict[int, Value]] = {name: {} for name in names}
         for table, rows in self.tables.items():
-            for key in range(KEYS):
+            for key in self.keys(table):
                 if world.rng.random() < 0.4 and not (world.histories.young and shared(table)):
                     value = self.new_value(table)  # Only a snapshot can deliver these.
                     if not (refers(table) and self.refuses(table, key, value)):
                         rows[key] = value
         self.initial = {table: dict(rows) for table, rows in self.tables.items()}
         copied = [t for t in self.tables if not (world.histories.young and shared(t))]
-        self.chunks = [chunk for table in copied for chunk in halves(table)]
+        self.chunks = [chunk for table in copied for chunk in halves(table, self.keys(table)[0])]
         self.log = f"log{number}"
         """A table that only grows, whose rows go to one target or the other as the plan says."""
         self.tables[self.log] = {}
+
+    def keys(self, table: str) -> range:
+        """The keys that it may have there."""
+        return range(self.number * KEYS, (self.number + 1) * KEYS) if table == OWN else range(KEYS)
 
     def new_value(self, table: str) -> Value:
         self.stamp += 1
@@ -169,14 +181,14 @@ class Source:
         for ordinal in range(rng.randint(1, 5)):
             table = rng.choice(list(self.tables))
             live = self.tables[table]
-            key = len(live) if table == self.log else rng.randrange(KEYS)
+            key = len(live) if table == self.log else rng.choice(self.keys(table))
             before = live.get(key)
             old = key if before else None
             act = rng.random()
             value = None if before and act < 0.3 else self.new_value(table)
             if refers(table) and self.refuses(table, key, value):
                 continue
-            free = [k for k in range(KEYS) if k not in live]
+            free = [k for k in self.keys(table) if k not in live]
             if before and value and act < 0.5 and free and not refers(table):
                 key = rng.choice(free)  # The key moves.
             op = DELETE if value is None else UPDATE if before else INSERT
@@ -372,8 +384,9 @@ def make_plan(world: World, version: int) -> RoutingPlan:
     lanes = tuple((f"group{n}?", f"group:g{n}") for n in range(sources))
     if world.histories.scope == "table":
         lanes += (("stop", "table"),)
-    lanes = () if world.histories.one_lane else (*lanes, ("*", "key"))
-    every = {f"app.{table}": tuple(names) for table in (*NARROW, *RESOLVED)}
+    lanes += (("*", "table" if world.histories.on_down else "key"),)
+    lanes = () if world.histories.one_lane else lanes
+    every = {f"app.{table}": tuple(names) for table in (*CONTESTED, OWN)}
     single = {
         f"app.{table}{n}{suffix}": (f"s{n}",)
         for n in range(sources)
@@ -400,7 +413,7 @@ def make_plan(world: World, version: int) -> RoutingPlan:
         default_resolution=rule(PRIORITY),
         feeding={target: {**every, **single} for target in targets},
         merge=MergeOrder(
-            "time-ordered", ranks, max_wait_ms=SILENCE, on_down=world.histories.on_down
+            world.histories.merges, ranks, max_wait_ms=SILENCE, on_down=world.histories.on_down
         )
         if world.histories.on_down
         else None,

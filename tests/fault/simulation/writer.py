@@ -29,7 +29,7 @@ from gravity.snapshot_request import SnapshotRequest
 from .altering import NARROW_ROW
 from .server import Reading
 from .statement import schema_of
-from .world import LAG, keys_in, shared
+from .world import LAG, is_in, shared
 
 if TYPE_CHECKING:
     from .altering import Value
@@ -288,7 +288,7 @@ class Writer:
         self, image: dict[int, Value], schema: TableSchema, chunk: Chunk, touched: set[Any]
     ) -> list[ChangeBatch]:
         """The chunk's rows as `image` has them, those that the stream touched left out; each a message."""
-        rows = [(key, *value) for key, value in sorted(image.items()) if key in keys_in(chunk)]
+        rows = [(key, *value) for key, value in sorted(image.items()) if is_in(key, chunk)]
         if not rows:
             return []
         kept = reconcile([*zip(*rows, strict=True)], schema.key, touched)
