@@ -158,12 +158,33 @@ def resolved(
     return want, held, holds
 
 
-def history_of(source: Source) -> Iterator[Row | Statement]:
-    """Everything that a source committed."""
+def history_of(world: World, source: Source) -> Iterator[Row | Statement]:
+    """Everything that a source committed, at the times that its log tells."""
+    times = times_of_log(world, source.number) if world.histories.fails_over else {}
     for number, rows in enumerate(source.binlog):
         if number in source.statements:
             yield source.statements[number]
-        yield from rows
+        for index, row in enumerate(rows):
+            told = times.get((f"0-1-{number + 1}", index), row.ets)
+            if told < row.ets:
+                raise ViolationError(f"source {source.number}: {row} is told at {told}")
+            yield row._replace(ets=told)
+
+
+def times_of_log(world: World, number: int) -> dict[tuple[str, int], int]:
+    """The event time of each row of the tables NARROW, by its transaction and its number there.
+
+    It is that of its commit, but for rows of a span that was begun at another server: that one's is theirs,
+    since event time never goes back (ADR 0009).
+    """
+    times = {}
+    for header, value, _ in valid(world, number):
+        if header.kind is IngestKind.ROWS and header.table.removeprefix("app.") in NARROW:
+            batch = decode_batch(value)
+            for tx, ordinal in zip(batch.tx, batch.ordinal, strict=True):
+                transaction = batch.transactions[tx]
+                times[transaction.gtid, ordinal] = transaction.ets
+    return times
 
 
 def expected(world: World, target: str) -> dict[tuple[str, int], Value]:
@@ -176,7 +197,7 @@ def expected(world: World, target: str) -> dict[tuple[str, int], Value]:
             for table, held in source.initial.items()
             for key, value in held.items()
         ]
-        for row in [*rows, *history_of(source)]:
+        for row in [*rows, *history_of(world, source)]:
             if isinstance(row, Statement) and row.action is TableAction.ALTER:
                 continue  # Judged by the log.
             if isinstance(row, Statement):
@@ -277,6 +298,13 @@ def rows_of_log(world: World, key: tuple[str, int]) -> int:
 
 def check_order(world: World, target: str) -> None:
     """Where rows leave by commit time: none that is not marked late comes behind a later one."""
+    # What a statement makes of rows is sent again when the statement's turn is.
+    statements = {
+        (message.header.source, message.header.seq)
+        for (name, _), log in world.routed.items()
+        for message in log
+        if name == target and message.header.kind is RoutedKind.SCHEMA
+    }
     for part in range(PARTS):
         last, latest = 0, collections.defaultdict[str, tuple[int, int]](lambda: (0, -1))
         for header, value, _ in world.target[target, part]:
@@ -286,7 +314,8 @@ def check_order(world: World, target: str) -> None:
             if header.routed.late and world.histories.on_down == "stall":
                 raise ViolationError(f"{target} {part}: late, although every source was waited for")
             table = header.routed.table.removeprefix("app.")
-            if header.routed.late or table in CONTESTED:
+            said = header.routed.source, header.routed.seq
+            if header.routed.late or table in CONTESTED or said in statements:
                 continue  # Of contested rows an outcome has its winner's time.
             unit = table if world.histories.merges == "by-table" else ""
             batch = decode_batch(value)
