@@ -15,7 +15,6 @@ FIRST_SEED = {
     "finish-chunk": 80,
     "mysql-real-truncate": 60,
     "no-term": 260,
-    "no-wait-for-alter": 260,
 }
 """Where a variant that shows rarely is looked for."""
 

@@ -6,6 +6,7 @@ takeover scan, routing, the resolver's replica, the sink's admission and the row
 the world around them, the oracle and the checks are not.
 
 Left out: append-only balancing and fan-out to two tables inside one target, which the product does not
-have; schema changes beyond TRUNCATE and ADD COLUMN, which have worlds of their own (tests/unit/sink,
-tests/unit/resolver, tests/prove); spans that end inside a transaction (tests/unit/collector).
+have; schema changes beyond TRUNCATE and ALTERs of one column (of a table of several sources: beyond ADD
+COLUMN), which have worlds of their own (tests/unit/sink, tests/unit/resolver, tests/prove); spans that end
+inside a transaction (tests/unit/collector).
 """

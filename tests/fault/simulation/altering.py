@@ -6,7 +6,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from ast import literal_eval
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from gravity.batch import ChangeBatch, Column
@@ -18,11 +18,14 @@ from gravity.joined_follower import JoinedFollower
 from gravity.schema_change import ColumnAction, SchemaChange
 from gravity.schema_follower import (
     Ahead,
+    Fitness,
     Follower,
     RealColumn,
     Shape,
     Stage,
+    columns_after,
     has_rows_to_delete,
+    leaves,
     means_nothing,
 )
 from gravity.sink import Admitted
@@ -38,6 +41,10 @@ DEATHS = 0.2
 """How often a sink dies at a step of an alteration."""
 
 
+class ViolationError(Exception):
+    """The protocol broke a law."""
+
+
 class DieError(Exception):
     """os._exit of the process: fenced, refused, or a failure."""
 
@@ -47,16 +54,23 @@ class Tables:
     """The shapes of a target's tables, and what its lanes have recorded about them."""
 
     there: set[str] = field(default_factory=set)
-    extra: dict[str, Any] = field(default_factory=dict)
-    """Tables that have the column `extra`, and its default."""
+    thirds: dict[str, RealColumn] = field(default_factory=dict)
+    """Tables that have a third column, and that."""
+    defaults: dict[str, Any] = field(default_factory=dict)
+    """What rows have in it of which nothing was said."""
     records: dict[str, Alteration] = field(default_factory=dict)
 
     def fitted(self, table: str, value: Value, before: Value | None = None) -> Value:
         """A row as the table stores it; `before` is what it holds where that is written over in part."""
-        if len(value) == NARROW_ROW and table in self.extra:
-            kept = self.extra[table] if before is None else before[NARROW_ROW]
+        if len(value) == NARROW_ROW and table in self.thirds:
+            kept = self.defaults[table] if before is None else before[NARROW_ROW]
             return (*value, kept)
         return value
+
+
+def is_wider(column: Column, real: RealColumn) -> bool:
+    """Whether a column has values that a target's has no room for."""
+    return (real.type, column.type) == ("int", "bigint")
 
 
 class Store(ABC):
@@ -66,14 +80,44 @@ class Store(ABC):
         self.tables = Tables()
 
     @abstractmethod
-    def add(self, table: str, default: Any) -> None:
-        """ALTER TABLE … ADD COLUMN."""
+    def reshape(self, table: str, change: Callable[[Value], Value]) -> None:
+        """Gives every row of a table the shape that `change` gives it."""
 
-    def make_ready(self, table: str, value: Value) -> None:
+    def make_ready(self, table: str, third: Column | None) -> None:
         """Makes the table, and the column, that a row wants; nothing says then what older rows have in it."""
         self.tables.there.add(table)
-        if len(value) > NARROW_ROW and table not in self.tables.extra:
-            self.add(table, None)
+        real = self.tables.thirds.get(table)
+        if third is None:
+            return
+        if real is None:
+            self.add(table, third.name, third.type, None)
+        elif real.name != third.name or is_wider(third, real):
+            raise ViolationError(
+                f"{table} has no {third.name} {third.type}, but {real.name} {real.type}"
+            )
+
+    def add(self, table: str, name: str, kind: str, default: Any) -> None:
+        """ALTER TABLE … ADD COLUMN."""
+        if table in self.tables.thirds:
+            raise ViolationError(f"duplicate column of {table}")
+        self.tables.thirds[table] = RealColumn(name, kind, nullable=True, in_key=False)
+        self.tables.defaults[table] = default
+        self.reshape(table, lambda value: (*value, default))
+
+    def change(self, table: str, word: str, name: str, *more: Any) -> None:
+        """ALTER TABLE of one column."""
+        if word == "add":
+            self.add(table, name, *more)
+            return
+        real = self.tables.thirds.get(table)
+        if real is None or real.name != name:
+            raise ViolationError(f"{table}: no column {name} to {word}")
+        if word == "drop":
+            del self.tables.thirds[table]
+            self.reshape(table, lambda value: value[:NARROW_ROW])
+        else:
+            changed = {"name": more[0]} if word == "rename" else {"type": more[0]}
+            self.tables.thirds[table] = replace(real, **changed)
 
 
 class Lane:
@@ -122,8 +166,15 @@ class Lane:
         """Makes the table as the change wants it. Raises TransientError while another lane is at it."""
         if means_nothing(change):
             return
+        if self.world.broken == "moved-again":
+            self.follower._move = self._move_again  # type: ignore[method-assign]
         (self.follower if change.source else self.joined).follow(change, header)
         self.ahead.forget()
+
+    def _move_again(self, planned: Alteration, shape: Shape) -> None:
+        """What the follower does, without a look at what has been done."""
+        del shape
+        self.run([stage.statement for stage in self.first_part(planned)])
 
     def empties(self, routed: RoutedHeader) -> bool:
         """Whether a TRUNCATE finds rows. Raises TransientError while the table is altered."""
@@ -140,13 +191,13 @@ class Lane:
     def shape(self, table: str) -> Shape | None:
         if table.removeprefix("app.") not in self.tables.there:
             return None
-        names = ["k", "amount", "stamp"]
-        names += [EXTRA] if table.removeprefix("app.") in self.tables.extra else []
-        return [RealColumn(name, "int", nullable=True, in_key=name == "k") for name in names]
+        names = ("k", "amount", "stamp")
+        third = self.tables.thirds.get(table.removeprefix("app."))
+        shape = [RealColumn(name, "int", nullable=True, in_key=name == "k") for name in names]
+        return shape if third is None else [*shape, third]
 
-    def judge(self, real: RealColumn, column: Column) -> str:
-        del real, column
-        return "fits"
+    def judge(self, real: RealColumn, column: Column) -> Fitness:
+        return "widen" if is_wider(column, real) else "fits"
 
     def claim(self, alteration: Alteration) -> Alteration:
         self.may_die()
@@ -162,16 +213,27 @@ class Lane:
         del alteration, shape
 
     def first_part(self, alteration: Alteration) -> list[Stage]:
-        del alteration
-        return []
+        found = []
+        for step in alteration.steps:
+            if step.name in alteration.before and (leaves(step) or step.new_name):
+                what = ("drop", step.name) if leaves(step) else ("rename", step.name, step.new_name)
+                after = columns_after(alteration.before, alteration.steps)
+                found.append(Stage(f"ALTER {alteration.table} {what!r}", after))
+        return found
 
     def second_part(self, alteration: Alteration, shape: Shape) -> list[str]:
-        there = {real.name for real in shape}
-        return [
-            f"ALTER {alteration.table} {default_value(step.column, step.default)!r}"
-            for step in alteration.steps
-            if step.action is ColumnAction.ADD and step.column and step.name not in there
-        ]
+        there = {real.name: real for real in shape}
+        found: list[tuple[Any, ...]] = []
+        for step in alteration.steps:
+            if step.column is None:
+                continue
+            if step.action is ColumnAction.ADD and step.name not in there:
+                default = default_value(step.column, step.default)
+                found.append(("add", step.name, step.column.type, default))
+            elif step.action is ColumnAction.MODIFY and step.name in there:
+                # It is planned only where the column is to be made wider.
+                found.append(("modify", step.name, step.column.type))
+        return [f"ALTER {alteration.table} {what!r}" for what in found]
 
     def drop(self, table: str) -> list[str]:
         raise AssertionError(table)
@@ -181,8 +243,8 @@ class Lane:
             self.may_die()
             if not self.owns():
                 raise DieError("not the owner any more")
-            _, table, default = statement.split(" ", 2)
-            self.store.add(table.removeprefix("app."), literal_eval(default))
+            _, table, what = statement.split(" ", 2)
+            self.store.change(table.removeprefix("app."), *literal_eval(what))
 
     @contextlib.contextmanager
     def lock(self, table: str) -> Iterator[None]:

@@ -30,7 +30,7 @@ class Histories:
     """Share of TRUNCATEs among what a source commits."""
 
     alters: float = 0.0
-    """Share of ALTERs that add a column among what a source commits, until every table has it."""
+    """Share of ALTERs among what a source commits: they add a column, rename it, make it wider, drop it."""
 
     scope: Scope = "key"
     """What stands still while sources disagree about a row of table `stop`."""
@@ -84,6 +84,7 @@ class Break:
 RESOLVING = Histories(resolving=True)
 ALTERING = Histories(alters=0.1)
 MOVING = Histories(fails_over=True)
+ALTERING_OFTEN = Histories(alters=0.3)
 PARKS = FAILS_OVER = 0.4
 SCOPES: tuple[Scope, ...] = ("key", "key", "key", "table", "job")
 ON_DOWN: tuple[Literal["", "stall", "release"], ...] = ("", "", "", "stall", "release")
@@ -145,6 +146,10 @@ BREAKS = {
     "no-wait-for-alter": Break(
         "a sink applies rows to a table that another lane is altering", ALTERING
     ),
+    "moved-again": Break(
+        "who finishes an alteration renames and drops what has been renamed and dropped",
+        ALTERING_OFTEN,
+    ),
     "alter-forgotten": Break(
         "the resolver does not save that a source's table has another column",
         Histories(resolving=True, alters=0.1),
@@ -198,7 +203,7 @@ def histories_of(seed: int, broken: str | None) -> Histories:
             resolving=True,
             rewrites=True,
             truncates=rng.choice((0.0, 0.05)),
-            alters=rng.choice((0.0, 0.05)),
+            alters=rng.choice((0.0, 0.12)),
             scope=rng.choice(SCOPES),
             on_down=rng.choice(ON_DOWN),
             parks=rng.random() < PARKS,

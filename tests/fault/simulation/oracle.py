@@ -11,7 +11,7 @@ from gravity.batch import DELETE, READ
 from gravity.codec import decode_batch, decode_record
 from gravity.header import IngestKind, RoutedKind
 from gravity.position import Position
-from gravity.schema_change import SchemaChange, TableAction
+from gravity.schema_change import ColumnAction, SchemaChange, TableAction
 from tests.oracle.resolve import outcome
 
 from .altering import EXTRA, NARROW_ROW, Value
@@ -256,15 +256,13 @@ def contents(world: World, target: str) -> dict[tuple[str, int], Value]:
         return world.clickhouse.final()
     rows: dict[tuple[str, int], Value] = {}
     homes: dict[tuple[str, int], int] = {}
-    # Records don't change when a table does: a consumer adds the column himself.
-    defaults = {
-        table: default
-        for source in world.source
-        for table, default in source.altered.items()
-        if not shared(table)
-    }
     newest: dict[Any, Position] = {}
-    for table, key, value, source, position, partition in world.kafka.log:
+    for table, key, value, source, position, partition, change in world.kafka.log:
+        if key is None and change is not None:
+            if not shared(table):  # Of those what comes out otherwise is said again.
+                for row in [row for row in rows if row[0] == table and homes[row] == partition]:
+                    rows[row] = altered(rows[row], change)
+            continue
         if key is None:
             for row in [row for row in rows if row[0] == table and homes[row] == partition]:
                 del rows[row]
@@ -273,12 +271,22 @@ def contents(world: World, target: str) -> dict[tuple[str, int], Value]:
         if value is None:
             rows.pop((table, key), None)
         else:
-            rows[table, key] = value if len(value) > NARROW_ROW else (*value, defaults.get(table))
+            rows[table, key] = value
         if table not in CONTESTED:
             if newest.get((table, key, source), Position(0, 0, 0)) > position:
                 raise ViolationError(f"kafka: order of {table} {key} of {source} reversed")
             newest[table, key, source] = position
     return rows
+
+
+def altered(value: Value, change: SchemaChange) -> Value:
+    """A row as a consumer has it who follows what he is told of its table."""
+    for item in change.columns:
+        if item.action is ColumnAction.ADD:
+            value = (*value, None if item.default is None else int(item.default))
+        elif item.action is ColumnAction.DROP:
+            value = value[:NARROW_ROW]
+    return value
 
 
 def padded(value: Value) -> Value:
@@ -329,6 +337,19 @@ def check_order(world: World, target: str) -> None:
                 latest[unit] = place
 
 
+def check_shapes(world: World) -> None:
+    """A target's table has the columns of its source's."""
+    stores = {"mysql": world.mysql.tables, "clickhouse": world.clickhouse.tables}
+    for target, tables in stores.items():
+        for source in world.source:
+            for table in source.tables:
+                third, real = source.thirds.get(table), tables.thirds.get(table)
+                want = None if third is None else (third.name, third.type)
+                have = None if real is None else (real.name, real.type)
+                if table in tables.there and not shared(table) and have != want:
+                    raise ViolationError(f"{target} {table}: has column {have}, should {want}")
+
+
 def check(world: World) -> None:
     """Every target equals the oracle; the ingest log has no hole; every row ended in one way."""
     for target in world.targets:
@@ -355,6 +376,7 @@ def check(world: World) -> None:
                 if have.get(k) != want.get(k)
             }
             raise ViolationError(f"{target} differs from the oracle (has, should): {different}")
+    check_shapes(world)
     for part, stored in world.mysql.progress.items() if "mysql" in world.targets else ():
         rows = rows_of_log(world, ("mysql", part))
         counts = stored["counts"]

@@ -111,5 +111,5 @@ class Yard:
         if value is None:
             self.target.rows.pop((row.table, row.key), None)
         else:
-            self.target.write(row.table, row.key, value)
+            self.target.write(row.table, row.key, value, row.third)
         return ""

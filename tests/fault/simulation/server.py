@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gravity_collector.event import Begin, Commit, Event, Heartbeat, Query, Rows
 from gravity_collector.server import ServerFacts
 
-from gravity.batch import DELETE, UPDATE, TableSchema
+from gravity.batch import DELETE, UPDATE, Column, TableSchema
 from gravity.gtid import parse_gtids
 
 from .altering import DieError
@@ -55,6 +55,8 @@ class Server:
         """Rows of one event."""
         self._events: list[list[Event]] = []
         self._decoders: dict[TableSchema, Decoder] = {}
+        self._thirds: dict[str, Column | None] = {}
+        """The tables' third columns behind the transactions that `_events` has."""
         self.back_at = 0
         """The step from which on it can be reached."""
         self._stands_until, self._stands_at = 0, 0
@@ -119,6 +121,7 @@ class Server:
             events: list[Event] = [begin]
             if statement is not None:
                 events.append(Query("app", statement.sql, 0))
+                self._thirds[statement.table] = statement.third
             events += self._rows(rows)
             time = statement.ets if statement else rows[0].ets if rows else 0
             self._events.append([*events, Commit(*self.end(missing + 1), time)])
@@ -127,7 +130,7 @@ class Server:
     def _rows(self, rows: Sequence[Row]) -> Iterator[Rows]:
         for (table, op), run in groupby(rows, key=lambda row: (row.table, row.op)):
             images = [_image(row) for row in run]
-            schema = schema_of(table, len(images[0][0] if op == UPDATE else images[0]) - 1)
+            schema = schema_of(table, self._thirds.get(table))
             decoder = self._decoders.setdefault(schema, Decoder(schema))
             for start in range(0, len(images), self._rows_max):
                 yield decoder.event(op, images[start : start + self._rows_max])

@@ -9,18 +9,17 @@ from gravity.batch import Column, TableSchema
 from gravity.position import Position
 from gravity.schema_change import TableAction
 
-from .altering import EXTRA, NARROW_ROW
+from .altering import EXTRA
 
 COLUMNS = (Column("k", "bigint"), Column("amount", "int"), Column("stamp", "varchar(20)"))
-EXTRA_COLUMN = Column(EXTRA, "int")
-"""What an ALTER adds."""
+ADDED = Column(EXTRA, "int")
+"""The column that an ALTER adds; others rename it, make it wider, and drop it again."""
 
 
 @functools.cache
-def schema_of(table: str, width: int) -> TableSchema:
-    """The shape of a table whose rows have `width` values beside their key."""
-    columns = (*COLUMNS, EXTRA_COLUMN) if width > NARROW_ROW else COLUMNS
-    return TableSchema("app", table, columns, (0,))
+def schema_of(table: str, third: Column | None) -> TableSchema:
+    """The shape of a table that has `third` beside what all tables have."""
+    return TableSchema("app", table, COLUMNS if third is None else (*COLUMNS, third), (0,))
 
 
 class Statement(NamedTuple):
@@ -31,13 +30,6 @@ class Statement(NamedTuple):
     action: TableAction
     position: Position
     ets: int
-    default: int | None = None
-    """ALTER: what rows that are there have in the added column."""
-
-    @property
-    def sql(self) -> str:
-        """What it ran."""
-        if self.action is TableAction.TRUNCATE:
-            return f"TRUNCATE TABLE {self.table}"
-        default = "" if self.default is None else f" DEFAULT {self.default}"
-        return f"ALTER TABLE {self.table} ADD COLUMN {EXTRA} INT{default}"
+    sql: str
+    third: Column | None
+    """The table's third column after it."""

@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import collections
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from gravity_collector.chunk import Chunk
 
-from gravity.batch import DELETE, INSERT, UPDATE
+from gravity.batch import DELETE, INSERT, UPDATE, Column
 from gravity.header import IngestHeader
 from gravity.merge_order import MergeOrder
 from gravity.plan import RoutingPlan
 from gravity.plan_part import Resolution, RoutePlan, RulePlan, SourcePlan, TargetPlan
 from gravity.position import Position
-from gravity.schema_change import TableAction
+from gravity.schema_change import SchemaChange, TableAction
 from gravity.stored import Counts
 
-from .altering import DieError, Store, Value
+from .altering import EXTRA, NARROW_ROW, DieError, Store, Value, ViolationError
 from .breaks import BREAKS, histories_of
 from .parking import CHILD, PARENT, refers, refusal
 from .server import Server
-from .statement import Statement
+from .statement import ADDED, Statement
 
 PARTS = 2
 KEYS = 4
 """Few keys, so that everything contends."""
 BAR_BY_PLAN = {1: 60, 2: 20}
 """From which amount on a row of a growing table goes to the first target, by the plan's number."""
+AGAIN = 0.7
+"""Share of ALTERs of tables that were altered before."""
 REWRITES = 0.1
 """Share of rewritten tables among what a source commits."""
 RESOLVED = ("merge", "stop")
@@ -48,10 +51,6 @@ LAG = 2
 """How far a commit time may be behind the clock at most."""
 SERVERS = 3
 """Servers of a source where another one may stand in."""
-
-
-class ViolationError(Exception):
-    """The protocol broke a law."""
 
 
 class Row(NamedTuple):
@@ -124,8 +123,8 @@ class Source:
         names += (f"{PARENT}{number}", f"{CHILD}{number}") if world.histories.parks else ()
         names += RESOLVED if world.histories.resolving else ()
         names += (OWN,) if world.histories.on_down else ()
-        self.altered: dict[str, int | None] = {}
-        """Tables that have a third column now, and what it was in the rows that were there."""
+        self.thirds: dict[str, Column] = {}
+        """Tables that have a third column now, and that."""
         self.tables: dict[str, dict[int, Value]] = {name: {} for name in names}
         for table, rows in self.tables.items():
             for key in self.keys(table):
@@ -149,7 +148,7 @@ class Source:
         value = (self.world.rng.randrange(100), f"s{self.number}v{self.stamp}")
         if table.startswith(CHILD):
             value = (self.world.rng.randrange(KEYS), value[1])
-        return (*value, self.world.rng.randrange(10)) if table in self.altered else value
+        return (*value, self.world.rng.randrange(10)) if table in self.thirds else value
 
     def commit_something(self) -> None:
         """One transaction of one to five row changes, or a change of values that the binlog does not show."""
@@ -170,12 +169,13 @@ class Source:
                 )
             )
             return
-        narrow = [
-            t for t in self.tables if t != self.log and t not in self.altered and not refers(t)
-        ]
+        free = [t for t in self.tables if t != self.log and not refers(t)]
+        free = [t for t in free if not (shared(t) and t in self.thirds)]
         alters = self.world.histories.alters
-        if alters and narrow and rng.random() < alters:
-            self.alter(rng.choice(narrow), rng.choice((None, 7)))
+        if alters and free and rng.random() < alters:
+            # The same tables again and again, so that one change meets another.
+            again = [t for t in free if t in self.thirds]
+            self.alter(rng.choice(again if again and rng.random() < AGAIN else free))
             return
         rows = []
         for ordinal in range(rng.randint(1, 5)):
@@ -220,18 +220,36 @@ class Source:
     def truncate(self, table: str) -> None:
         """TRUNCATE TABLE."""
         self.tables[table].clear()
-        self.state(table, TableAction.TRUNCATE)
+        self.state(table, TableAction.TRUNCATE, f"TRUNCATE TABLE {table}")
 
-    def alter(self, table: str, default: int | None) -> None:
-        """ALTER TABLE … ADD COLUMN, with a default for the rows that are there."""
-        self.altered[table] = default
-        self.tables[table] = {key: (*v, default) for key, v in self.tables[table].items()}
-        self.state(table, TableAction.ALTER, default)
+    def alter(self, table: str) -> None:
+        """ALTER TABLE: adds a third column; renames it, makes it wider, or drops it."""
+        rng, third, rows = self.world.rng, self.thirds.get(table), self.tables[table]
+        if third is None:
+            default = rng.choice((None, 7))
+            self.thirds[table] = ADDED
+            clause = f"ADD COLUMN {EXTRA} INT" + (f" DEFAULT {default}" if default else "")
+            self.tables[table] = {key: (*v, default) for key, v in rows.items()}
+        elif (choice := rng.random()) < 0.3:
+            del self.thirds[table]
+            clause = f"DROP COLUMN {third.name}"
+            self.tables[table] = {key: v[:NARROW_ROW] for key, v in rows.items()}
+        elif choice < 0.65 or third.type == "bigint":
+            name = "more" if third.name == EXTRA else EXTRA
+            self.thirds[table] = replace(third, name=name)
+            clause = f"RENAME COLUMN {third.name} TO {name}"
+        else:
+            self.thirds[table] = replace(third, type="bigint")
+            clause = f"MODIFY {third.name} BIGINT"
+        self.world.stats[clause.partition(" ")[0].lower()] += 1
+        self.state(table, TableAction.ALTER, f"ALTER TABLE {table} {clause}")
 
-    def state(self, table: str, action: TableAction, default: int | None = None) -> None:
+    def state(self, table: str, action: TableAction, sql: str) -> None:
         number = len(self.binlog)
-        position = Position(1, 1, number + 1)
-        self.statements[number] = Statement(self.number, table, action, position, self.ets, default)
+        position, third = Position(1, 1, number + 1), self.thirds.get(table)
+        self.statements[number] = Statement(
+            self.number, table, action, position, self.ets, sql, third
+        )
         self.binlog.append(())
 
 
@@ -244,17 +262,13 @@ class MysqlTarget(Store):
             for q in range(PARTS)
         }
 
-    def add(self, table: str, default: Any) -> None:
-        """ALTER TABLE … ADD COLUMN."""
-        if table in self.tables.extra:
-            raise ViolationError(f"MySQL: duplicate column of {table}")
-        self.tables.extra[table] = default
+    def reshape(self, table: str, change: Callable[[Value], Value]) -> None:
         for row in [row for row in self.rows if row[0] == table]:
-            self.rows[row] = (*self.rows[row], default)
+            self.rows[row] = change(self.rows[row])
 
-    def write(self, table: str, key: int, value: Value) -> None:
-        """An upsert."""
-        self.make_ready(table, value)
+    def write(self, table: str, key: int, value: Value, third: Column | None = None) -> None:
+        """An upsert of a row of a table with that third column."""
+        self.make_ready(table, third)
         self.rows[table, key] = self.tables.fitted(table, value, self.rows.get((table, key)))
 
 
@@ -264,18 +278,21 @@ class ClickhouseTarget(Store):
         self.rows: dict[tuple[str, int], dict[Any, Value | None]] = collections.defaultdict(dict)
         self.progress: dict[int, Any] = dict.fromkeys(range(PARTS))
 
-    def add(self, table: str, default: Any) -> None:
-        """ALTER TABLE … ADD COLUMN IF NOT EXISTS."""
-        if table in self.tables.extra:
-            return
-        self.tables.extra[table] = default
+    def reshape(self, table: str, change: Callable[[Value], Value]) -> None:
         for (name, _), versions in self.rows.items():
             for version, value in versions.items() if name == table else ():
-                versions[version] = None if value is None else (*value, default)
+                versions[version] = None if value is None else change(value)
 
-    def insert(self, table: str, key: int, version: Any, value: Value | None) -> None:
+    def insert(
+        self,
+        table: str,
+        key: int,
+        version: Any,
+        value: Value | None,
+        third: Column | None = None,
+    ) -> None:
         if value is not None:
-            self.make_ready(table, value)
+            self.make_ready(table, third)
             value = self.tables.fitted(table, value)
         if self.rows[table, key].setdefault(version, value) != value:
             raise ViolationError(f"ClickHouse: one version, two contents: {table} {key} {version}")
@@ -286,7 +303,10 @@ class ClickhouseTarget(Store):
 
 
 class Said(NamedTuple):
-    """A record of a Kafka target: the row under a key, its end (value None), or of a whole table (key None)."""
+    """A record of a Kafka target: the row under a key, its end (value None), or of a whole table (key None).
+
+    Of a whole table it is the end of all rows, or what became of their columns (`change`).
+    """
 
     table: str
     key: int | None
@@ -294,6 +314,7 @@ class Said(NamedTuple):
     source: str
     position: Position
     partition: int
+    change: SchemaChange | None = None
 
 
 class KafkaTarget:

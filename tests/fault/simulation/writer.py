@@ -26,7 +26,6 @@ from gravity.gtid import parse_gtids
 from gravity.header import IngestHeader, IngestKind, KafkaHeaders
 from gravity.snapshot_request import SnapshotRequest
 
-from .altering import NARROW_ROW
 from .server import Reading
 from .statement import schema_of
 from .world import LAG, is_in, shared
@@ -152,7 +151,7 @@ class Writer:
 
     def shape(self, table: str) -> TableSchema:
         """A table's shape now."""
-        return schema_of(table, NARROW_ROW + (table in self.source.altered))
+        return schema_of(table, self.source.thirds.get(table))
 
     def missing(self) -> list[Chunk]:
         """The chunks that are not done."""
