@@ -191,6 +191,7 @@ def test_no_transaction_at_all_is_there_once_the_source_has_arrived() -> None:
     known = frontiers(("collector/s", collected()), *lanes("", "", ""))
     assert is_there(known, "")
     assert not is_there(known, "0-1-1")
+    assert is_there(frontiers(("collector/s", collected()), *lanes("0-1-1", "0-1-1", "0-1-1")), "")
 
 
 @pytest.mark.parametrize(

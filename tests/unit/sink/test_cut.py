@@ -18,6 +18,7 @@ from gravity.cut import (
     next_step,
     why_given_up,
 )
+from gravity.errors import FormatError
 from gravity.header import TargetHeader
 from gravity.sink import Lane, Pace, Write
 from gravity.stored import Stored
@@ -47,6 +48,24 @@ def test_a_lane_goes_only_when_the_target_says_that_the_cut_is_over(
         )  # fmt: skip
     if step is Step.GIVE_UP:
         assert why_given_up(view, partitions=4)
+
+
+@pytest.mark.parametrize(
+    ("view", "why"),
+    [
+        (CutView(CutState.OPEN, True, 3, 2), "met markers at different places"),
+        (CutView(CutState.REACHED, True, 4, 1), "the command had not ended"),
+        (CutView(CutState.OPEN, True, 3, 1), "3 of 4 partitions had come"),
+    ],
+)
+def test_who_asked_is_told_why_a_cut_was_given_up(view: CutView, why: str) -> None:
+    assert why in why_given_up(view, partitions=4)
+
+
+@pytest.mark.parametrize("text", ["", "7", "7/500", "x/500/t", "7/x/t"])
+def test_what_is_no_mark_of_a_cut_is_refused(text: str) -> None:
+    with pytest.raises(FormatError, match="not the mark of a cut"):
+        CutMark.parse(text)
 
 
 def test_a_cut_that_the_target_does_not_know_keeps_nobody() -> None:
