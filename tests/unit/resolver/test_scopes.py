@@ -140,6 +140,21 @@ def test_the_whole_target_waits_with_its_schema_changes_and_markers_under_scope_
     assert last.routed == scene.logs[A].made[-1][0]
 
 
+def test_a_marker_passes_when_nothing_waits_any_more_in_any_table() -> None:
+    scene = Scene("table")
+    for schema in (USERS, ORDERS):
+        scene.say(A, "x", schema=schema)
+        scene.say(B, "y", schema=schema)
+        scene.say(A, "waits", key=2, schema=schema)
+    scene.take(scene.logs[A].marker())
+    scene.decide(B, 0)
+    assert scene.sent("shop.users") == ["users"] * 3
+    assert "marker" not in scene.sent()
+    scene.decide(B, 1)
+    # What had waited, the marker behind it, and what the decision is about.
+    assert scene.sent()[-3:] == ["orders", "marker", "orders"]
+
+
 def test_a_hold_of_another_table_stops_that_table_only() -> None:
     scene = Scene("job")
     scene.say(A, "x", schema=ORDERS)

@@ -66,6 +66,20 @@ def test_only_the_one_farthest_behind_gives_and_only_to_the_one_least_behind(
     assert {after.buckets[b] for b in changed} == {NAMES.index(move.to)}
 
 
+def test_nothing_moves_while_the_one_farthest_behind_is_not_far_behind() -> None:
+    rest = {"b": Load(0, 0), "c": Load(0, 0)}
+    assert next_move(PLACEMENT, {"a": Load(BUSY_S - 0.1, 10**6), **rest}) is None
+    assert next_move(PLACEMENT, {"a": Load(BUSY_S, 0), **rest}) is not None
+
+
+def test_of_equal_ages_the_longer_queue_counts() -> None:
+    move = next_move(PLACEMENT, {"a": Load(100, 0), "b": Load(100, 9), "c": Load(0, 0)})
+    assert move is not None
+    assert (move.from_, move.to) == ("b", "c")
+    # A queue never outweighs an age.
+    assert Load(1, 10**9).weight < Load(1.1, 0).weight
+
+
 def test_a_target_of_which_nothing_was_ever_heard_stops_all_moves() -> None:
     assert next_move(PLACEMENT, {"a": Load(100, 0), "b": Load(0, 0)}) is None
 
