@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from gravity.clock import monotonic_s
 from gravity.config.problem import require_declared
-from gravity.disposition import Disposition, UntoldError
+from gravity.disposition import Disposition
 from gravity.disposition_reader import disposition as read_disposition
-from gravity.errors import FatalError, SourceSettingError, TransientError
+from gravity.errors import FatalError, GravityError, SourceSettingError
 from gravity.kafka.admin import TopicAdmin
 from gravity.kafka.reader import LogMessage, LogReader
 from gravity.mysql import MysqlSession
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _CLIENT: Final = "gravity-wait"
 _POLL_S: Final = 0.5
-_LEAST_S: Final = 1.0
+LEAST_S: Final = 1.0
 """For reading what became of rows, however long the wait was."""
 Record = tuple[str, dict[str, Any]]
 """A key of the progress topic and what was last said under it."""
@@ -125,9 +125,10 @@ def with_disposition(config: Config, found: Answer, timeout_s: float) -> Answer:
         return found
     try:
         told = read_disposition(
-            config, found.question, max(_LEAST_S, timeout_s), parked=found.parked > 0
+            config, found.question, max(LEAST_S, timeout_s), parked=found.parked > 0
         )
-    except (UntoldError, TransientError) as error:
+    except GravityError as error:
+        # Whatever it is: that the target has passed them stays true.
         return replace(found, untold=str(error))
     return replace(found, disposition=told)
 

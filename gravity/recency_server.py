@@ -11,6 +11,7 @@ import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -21,6 +22,7 @@ from gravity.config.model import parse_duration
 from gravity.errors import GravityError, TransientError
 from gravity.recency import Frontiers, QuestionError
 from gravity.recency_reader import (
+    LEAST_S,
     Answer,
     ProgressFollower,
     Question,
@@ -165,11 +167,29 @@ class RecencyServer:
             disposition=disposition,
         )
         found = await self._until_there(question, began_s, timeout_s)
-        if not disposition:
+        if not disposition or found.status != "applied":
             return found
-        async with self._reads:
-            left_s = began_s + timeout_s - monotonic_s()
-            return await asyncio.to_thread(with_disposition, self._config, found, left_s)
+        return await self._told(found, began_s + timeout_s)
+
+    async def _told(self, found: Answer, deadline_s: float) -> Answer:
+        """The answer with what became of the rows."""
+        try:
+            left_s = max(LEAST_S, deadline_s - monotonic_s())
+            await asyncio.wait_for(self._reads.acquire(), left_s)
+        except TimeoutError:
+            return replace(found, untold=f"the logs were being read for others for {left_s:.0f} s")
+        left_s = deadline_s - monotonic_s()
+        reading = asyncio.ensure_future(
+            asyncio.to_thread(with_disposition, self._config, found, left_s)
+        )
+        # The thread goes on where the client has gone: its place is free when it has ended, not before.
+        reading.add_done_callback(self._read)
+        return await asyncio.shield(reading)
+
+    def _read(self, reading: asyncio.Future[Answer]) -> None:
+        self._reads.release()
+        if not reading.cancelled():
+            reading.exception()  # Told to the client, if it is still there.
 
     async def _until_there(self, question: Question, began_s: float, timeout_s: float) -> Answer:
         while True:
