@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
-from gravity.batch import REMOVES_ROW, UNCOUNTED, ChangeBatch
+from gravity.batch import REMOVES_ROW, UNCOUNTED, ChangeBatch, Column, Value
 from gravity.errors import FatalError
 from gravity.header import IngestHeader, RoutedHeader, TargetHeader
 from gravity.recency import Transactions
 from gravity.resolution.cell import key_json
+from gravity.resolution.value import same_rows
 from gravity.tail import Message
 
 ROWS_MAX: Final = 10_000
@@ -88,7 +89,6 @@ class _Row:
 
     table: str
     key: str
-    op: int
     position: str
 
 
@@ -97,23 +97,29 @@ class _Sent:
     """What the router sent of a row into one table of the target, and what came of it."""
 
     table: str
-    key: str
+    merges: bool
+    """Whether the target's row is put together column by column, by the rules that it passed under."""
+    key: str = ""
+    cells: tuple[Value, ...] | None = None
+    """As its source says; None: the row goes."""
+    columns: tuple[Column, ...] = ()
     old_keys: set[str] = field(default_factory=set)
     """Keys that the row left there: what is said under them is not about the row."""
     routed: set[Place] = field(default_factory=set)
     """Where the router sent it: more than once after a death."""
-    place: Place | None = None
-    """Where the resolver's word stands; None: it said nothing."""
+    places: set[Place] = field(default_factory=set)
+    """Where the resolver's word stands, more than once after a death: the first is the sink's; empty: it said nothing."""
     winner: str = ""
+    """Whose opinion the word is; the row's own source where it says the same."""
 
 
 class Dispositions:
     """Follows rows from topic to topic. Feed it what each of them holds, in this order."""
 
     def __init__(
-        self, source: str, target: str, wanted: Transactions, *, merges: Callable[[str], bool]
+        self, source: str, target: str, wanted: Transactions, *, merges: Callable[[str, int], bool]
     ) -> None:
-        """`merges`: whether the target's rows of a table are put together column by column."""
+        """`merges`: whether the target's rows of a table are put together column by column under plan number so-and-so."""
         self._source, self._target, self._wanted = source, target, wanted
         self._merges = merges
         self.seqs: set[int] = set()
@@ -133,7 +139,7 @@ class Dispositions:
     def lacks_words(self) -> bool:
         """Whether the resolver gave no word of some row that was sent to it."""
         sent = (piece for parts in self._sent.values() for piece in parts.values())
-        return any(piece.place is None for piece in sent)
+        return any(not piece.places for piece in sent)
 
     def ingest(self, header: IngestHeader, batch: ChangeBatch) -> None:
         """Takes rows from a message that counts. Raises UntoldError above ROWS_MAX."""
@@ -145,9 +151,7 @@ class Dispositions:
         table = f"{batch.schema.database}.{batch.schema.table}"
         for row in (row for row, tx in enumerate(batch.tx) if tx in mine):
             self.seqs.add(header.seq)
-            self._rows[header.seq, row] = _Row(
-                table, _key(batch, row), batch.ops[row], str(batch.position_of(row))
-            )
+            self._rows[header.seq, row] = _Row(table, _key(batch, row), str(batch.position_of(row)))
         if len(self._rows) > ROWS_MAX:
             raise UntoldError(
                 f"more than {ROWS_MAX:,} rows", remedy="ask about fewer transactions at once"
@@ -160,11 +164,16 @@ class Dispositions:
             if name not in self._rows:
                 continue
             parts = self._sent.setdefault(name, {})
-            piece = parts.setdefault(header.part, _Sent(header.table, ""))
+            if header.part not in parts:
+                merges = self._merges(header.table, header.plan)
+                parts[header.part] = _Sent(header.table, merges)
+            piece = parts[header.part]
             if op in UNCOUNTED:
                 piece.old_keys.add(_key(batch, row))
             else:
                 piece.key = _key(batch, row)
+                piece.cells = None if op in REMOVES_ROW else batch.rows()[row]
+                piece.columns = batch.schema.columns
                 piece.routed.add(_place(message, row))
 
     def sent(self, message: Message, header: TargetHeader, batch: ChangeBatch) -> None:
@@ -180,11 +189,15 @@ class Dispositions:
                 continue
             if piece.old_keys and _key(batch, row) in piece.old_keys:
                 continue  # Another source's row stands under the key that this one left.
-            piece.place = _place(message, row)
+            piece.places.add(_place(message, row))
             piece.winner = batch.row_source[row] if batch.row_source else batch.source
+            if piece.winner != self._source and _says_the_same(piece, batch, row):
+                piece.winner = self._source
 
     def conflict(self, number: int, record: Mapping[str, Any]) -> None:
         """Takes record `number` of the conflicts' topic."""
+        if record["outcome"] == "dead_letter":
+            return  # A sink's, about what the resolver made of the row: its letter says so.
         name = record["hold"] or f"met.{number}"
         self._conflicts[name] = record
         if (record["source"], record["target"]) == (self._source, self._target):
@@ -215,15 +228,13 @@ class Dispositions:
 
     def _ending(self, name: tuple[int, int], row: _Row, piece: _Sent) -> tuple[Fate, str]:
         """How it ended, and whose opinion stands instead."""
-        if piece.place is None:
+        if not piece.places:
             return self._unsaid(name, row, piece)
-        if self._is_dead([piece.place]):
+        if self._is_dead(piece.places):
             return Fate.DEAD, ""
-        if piece.place in self._parked:
+        if piece.places & self._parked:
             return Fate.PARKED, ""
-        if piece.winner == self._source or (
-            row.op not in REMOVES_ROW and self._merges(piece.table)
-        ):
+        if piece.winner == self._source or (piece.merges and piece.cells is not None):
             return Fate.APPLIED, ""
         return Fate.SUPERSEDED, piece.winner
 
@@ -242,6 +253,12 @@ class Dispositions:
         if record["winner"] == self._source and said.get(self._source) == row.position:
             return Fate.APPLIED, ""
         return Fate.SUPERSEDED, record["winner"]
+
+
+def _says_the_same(piece: _Sent, batch: ChangeBatch, row: int) -> bool:
+    if piece.cells is None or batch.ops[row] in REMOVES_ROW:
+        return piece.cells is None and batch.ops[row] in REMOVES_ROW
+    return same_rows(piece.cells, piece.columns, batch.rows()[row], batch.schema.columns)
 
 
 def _place(message: Message, row: int) -> Place:

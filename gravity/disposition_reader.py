@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _CLIENT: Final = "gravity-disposition"
 _SKEW_MS: Final = 60_000
 """By how much the clocks of the stages' machines may differ before more of the log has to be read."""
+_LETTERS_SKEW_MS: Final = 24 * 3_600_000
+"""As _SKEW_MS, for dead letters: no place in their topic tells whether the sinks' clocks differ, and there are few."""
 _IDLE_FETCH_MS: Final = 5
 _RULES: Final = "see docs/consistency.md, What became of it"
 
@@ -88,7 +90,8 @@ class _Look:
         self._config, self._question, self._reader = config, question, reader
         self._wanted: Transactions = question.wanted
         self._deadline_s = deadline_s
-        self._plan = PlanStore(control).require_newest()
+        self._plans = PlanStore(control)
+        self._plan = self._plans.require_newest()
         self._topics = Topics(config.kafka.topic_prefix, self._plan.resolver_epoch)
         self._ingest = self._topics.ingest(question.source)
         self._fences: Fences = known_fences(control, reader, self._ingest, question.source)
@@ -96,8 +99,8 @@ class _Look:
             question.source, question.target, question.wanted, merges=self._merges
         )
 
-    def _merges(self, table: str) -> bool:
-        rule = self._plan.resolution(self._question.target, table)
+    def _merges(self, table: str, plan: int) -> bool:
+        rule = self._plans.get(plan).resolution(self._question.target, table)
         return rule is not None and rule.strategy == "merge"
 
     def disposition(self, *, parked: bool) -> Disposition:
@@ -105,14 +108,17 @@ class _Look:
         since_ms = self._read_ingest()
         if self._rows.seqs:
             self._read_routed(since_ms)
-            self._read_sent(since_ms)
-            for _, letter in self._records(self._topics.dead_letters, "dead_letter", since_ms):
-                self._rows.dead_letter(letter)
+            sent_ms = self._read_sent(since_ms)
             if self._rows.lacks_words:
-                for offset, record in self._records(self._topics.conflicts, "conflict", since_ms):
+                records = self._records(self._topics.conflicts, "conflict", sent_ms - _SKEW_MS)
+                for offset, record in records:
                     self._rows.conflict(offset, record)
             if parked:
                 self._read_parked()
+            # Behind the parked ones: a row that is set aside meanwhile must not be missed by both.
+            letters_ms = since_ms - _LETTERS_SKEW_MS
+            for _, letter in self._records(self._topics.dead_letters, "dead_letter", letters_ms):
+                self._rows.dead_letter(letter)
         return self._rows.ended()
 
     def _read_ingest(self) -> int:
@@ -123,17 +129,27 @@ class _Look:
             if header.kind is IngestKind.ROWS:
                 batch = decode_batch(message.value or b"")
                 self._rows.ingest(header, batch)
-                if not first_ms and self._rows.seqs:
-                    first_ms = message.timestamp_ms
+                if header.seq in self._rows.seqs:
+                    self._require_target(header.plan)
+                    first_ms = first_ms or message.timestamp_ms
             if _ends_span(header) and self._has_all(header.gtids):
                 return first_ms
         raise UntoldError(f"{self._ingest} does not hold all of them", remedy=_RULES)
 
+    def _require_target(self, plan: int) -> None:
+        """Raises UntoldError where the target was none yet under the plan that rows travel by."""
+        if self._question.target not in {target.name for target in self._plans.get(plan).targets}:
+            raise UntoldError(
+                f"{self._question.target} was added later, and has copied what was there by then",
+                where=f"plan {plan}",
+                remedy=_RULES,
+            )
+
     def _where_they_begin(self) -> int:
         """Offset of a message in front of which none holds a row of them."""
         low, _ = self._reader.bounds(self._ingest, 0)
-        found, has_before = self._first(lambda header: self._has_one(header.gtids))
-        if not has_before:
+        found, before = self._first(lambda header: self._has_one(header.gtids))
+        if before is None:
             raise UntoldError(
                 f"{self._ingest} begins behind them, at offset {low}",
                 remedy=f"they are older than what the topic keeps, or than the copy of the tables; {_RULES}",
@@ -142,8 +158,14 @@ class _Look:
         if began is None:
             return found
         # GTIDs name what is complete: a long transaction's first rows are in messages before its last.
-        earlier, has_before = self._first(lambda header: header.to > began)
-        if not has_before:
+        earlier, before = self._first(lambda header: header.to > began)
+        if before is not None and before.to.epoch < began.epoch:
+            # Another server goes on with them, perhaps in the middle: its places tell nothing of what was sent before.
+            done = self._executed(before.gtids)
+            earlier, before = self._first(
+                lambda header: self._executed(header.gtids).contains_all(done)
+            )
+        if before is None and low > 0:
             raise UntoldError(f"{self._ingest} begins among them, at offset {low}", remedy=_RULES)
         return min(found, earlier)
 
@@ -162,18 +184,18 @@ class _Look:
                 break
         return min(starts, default=None)
 
-    def _first(self, holds: Callable[[IngestHeader], bool]) -> tuple[int, bool]:
-        """Offset from which on all messages that count hold so, by halving; and whether one before it does not."""
+    def _first(self, holds: Callable[[IngestHeader], bool]) -> tuple[int, IngestHeader | None]:
+        """Offset from which on all messages that count hold so, by halving; and the one before it, which does not."""
         low, high = self._reader.bounds(self._ingest, 0)
-        end, has_before = high, False
+        end, before = high, None
         while low < high:
             middle = (low + high) // 2
             found = next(self._valid(middle, end), None)
             if found is None or holds(found[1]):
                 high = middle
             else:
-                low, has_before = found[0].offset + 1, True
-        return low, has_before
+                low, before = found[0].offset + 1, found[1]
+        return low, before
 
     def _valid(
         self, start: int, end: int | None = None
@@ -193,11 +215,19 @@ class _Look:
             if self._is_of_them(header):
                 self._rows.routed(message, header, _batch(message))
 
-    def _read_sent(self, since_ms: int) -> None:
+    def _read_sent(self, since_ms: int) -> int:
+        """Takes in what the resolver sent; since when it has had them, by its own clock at the latest.
+
+        It writes conflicts just before what it sends of the same rows, or of the source's next ones.
+        """
+        first_seq = min(self._rows.seqs)
         for message in self._messages(self._topics.target(self._question.target), since_ms):
             header = TargetHeader.from_kafka(message.headers)
+            if header.routed.source == self._question.source and header.routed.seq >= first_seq:
+                since_ms = min(since_ms, message.timestamp_ms)
             if self._is_of_them(header.routed):
                 self._rows.sent(message, header, _batch(message))
+        return since_ms
 
     def _is_of_them(self, header: RoutedHeader) -> bool:
         return (
@@ -226,7 +256,7 @@ class _Look:
                 raise UntoldError(
                     f"no marker of {self._question.source} stands behind them",
                     where=f"{topic}/{partition}",
-                    remedy="they were passed under other topics, which `gravity reset` has left behind",
+                    remedy="were the topics made anew? ask about a later transaction",
                 )
 
     def _start(self, topic: str, partition: int, since_ms: int) -> int:
@@ -259,7 +289,7 @@ class _Look:
     def _records(
         self, topic: str, name: str, since_ms: int
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        start = self._reader.offset_at(topic, 0, since_ms - _SKEW_MS)
+        start = self._reader.offset_at(topic, 0, since_ms)
         for message in self._reader.read(topic, 0, start, self._reader.bounds(topic, 0)[1]):
             self._check_time()
             yield message.offset, decode_record(name, message.value or b"")

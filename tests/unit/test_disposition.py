@@ -27,15 +27,20 @@ from gravity.recency import Transactions
 
 MINE, OTHER = "0-1-7", "0-1-8"
 TABLE = "shop.orders"
-SCHEMA = TableSchema("db", "orders", (Column("id", "int", nullable=False),), (0,))
+COLUMNS = Column("id", "int", nullable=False), Column("said", "varchar(9)")
+SCHEMA = TableSchema("db", "orders", COLUMNS, (0,))
 SEQ = 5
 
 
-def batch(*keys: int, ops: bytes = b"", gtid: str = MINE, **fields: Any) -> ChangeBatch:
+def batch(
+    *keys: int, ops: bytes = b"", gtid: str = MINE, said: str = "", **fields: Any
+) -> ChangeBatch:
+    """Rows under `keys`, of which each source says something else unless all have `said` the same."""
+    cells = [said] * len(keys) if said else fields.get("row_source", ["a"] * len(keys))
     return ChangeBatch(
         source="a", epoch=1, schema=SCHEMA, transactions=[Transaction(gtid, 1, 400, 10, 10)],
         ops=ops or bytes([INSERT]) * len(keys), tx=[0] * len(keys), ordinal=list(range(len(keys))),
-        columns=[list(keys)], **fields,
+        columns=[list(keys), cells], **fields,
     )  # fmt: skip
 
 
@@ -46,15 +51,20 @@ def message(topic: str, offset: int, partition: int = 0) -> LogMessage:
 class Story:
     """Rows of one ingest message on their way to target `t`, topic by topic."""
 
-    def __init__(self, *keys: int, ops: bytes = b"", merges: bool = False) -> None:
-        wanted = Transactions.parse(MINE)
-        self.told = Dispositions("a", "t", wanted, merges=lambda table: merges and table == TABLE)
+    def __init__(self, *keys: int, ops: bytes = b"", merges: int = 0) -> None:
+        """`merges`: the number of the only plan that merges."""
+        self.told = Dispositions(
+            "a",
+            "t",
+            Transactions.parse(MINE),
+            merges=lambda table, plan: (table, plan) == (TABLE, merges),
+        )
         self.told.ingest(IngestHeader(IngestKind.ROWS, "a", 1, SEQ), batch(*keys, ops=ops))
 
     def routed(
         self, *keys: int, offset: int = 30, part: int = 0, seq: int = SEQ, **fields: Any
     ) -> Story:
-        header = RoutedHeader(RoutedKind.ROWS, "a", seq, part=part, table=TABLE)
+        header = RoutedHeader(RoutedKind.ROWS, "a", seq, part=part, table=TABLE, plan=1)
         self.told.routed(message("routed.t", offset), header, batch(*keys, **fields))
         return self
 
@@ -74,7 +84,7 @@ class Story:
 
     def conflict(self, number: int, row: int, **fields: Any) -> Story:
         record = {"hold": "", "source": "a", "target": "t", "seq": SEQ, "row": row, "table": TABLE,
-                  "state": "met", "winner": "b", "opinions": [], **fields}  # fmt: skip
+                  "state": "met", "outcome": "row", "winner": "b", "opinions": [], **fields}  # fmt: skip
         self.told.conflict(number, record)
         return self
 
@@ -123,9 +133,26 @@ def test_where_another_sources_row_was_sent_that_one_stands() -> None:
     assert story.ends() == [("superseded", "b")]
 
 
+def test_where_another_sources_opinion_is_the_same_the_row_is_applied() -> None:
+    ops = bytes([UPDATE, DELETE, DELETE])
+    story = Story(1, 2, 3, ops=ops).routed(1, 2, 3, ops=ops)
+    # A hold ends as both agree; of several deletes the best source's counts. `b` is only of better rank.
+    stands = ops[:2] + bytes([UPDATE])
+    assert story.sent(1, 2, 3, ops=stands, row_source=["b"] * 3, said="a").ends() == [
+        ("superseded", "b")
+    ]
+    assert story.ended().others[0].key == "[3]"
+
+
+def test_a_row_is_merged_if_it_is_by_the_rules_that_it_passed_under() -> None:
+    for number, ends in ((1, []), (2, [("superseded", "b")])):
+        story = Story(1, merges=number).routed(1).sent(1, row_source=["b"])
+        assert story.ends() == ends
+
+
 def test_a_merged_row_has_a_part_of_the_change_unless_that_was_a_delete() -> None:
     ops = bytes([UPDATE, DELETE])
-    story = Story(1, 2, ops=ops, merges=True).routed(1, 2, ops=ops)
+    story = Story(1, 2, ops=ops, merges=1).routed(1, 2, ops=ops)
     assert story.sent(1, 2, row_source=["b", "b"]).ends() == [("superseded", "b")]
 
 
@@ -168,6 +195,19 @@ def test_a_row_that_was_set_aside_is_found_by_the_place_of_its_message(
         )
     assert story.ends()[-1] == ("dead_lettered", "")
     assert len(story.ends()) == (2 if row == -1 or topic == "routed.t" else 1)
+
+
+def test_what_the_resolver_sends_again_after_a_death_is_not_what_the_sink_took() -> None:
+    story = Story(1, 2, 3).routed(1, 2, 3).sent(1, 2, 3).sent(1, 2, 3, offset=61)
+    story.told.parked([("target.t", 0, 60, 1)])
+    assert story.dead("target.t", 60, 0).ends() == [("dead_lettered", ""), ("parked", "")]
+
+
+def test_a_sinks_record_about_another_sources_row_hides_no_hold() -> None:
+    story = Story(1).routed(1).conflict(3, row=0, hold="t.0.30.0", state="open", winner="")
+    # Message 5 of source `b` had row 0 of `a` sent once more, which the target refused.
+    story.conflict(4, row=0, outcome="dead_letter", winner="")
+    assert story.ends() == [("held", "")]
 
 
 def test_a_row_that_waits_at_the_target_is_parked() -> None:

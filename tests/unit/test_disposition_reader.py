@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from gravity import disposition_reader
 from gravity.batch import INSERT, ChangeBatch, Column, TableSchema, Transaction
-from gravity.codec import encode_batch
+from gravity.codec import encode_batch, encode_record
 from gravity.config import Config, parse_config
 from gravity.disposition import Disposition, Fate, UntoldError
 from gravity.header import IngestHeader, IngestKind, RoutedHeader, RoutedKind, TargetHeader
@@ -37,6 +37,19 @@ PLAN = RoutingPlan(
     targets=(TargetPlan("t", "mysql", None, ("*",), (), ()),), routes=(), rules=(),
     default_resolution=Resolution("source-priority", {}),
 )  # fmt: skip
+
+LETTER = encode_record("dead_letter", {
+    "stage": "sink-mysql", "target": "t", "source": "a", "table": "shop.orders", "reason": "",
+    "code": "1452", "topic": TARGET, "partition": 0, "offset": 1, "row": 0, "origin_seq": 2,
+    "origin_row": 0, "position": "", "gtid": "", "schema": "", "time_us": 0, "value": b"",
+})  # fmt: skip
+"""Of the first row of the first message, behind a marker."""
+HELD = encode_record("conflict", {
+    "target": "t", "table": "shop.orders", "key": "[5001]", "kind": "update_update", "strategy": "error-stop",
+    "outcome": "hold", "winner": "", "source": "a", "seq": 2, "row": 1, "plan": 1, "opinions": [],
+    "state": "open", "hold": "t.1.1.0",
+})  # fmt: skip
+"""Of the second row of that message."""
 
 
 @dataclass
@@ -97,9 +110,9 @@ def config() -> Config:
     return parse_config(json.dumps(document)).config
 
 
-def became(gtid: str, timeout_s: float = 60) -> Disposition:
+def became(gtid: str, timeout_s: float = 60, *, parked: bool = False) -> Disposition:
     question = Question("a", "t", Transactions.parse(gtid), disposition=True)
-    return disposition_reader.disposition(config(), question, timeout_s, parked=False)
+    return disposition_reader.disposition(config(), question, timeout_s, parked=parked)
 
 
 @dataclass
@@ -114,6 +127,9 @@ class Source:
     ahead_ms: int = 0
     """By how much the clock of the stages behind the collector is wrong."""
     time_ms: int = 1_000_000_000
+    plan: int = 1
+    epoch: int = 1
+    """Grows when another of the source's servers is read."""
 
     def fence(self) -> None:
         """Another collector takes over."""
@@ -131,9 +147,11 @@ class Source:
             self.seq += 1
             header = IngestHeader(
                 IngestKind.ROWS, "a", owner or self.owner, self.seq, part=part, parts=parts,
-                from_=_at(rows[0]) if rows else _at(to), to=_at(to), gtids=self.gtids, rows=len(piece),
+                from_=_at(rows[0], self.epoch) if rows else _at(to, self.epoch),
+                to=_at(to, self.epoch), gtids=self.gtids, rows=len(piece),
+                plan=self.plan,
             )  # fmt: skip
-            value = encode_batch(_batch(piece))
+            value = encode_batch(_batch(piece, self.epoch))
             self.cluster.append(INGEST, 0, header.to_kafka(), value, self.time_ms)
             if not owner:
                 self._send(piece)
@@ -149,7 +167,13 @@ class Source:
         self.seq += 1
         gtids = f"0-1-{to[0] - 1}"
         header = IngestHeader(
-            IngestKind.MARKER, "a", self.owner, self.seq, from_=_at(to), to=_at(to), gtids=gtids
+            IngestKind.MARKER,
+            "a",
+            self.owner,
+            self.seq,
+            from_=_at(to, self.epoch),
+            to=_at(to, self.epoch),
+            gtids=gtids,
         )
         self.cluster.append(INGEST, 0, header.to_kafka(), time_ms=self.time_ms)
         for partition in range(PARTITIONS):
@@ -163,7 +187,12 @@ class Source:
             if mine:
                 value = encode_batch(_batch(rows).take(mine))
                 header = RoutedHeader(
-                    RoutedKind.ROWS, "a", self.seq, rows=len(mine), table="shop.orders"
+                    RoutedKind.ROWS,
+                    "a",
+                    self.seq,
+                    rows=len(mine),
+                    table="shop.orders",
+                    plan=self.plan,
                 )
                 self._pass_on(partition, header, value)
                 # Numbers are a source's own: those of others are not the same messages.
@@ -182,14 +211,14 @@ class Source:
         self.cluster.append(TARGET, partition, out.to_kafka(), value, time_ms)
 
 
-def _at(row: tuple[int, int]) -> Position:
-    return Position(1, 1, row[0] * 100, row[1])
+def _at(row: tuple[int, int], epoch: int = 1) -> Position:
+    return Position(epoch, 1, row[0] * 100, row[1])
 
 
-def _batch(rows: list[tuple[int, int]]) -> ChangeBatch:
+def _batch(rows: list[tuple[int, int]], epoch: int = 1) -> ChangeBatch:
     numbers = sorted({transaction for transaction, _ in rows})
     return ChangeBatch(
-        source="a", epoch=1, schema=SCHEMA,
+        source="a", epoch=epoch, schema=SCHEMA,
         transactions=[Transaction(f"0-1-{n}", 1, n * 100, n, n) for n in numbers],
         ops=bytes([INSERT]) * len(rows), tx=[numbers.index(n) for n, _ in rows],
         ordinal=[ordinal for _, ordinal in rows], columns=[[n * 1000 + o for n, o in rows]],
@@ -285,3 +314,75 @@ def test_rows_that_passed_under_other_topics_are_unknown(cluster: Cluster) -> No
     cluster.logs[TARGET, 1].pop()
     with pytest.raises(UntoldError, match=r"no marker of a stands behind them \[target\.t/1\]"):
         became("0-1-5")
+
+
+def test_a_transaction_in_the_middle_of_which_another_server_is_read_is_found_whole(
+    cluster: Cluster,
+) -> None:
+    source = Source(cluster)
+    source.marker((5, 0))
+    source.span([(5, 0), (6, 0), (6, 1)], (6, 2))
+    source.epoch = 2
+    source.fence()
+    source.span([(6, 2), (7, 0)], (8, 0))
+    source.marker((8, 0))
+    assert became("0-1-6").counts == {Fate.APPLIED: 3}
+    assert became("0-1-7").counts == {Fate.APPLIED: 1}
+
+
+def test_what_passed_before_the_target_was_there_is_unknown_since_it_was_copied(
+    cluster: Cluster,
+) -> None:
+    cluster.records[plan_key(2)] = replace(PLAN, version=2).to_json()
+    cluster.records[plan_key(1)] = replace(PLAN, targets=()).to_json()
+    source = Source(cluster)
+    source.marker((5, 0))
+    source.span([(5, 0)], (6, 0))
+    for topic, partition in [(t, q) for t in (ROUTED, TARGET) for q in range(PARTITIONS)]:
+        cluster.logs[topic, partition].clear()
+    source.plan = 2
+    source.span([(6, 0)], (7, 0))
+    source.marker((7, 0))
+    with pytest.raises(UntoldError, match=r"t was added later.*\[plan 1\]"):
+        became("0-1-5")
+
+
+def test_a_parked_row_that_is_set_aside_while_we_look_is_not_missed(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Source(cluster)
+    source.marker((5, 0))
+    source.span([(5, 0)], (6, 0))
+    source.marker((6, 0))
+
+    class Parked:
+        def __init__(self, *_: object) -> None:
+            """Nothing to connect to."""
+
+        def rows(self) -> list[object]:
+            """None any more: the row's time was up."""
+            cluster.append(TOPICS.dead_letters, 0, [], LETTER, source.time_ms)
+            return []
+
+        def close(self) -> None:
+            """Nothing is open."""
+
+    monkeypatch.setattr(disposition_reader, "ParkedReader", Parked)
+    assert became("0-1-5", parked=True).counts == {Fate.DEAD: 1}
+
+
+@pytest.mark.parametrize("ahead_ms", [0, -90 * MINUTE_MS, 90 * MINUTE_MS])
+def test_what_stages_whose_clocks_are_wrong_say_of_a_row_is_found(
+    cluster: Cluster, ahead_ms: int
+) -> None:
+    source = Source(cluster, ahead_ms=ahead_ms)
+    source.marker((5, 0))
+    source.span([(5, 0), (5, 1)], (6, 0))
+    source.marker((6, 0))
+    told_ms = source.time_ms + ahead_ms
+    cluster.append(TOPICS.dead_letters, 0, [], LETTER, told_ms)
+    cluster.append(TOPICS.conflicts, 0, [], HELD, told_ms)
+    # The resolver had no word of the row that is on hold.
+    log = cluster.logs[TARGET, 1]
+    log[1] = replace(log[1], headers=log[0].headers, value=b"")
+    assert became("0-1-5").counts == {Fate.DEAD: 1, Fate.HELD: 1}
