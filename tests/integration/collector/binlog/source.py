@@ -9,7 +9,13 @@ from typing import Any
 
 import pymysql
 import pytest
-from gravity_collector.binlog import BinlogStream, StartAtFile, open_stream, read_server_facts
+from gravity_collector.binlog import (
+    BinlogStream,
+    Start,
+    StartAtFile,
+    open_stream,
+    read_server_facts,
+)
 from gravity_collector.event import Event, Heartbeat, Rotate, Rows
 from gravity_collector.server import ServerFacts
 
@@ -57,7 +63,8 @@ class Source:
     def facts(self) -> ServerFacts:
         return read_server_facts(self.connection, self.flavor)
 
-    def stream(self, facts: ServerFacts, **more: Any) -> BinlogStream:
+    def stream(self, facts: ServerFacts, at: Start | None = None, **more: Any) -> BinlogStream:
+        """The binlog from `at`, else from where it ended at `facts`."""
         options = {
             "source": self.flavor,
             "server_id": 4_100_001,
@@ -65,13 +72,12 @@ class Source:
             "until_end": True,
             **more,
         }
-        return open_stream(
-            self.connection, StartAtFile(facts.file_name, facts.next_offset), facts, **options
-        )
+        start = at or StartAtFile(facts.file_name, facts.next_offset)
+        return open_stream(self.connection, start, facts, **options)
 
-    def events_since(self, facts: ServerFacts, **more: Any) -> list[Event]:
-        """Everything in the binlog from where it ended at `facts` to its present end."""
-        stream = self.stream(facts, **more)
+    def events_since(self, facts: ServerFacts, at: Start | None = None, **more: Any) -> list[Event]:
+        """Everything in the binlog from there to its present end."""
+        stream = self.stream(facts, at, **more)
         events: list[Event] = []
         try:
             while not stream.is_at_end:

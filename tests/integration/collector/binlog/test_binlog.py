@@ -83,19 +83,7 @@ def test_positions_join_without_gaps_and_can_be_resumed_from(source: Source, dat
     assert commits[-1].next_offset == source.facts().next_offset
     assert all(one.commit_us <= other.commit_us for one, other in itertools.pairwise(commits))
     for begin in begins[1:]:
-        stream = open_stream(
-            source.connection,
-            StartAtFile(facts.file_name, begin.offset),
-            facts,
-            source="again",
-            server_id=4_100_003,
-            heartbeat_s=10,
-            until_end=True,
-        )
-        again: list[Event] = []
-        while not stream.is_at_end:
-            again += stream.read(10)
-        stream.close()
+        again = source.events_since(facts, StartAtFile(facts.file_name, begin.offset))
         assert [event for event in again if isinstance(event, Begin | Commit)] == [
             event for event in events[events.index(begin) :] if isinstance(event, Begin | Commit)
         ]
@@ -111,19 +99,7 @@ def test_a_gtid_set_starts_after_its_transactions(source: Source, database: str)
         "FLUSH BINARY LOGS",
         "INSERT INTO t VALUES (3)",
     )
-    stream = open_stream(
-        source.connection,
-        StartAfterGtids(facts.gtid_set),
-        facts,
-        source="gtid",
-        server_id=4_100_004,
-        heartbeat_s=10,
-        until_end=True,
-    )
-    events: list[Event] = []
-    while not stream.is_at_end:
-        events += stream.read(10)
-    stream.close()
+    events = source.events_since(facts, StartAfterGtids(facts.gtid_set))
     assert [row for _, row in rows_of(events)] == [(2,), (3,)]
     first = next(event for event in events if isinstance(event, Begin))
     assert (first.file_index, first.offset) == (facts.file_index, facts.next_offset)

@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 import pytest
-from gravity_collector.binlog import StartAfterGtids, StartAtFile, open_stream
+from gravity_collector.binlog import StartAfterGtids, StartAtFile
 from gravity_collector.event import Begin, Commit, Event, Query, Rows, Statement
 from gravity_collector.event_parser import UnreadableEventError
 from gravity_collector.server import ServerFacts, assert_readable
@@ -113,24 +113,8 @@ def test_compressed_transactions_join_without_gaps_and_can_be_resumed_from(
     assert [event.offset for event in begins[1:]] == [event.next_offset for event in commits[:-1]]
     assert commits[-1].next_offset == source.facts().next_offset
     for begin in begins[1:]:
-        stream = open_stream(
-            source.connection,
-            StartAtFile(facts.file_name, begin.offset),
-            facts,
-            source="again",
-            server_id=4_100_013,
-            heartbeat_s=10,
-            until_end=True,
-        )
-        assert drained(stream)[-3:] == names(events)[-3:]
-
-
-def drained(stream: Any) -> list[str]:
-    found: list[Event] = []
-    while not stream.is_at_end:
-        found += stream.read(10)
-    stream.close()
-    return names(found)
+        again = source.events_since(facts, StartAtFile(facts.file_name, begin.offset))
+        assert names(again)[-3:] == names(events)[-3:]
 
 
 @on(*COMPRESSING)
@@ -180,19 +164,7 @@ def test_tags_of_gtids_are_read_and_started_after(source: Source, database: str)
     assert str(parse_gtids("mysql", after.gtid_set)) == after.gtid_set
     run(source, database, "SET gtid_next = 'AUTOMATIC:first'", "INSERT INTO t VALUES (4)")
     for gtid_set, rows in ((after.gtid_set, [4]), (facts.gtid_set, [1, 2, 3, 4])):
-        stream = open_stream(
-            source.connection,
-            StartAfterGtids(gtid_set),
-            after,
-            source="tags",
-            server_id=4_100_014,
-            heartbeat_s=10,
-            until_end=True,
-        )
-        again: list[Event] = []
-        while not stream.is_at_end:
-            again += stream.read(10)
-        stream.close()
+        again = source.events_since(after, StartAfterGtids(gtid_set))
         assert [row[0] for _, row in rows_of(again)] == rows
 
 
