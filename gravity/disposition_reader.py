@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from gravity.batch import ChangeBatch
@@ -66,14 +65,6 @@ def disposition(
             raise UntoldError(
                 f"a message can't be read: {error.what}", where=error.where
             ) from error
-
-
-@dataclass(frozen=True, slots=True)
-class _Header:
-    """A message of the ingest log that counts."""
-
-    offset: int
-    header: IngestHeader
 
 
 class _Look:
