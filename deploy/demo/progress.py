@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -82,13 +83,13 @@ class ProgressReader:
             lag,
         )
 
-    def ended(self, source: str, target: str) -> dict[str, int]:
+    def ended(self, source: str, target: str, ways: Sequence[str] = ENDS) -> dict[str, int]:
         """How the source's rows have ended on their way to the target, as far as it is saved."""
         total: dict[str, int] = {}
         for q in range(self._config.kafka.partitions):
             record = self._records.get(f"resolver/{target}/{q}", {})
             counters = record.get("counters", {}).get(source, {})
-            for how in ENDS:
+            for how in ways:
                 total[how] = total.get(how, 0) + counters.get(how, 0)
         return total
 

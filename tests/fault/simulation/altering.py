@@ -207,7 +207,11 @@ class Lane:
 
     def record(self, alteration: Alteration) -> None:
         self.may_die()
-        self.tables.records[alteration.change_id] = alteration
+        if not self.owns():
+            raise DieError("not the owner any more")
+        # Of a change's records the one of the latest stage counts, whoever is late with another.
+        if alteration.stage >= self.tables.records[alteration.change_id].stage:
+            self.tables.records[alteration.change_id] = alteration
 
     def refuse(self, alteration: Alteration, shape: Shape) -> None:
         del alteration, shape
