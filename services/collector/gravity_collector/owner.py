@@ -277,6 +277,10 @@ def read_log(
     snapshot_round = checkpoint.snapshot_round if checkpoint is not None else 0
     spans = _Spans()
     for offset, header in log.read(start, mine):
+        if header.kind is IngestKind.FENCE and header.owner <= scan.top_owner:
+            # Of rivals under one number the first has it. What a later one says, which may read another server, is
+            # not of those who write: taken for theirs, their place would be looked for in a foreign binlog.
+            continue
         if header.kind is IngestKind.FENCE:
             fenced_by[header.owner], said_round = _said_by(header)
             scan.read(header)

@@ -11,6 +11,7 @@ from gravity_collector.owner import (
     assert_still_owner,
     checkpoint_of,
     checkpoint_record,
+    fence_name,
     take_over,
 )
 
@@ -219,6 +220,25 @@ def test_who_only_fenced_does_not_make_its_server_the_right_one() -> None:
         assert owned.resume is not None
         with pytest.raises(FatalError, match="another one"):
             assert_same_server(owned.resume, "mariadb:other", "s")
+
+
+@pytest.mark.parametrize("pointed", [False, True])
+def test_of_rivals_under_one_number_only_the_first_says_which_server_and_copy_it_is(
+    pointed: bool,
+) -> None:
+    control, log = Control(), Log()
+    _take(control, log)
+    read = _marker(log, 1, 1, 100)
+    if pointed:
+        control.records["point/s/1"] = _point(read + 1, 1, 100)
+    rival = fence_name("rival", "mariadb:other", 7)
+    log.append(IngestHeader(IngestKind.FENCE, "s", 1, chunk=rival))
+    _marker(log, 1, 2, 200)
+    owned = take_over(
+        control, log, source="s", process="me", server=SERVER, plan=1, stands=stands_all
+    )
+    assert owned.resume == Resume(Position(1, 1, 200), "0-1-200", 200, SERVER, 0)
+    assert owned.snapshot_round == 0
 
 
 def test_a_zombies_checkpoint_behind_a_fence_not_yet_recorded_is_void() -> None:
