@@ -5,7 +5,6 @@ The only module here that knows clickhouse-connect.
 
 from __future__ import annotations
 
-import json
 import logging
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -20,17 +19,17 @@ from gravity.errors import FatalError, GravityError, PoisonError, TransientError
 from gravity.fault import FaultPoint, reach
 from gravity.header import row_version
 from gravity.joined_follower import JoinedFollower
-from gravity.progress import SinkProgress
 from gravity.schema_change import SchemaChange, TableAction
 from gravity.schema_follower import Ahead, Follower, has_rows_to_delete, means_nothing
 from gravity.sink import Admitted, Pace, Refusal, SetAside, Write, split_table
 from gravity.stored import Stored
 from gravity_sink_clickhouse.alteration import tombstones
-from gravity_sink_clickhouse.catalog import CREATE_CONTROL_TABLES, PROGRESS, Catalog, Fit
+from gravity_sink_clickhouse.catalog import CREATE_CONTROL_TABLES, Catalog, Fit
 from gravity_sink_clickhouse.error_code import UNKNOWN_SHAPE, error_of
+from gravity_sink_clickhouse.progress_log import ProgressLog
 from gravity_sink_clickhouse.row import encode_lines
 from gravity_sink_clickhouse.schema_log import CREATE_SCHEMA_TABLES, SchemaLog
-from gravity_sink_clickhouse.table import DELETED, VERSION, quote_table, quote_text
+from gravity_sink_clickhouse.table import DELETED, VERSION, quote_table
 
 if TYPE_CHECKING:
     from gravity.config.connection import Tls
@@ -180,6 +179,7 @@ class ClickhouseLane:
         self._joined = JoinedFollower(
             target.name, target.schema_evolution, self._log, may_alter=target.create_tables
         )
+        self.progress = ProgressLog(server, target.name, around, partition)
         self._reread_at: int | None = None
 
     def write(self, write: Write, set_aside: SetAside) -> Stored:
@@ -188,6 +188,8 @@ class ClickhouseLane:
             stored = self._apply(write, set_aside)
         except GravityError as error:
             self._ahead.forget()
+            if isinstance(error, TransientError):
+                self.progress.require_alone(write.before)
             if (
                 code_of(error) in UNKNOWN_SHAPE
                 and self._reread_at != write.before.progress.next_offset
@@ -197,7 +199,7 @@ class ClickhouseLane:
                 raise TransientError(error.what, where=error.where) from error
             raise
         reach(FaultPoint.SINK_APPLIED_NOT_COMMITTED)
-        self._store(stored)
+        self.progress.store(stored)
         return stored
 
     def _apply(self, write: Write, set_aside: SetAside) -> Stored:
@@ -397,32 +399,6 @@ class ClickhouseLane:
         )
         return token if (start, end) == (0, len(block.lines)) else f"{token}:{start}-{end}"
 
-    def _store(self, stored: Stored) -> None:
-        p = stored.progress
-        frontier = json.dumps(stored.to_json(), separators=(",", ":"))
-        values = (
-            self._target,
-            self._partition,
-            self._around.resolver_epoch,
-            p.next_offset,
-            p.last_seq,
-            p.term,
-        )
-        line = "\t".join([*map(str, values), frontier.replace("\\", "\\\\")])
-        token = f"{self._target}:{self._partition}:{self._around.topic_id}:{p.next_offset}"
-        self._server.insert(PROGRESS, PROGRESS_COLUMNS, [line], token=token)
-
-
-PROGRESS_COLUMNS = (
-    "target",
-    "part",
-    "resolver_epoch",
-    "next_offset",
-    "last_seq",
-    "term",
-    "frontier",
-)
-
 
 class ClickhouseWriter:
     """One ClickHouse target. The contract is `gravity.sink.SinkWriter`."""
@@ -450,20 +426,8 @@ class ClickhouseWriter:
 
     def take_over(self, partition: int) -> tuple[ClickhouseLane, Stored]:
         """Reads the lane's progress. A former owner may go on for a while: its rows equal ours."""
-        server = self._connected()
-        rows = server.rows(
-            f"SELECT next_offset, last_seq, term, frontier FROM {PROGRESS} FINAL "
-            f"WHERE target={quote_text(self._target.name)} AND part={partition} "
-            f"AND resolver_epoch={self._around.resolver_epoch}"
-        )
-        stored = Stored()
-        if rows:
-            next_offset, last_seq, term, text = rows[0]
-            stored = replace(
-                Stored.from_json(json.loads(text)),
-                progress=SinkProgress(next_offset, last_seq, term),
-            )
-        return ClickhouseLane(server, self._target, self._around, partition), stored
+        lane = ClickhouseLane(self._connected(), self._target, self._around, partition)
+        return lane, lane.progress.read()
 
     def close(self) -> None:
         """Gives the connections up."""

@@ -228,6 +228,9 @@ def sink_clickhouse(world: World, key: Key, role: Any, generation: int) -> Steps
     while True:
         write = next_write(world, key, progress, lane)
         if write is None:
+            farthest = target.progress[key[1]] or SinkProgress()
+            if farthest.next_offset > progress.next_offset:
+                raise DieError("another owner of the lane may have claimed what we wait for")
             yield None
             continue
         if write.moved == progress:

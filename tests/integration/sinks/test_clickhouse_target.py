@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from gravity_devstack import Stack
 
-from gravity.errors import FatalError
-from gravity.testing.target_log import TargetLog, table
+from gravity.errors import FatalError, FencedError, TransientError
+from gravity.schema_change import ColumnAction, ColumnChange, TableAction
+from gravity.testing.target_log import TargetLog, change_of, table
+from tests.evolving_table import text_column
 from tests.sink_lane import Refused, cut, drain, offer, take_over
 from tests.target_server import ClickhouseServer
 
@@ -97,6 +99,33 @@ def test_the_greatest_version_wins_whatever_comes_last(server: ClickhouseServer)
     zombie.writer.write(late, Refused())
     assert server.rows("orders") == {"1": ("2",)}
     assert take_over(server).stored.progress.next_offset == 2
+
+
+def test_who_was_overtaken_in_front_of_a_claim_of_its_own_lane_begins_anew_and_finishes_it(
+    server: ClickhouseServer,
+) -> None:
+    name = f"{server.database}.orders"
+    log = TargetLog()
+    topic = [
+        log.rows(table(name, [("id", "int"), ("n", "int")], ["id"]), [("I", (n, n))])
+        for n in range(3)
+    ]
+    item = ColumnChange(ColumnAction.ADD, "m", column=text_column("m", "int"))
+    change = change_of(name, TableAction.ALTER, item, number=9)
+    first = drain(take_over(server), topic[:1])
+    second = take_over(server)
+    # The first, which the second has replaced, goes on, claims the change behind the rows, and dies.
+    drain(first, topic)
+    topic.append(log.schema_change(change))
+    offer(first, topic)
+    server.server.fault(mode="error", match="ALTER TABLE", n=1, code=252)
+    with pytest.raises(TransientError):
+        first.writer.write(cut(first), Refused())
+    offer(second, topic[:3])
+    with pytest.raises(FencedError, match="another process has moved this lane to offset 3"):
+        second.writer.write(cut(second), Refused())
+    drain(take_over(server), topic)
+    assert server.rows("orders") == {str(n): (str(n), None) for n in range(3)}
 
 
 def test_a_table_of_another_engine_is_refused_by_name(server: ClickhouseServer) -> None:
