@@ -179,7 +179,7 @@ class Writer:
                 yield None
             header, value, delivered = self.outbox.waiting.popleft()
             if header.kind is IngestKind.MARKER:
-                header, value = replace(header, ets=self.watermark()), b""
+                header, value = replace(header, ets=self.watermark(header.ets)), b""
             at = len(log)
             self.world.append(log, header, value)
             delivered(at)
@@ -204,14 +204,14 @@ class Writer:
             return world.clock + 1000  # Nothing comes any more.
         return max(0, world.clock - LAG)
 
-    def watermark(self) -> int:
-        """Commit time of the newest change before the marker; 0 while there are rows still to be read.
+    def watermark(self, told: int) -> int:
+        """What a marker says that was `told` to say it; 0 while there are rows still to be read.
 
         Rows that a source has but has not told yet could come back behind a forgotten delete.
         """
         if any(shared(chunk.table[1]) for chunk in self.missing()):
             return 0
-        return self.publisher.ets
+        return told
 
     def read(self, limit: int) -> Steps:
         """Some more transactions, up to number `limit`, and the end of a span where one may be."""
