@@ -7,17 +7,54 @@ it after its lane has been taken over.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from gravity.batch import Value
 from gravity.column import ColumnType
+from gravity.header import TargetHeader
 from gravity.key import key_partitions
+from gravity.schema_follower import has_rows_to_delete
+from gravity.sink import split_table
 from gravity_sink_mysql.connection import Session
+from gravity_sink_mysql.schema_log import SchemaLog
 from gravity_sink_mysql.statement import Key, Layout, literal, quote_name
+
+if TYPE_CHECKING:
+    from gravity.config.target import MysqlTarget
 
 BLOCK_ROWS = 1000
 
 
-def delete_all(session: Session, quoted: str) -> int:
+def delete_rows(
+    session: Session,
+    log: SchemaLog,
+    header: TargetHeader,
+    target: MysqlTarget,
+    *,
+    partition: int,
+    partitions: int,
+) -> int:
+    """Deletes what a TRUNCATE means for one of `partitions`; returns how many rows there were.
+
+    These are the rows of that partition; those of all where the table lies in one.
+    """
+    routed = header.routed
+    if not has_rows_to_delete(log, routed, target.name, target.schema_evolution):
+        return 0
+    quoted = ".".join(map(quote_name, split_table(header)))
+    if routed.first == routed.last:
+        return _delete_all(session, quoted)
+    return _delete_partition(
+        session,
+        quoted,
+        log.key_of(routed.table),
+        table=routed.table,
+        partition=partition,
+        partitions=partitions,
+    )
+
+
+def _delete_all(session: Session, quoted: str) -> int:
     """Deletes every row; returns how many there were."""
     deleted = 0
     while count := session.execute(f"DELETE FROM {quoted} LIMIT {BLOCK_ROWS}"):
@@ -25,7 +62,7 @@ def delete_all(session: Session, quoted: str) -> int:
     return deleted
 
 
-def delete_partition(
+def _delete_partition(
     session: Session,
     quoted: str,
     key: Sequence[tuple[str, str]],

@@ -16,7 +16,7 @@ from gravity.fault import FaultPoint, reach
 from gravity.joined_follower import JoinedFollower
 from gravity.parked import passed_by_all
 from gravity.schema_change import SchemaChange, TableAction
-from gravity.schema_follower import Ahead, Follower, has_rows_to_delete, means_nothing
+from gravity.schema_follower import Ahead, Follower, means_nothing
 from gravity.sink import Admitted, Pace, SetAside, Write, split_table
 from gravity.stored import Counts, Stored
 from gravity.target_table import DATABASE
@@ -26,20 +26,19 @@ from gravity_sink_mysql.error_code import ALREADY_MADE, SHAPE_CHANGED
 from gravity_sink_mysql.fence import CREATE_CONTROL_TABLES, Fence
 from gravity_sink_mysql.parked_table import CREATE_PARKED_TABLE, ParkedTable
 from gravity_sink_mysql.parking import Draft, Lot, Parked
+from gravity_sink_mysql.room import NoRoomError, Room
 from gravity_sink_mysql.row_application import Clock, Policy, RowApplication
 from gravity_sink_mysql.run_writer import NeedsOrderError, Run
 from gravity_sink_mysql.schema_log import CREATE_SCHEMA_TABLES, SchemaLog
 from gravity_sink_mysql.standing import Standing
 from gravity_sink_mysql.statement import quote_name
-from gravity_sink_mysql.truncation import delete_all, delete_partition
+from gravity_sink_mysql.truncation import delete_rows
 
 if TYPE_CHECKING:
     from gravity.config.target import MysqlTarget
     from gravity.sink_stage import Surroundings
 
 PING_S = 3.0
-ROOM_WAIT_S = 60.0
-"""How long a lane whose parked rows are too many stands still without one being let go, before it halts."""
 ROUND_LOCK_WAIT_S = 1
 """How long a round of parked rows waits for a lock, such as that of an open transaction of somebody else."""
 SHAPE_ATTEMPTS = 5
@@ -50,10 +49,6 @@ WAIT_MS_IDLE = 5
 
 class _ShapeMovedError(Exception):
     """An alteration was recorded since the rows were fitted to their tables."""
-
-
-class _NoRoomError(TransientError):
-    """More rows would be parked than may be. The session is good: rounds of parked rows go on."""
 
 
 class MysqlLane:
@@ -93,7 +88,9 @@ class MysqlLane:
         self._lot = self._load(session, stored)
         self._standing = Standing(fence, around.partitions)
         self._standing.resume(session)
-        self._full_since_s: float | None = None
+        self._room = Room(
+            around.parked_rows_max, where=f"target {target.name}, partition {fence.partition}"
+        )
         self._used_s = monotonic_s()
         self._reread_at: int | None = None
 
@@ -110,7 +107,7 @@ class MysqlLane:
             stored = self._apply(session, write, set_aside)
             if write.cut is not None:
                 self._standing.resume(session)
-        except _NoRoomError:
+        except NoRoomError:
             if self._session is not None:
                 self._session.execute("ROLLBACK")
             raise
@@ -286,32 +283,20 @@ class MysqlLane:
                 draft.emptied(table)
             draft.tables.add(table)
             self._parked.store(session, draft)
-            deleted = Counts(truncated=self._delete_rows(session, message))
-            stored = write.corrected(draft.counts.plus(deleted))
+            deleted = delete_rows(
+                session,
+                self._log,
+                message.header,
+                self._target,
+                partition=self._fence.partition,
+                partitions=self._around.partitions,
+            )
+            stored = write.corrected(draft.counts.plus(Counts(truncated=deleted)))
             self._fence.correct(session, stored)
         reach(FaultPoint.SINK_APPLIED_NOT_COMMITTED)
         session.execute("COMMIT")
         self._settle(draft)
         return stored
-
-    def _delete_rows(self, session: Session, message: Admitted) -> int:
-        """Deletes the rows of this partition; of all partitions where the table lies in one."""
-        routed = message.header.routed
-        if not has_rows_to_delete(
-            self._log, routed, self._target.name, self._target.schema_evolution
-        ):
-            return 0
-        quoted = _quoted(split_table(message.header))
-        if routed.first == routed.last:
-            return delete_all(session, quoted)
-        return delete_partition(
-            session,
-            quoted,
-            self._log.key_of(routed.table),
-            table=routed.table,
-            partition=self._fence.partition,
-            partitions=self._around.partitions,
-        )
 
     def _transact(
         self,
@@ -330,7 +315,7 @@ class MysqlLane:
             raise _ShapeMovedError
         stored = write.corrected(draft.counts)
         if not draft.is_empty:
-            self._require_room(draft)
+            self._room.require(draft)
             if draft.dead:
                 set_aside(draft.dead)
             self._parked.store(session, draft)
@@ -349,34 +334,14 @@ class MysqlLane:
         session.execute("COMMIT")
         self._settle(draft)
         if write.before is not write.after:
-            self._full_since_s = None
+            self._room.moved()
         return stored
 
     def _settle(self, draft: Draft) -> None:
         if draft.left or draft.entered:
-            self._full_since_s = None
+            self._room.moved()
         self._lot.commit(draft)
         self._lot.wrote(draft.tables)
-
-    def _require_room(self, draft: Draft) -> None:
-        """Has the lane wait for its parked rows, or for the lanes that bring their parents, or halts."""
-        limit = self._around.parked_rows_max
-        if not draft.entered or draft.size <= limit:
-            return
-        row = next(iter(draft.entered.values()))
-        what = f"more than {limit} rows would be parked; the next: {row.parked.code} {row.reason}"
-        where = f"target {self._target.name}, partition {self._fence.partition}, table {row.parked.table}"
-        now_s = monotonic_s()
-        if self._full_since_s is None:
-            self._full_since_s = now_s
-        if now_s - self._full_since_s < ROOM_WAIT_S:
-            raise _NoRoomError(what, where=where)
-        raise FatalError(
-            what,
-            where=where,
-            remedy="see to the rows they wait for, raise sink.parked-rows-max, or have `constraint` "
-            "dead-letter them: see docs/conflicts.md, Constraints",
-        )
 
     def _runs(self, session: Session, messages: Sequence[Admitted]) -> list[Run]:
         """Messages by table and shape. A table whose shape changes has several runs, in order."""
@@ -435,10 +400,6 @@ class MysqlLane:
                         raise
         if not knows_all:
             raise _ShapeMovedError
-
-
-def _quoted(name: tuple[str, str]) -> str:
-    return f"{quote_name(name[0])}.{quote_name(name[1])}"
 
 
 def _truncate_refused(message: Admitted) -> FatalError:

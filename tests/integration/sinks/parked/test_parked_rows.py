@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 from gravity_sink_mysql import parking as parking_module
-from gravity_sink_mysql import writer as writer_module
+from gravity_sink_mysql import room
 
 from gravity.config.conflict import ConflictResolution, ConflictRule, Constraint, Park
 from gravity.errors import FatalError, TransientError
@@ -267,7 +267,7 @@ def test_a_lane_with_too_many_parked_rows_waits_for_the_lane_that_brings_their_p
 def test_more_rows_than_may_wait_halt_by_name_and_nothing_of_the_write_is_kept(
     server: MysqlServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer_module, "ROOM_WAIT_S", 0.0)
+    monkeypatch.setattr(room, "ROOM_WAIT_S", 0.0)
     server.parked_rows_max = 3
     family, log = Family(server), TargetLog()
     topic = [
@@ -409,8 +409,8 @@ def test_a_lane_that_went_on_waits_its_whole_minute_the_next_time_there_is_no_ro
     drain(take_over(server, partition=1), [TargetLog().rows(family.parent, [("I", (9, 0))])])
     lane.done(lane.writer.write(cut(lane), Refused()), 0.0)
     assert lane.stored.counts.applied == 3
-    clock = writer_module.monotonic_s
-    monkeypatch.setattr(writer_module, "monotonic_s", lambda: clock() + 3600)
+    clock = room.monotonic_s
+    monkeypatch.setattr(room, "monotonic_s", lambda: clock() + 3600)
     offer(lane, topic)
     with pytest.raises(TransientError, match="more than 2"):
         lane.writer.write(cut(lane), Refused())
