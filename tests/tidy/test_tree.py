@@ -16,6 +16,7 @@ SERVICES = sorted(path.parent for path in ROOT.glob("services/*/pyproject.toml")
 README_HEADINGS = ["Reads", "Writes", "State", "Guarantees", "Knobs"]
 NAMES_THAT_SAY_NOTHING = {"util", "utils", "helper", "helpers", "common", "manager", "base", "misc"}
 MAIN_LINES_MAX = 40
+MODULE_LINES_MAX = 500
 PROSE_LENGTH_MAX = 120
 GENERATED_PAGES = {"docs/cli.md", "docs/config.md"}
 
@@ -87,6 +88,11 @@ def test_each_service_has_one_shape(service: Path) -> None:
     main = (package / "__main__.py").read_text()
     assert len(main.splitlines()) <= MAIN_LINES_MAX
     assert (package / "py.typed").exists()
+
+
+def test_every_module_can_be_read_at_a_sitting() -> None:
+    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in tracked("**.py")}
+    assert not {path: count for path, count in lines.items() if count > MODULE_LINES_MAX}
 
 
 def test_no_module_has_a_name_that_says_nothing() -> None:
