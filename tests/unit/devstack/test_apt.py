@@ -7,16 +7,21 @@ from gravity_devstack.apt import debian_mirror
 
 HOST = "m.example"
 """No machine: RFC 2606 keeps such names for examples."""
+DISTRIBUTION = "debian"
+ARCHIVE = f"http://{HOST}/{DISTRIBUTION}"
+SAFE_ARCHIVE = f"https://{HOST}/{DISTRIBUTION}"
+SECURITY_ARCHIVE = f"{ARCHIVE}-security"
+OTHER_ARCHIVE = f"http://{HOST}/ubuntu"
 
 
 @pytest.mark.parametrize(
     ("name", "text", "mirror"),
     [
-        ("sources.list", f"deb http://{HOST}/debian stable main\n", f"http://{HOST}/debian"),
-        ("d/a.sources", f"Types: deb\nURIs: https://{HOST}/debian/\n", f"https://{HOST}/debian/"),
-        ("sources.list", f"# deb http://{HOST}/debian stable main\n", None),
-        ("sources.list", f"deb http://{HOST}/ubuntu noble main\n", None),
-        ("sources.list", f"deb http://{HOST}/debian-security stable main\n", None),
+        ("sources.list", f"deb {ARCHIVE} stable main\n", ARCHIVE),
+        ("d/a.sources", f"Types: deb\nURIs: {SAFE_ARCHIVE}/\n", f"{SAFE_ARCHIVE}/"),
+        ("sources.list", f"# deb {ARCHIVE} stable main\n", None),
+        ("sources.list", f"deb {OTHER_ARCHIVE} noble main\n", None),
+        ("sources.list", f"deb {SECURITY_ARCHIVE} stable main\n", None),
     ],
 )
 def test_the_mirror_of_the_machine_is_found(
