@@ -29,7 +29,11 @@ def started(stack: Stack, name: str) -> DatabaseServer:
 
 @contextmanager
 def skipped_without(what: str) -> Iterator[None]:
-    """Skips the test, with the reason, where a machine can't have what it begins to use."""
+    """Skips the test, with the reason, where a machine can't have what it begins to use.
+
+    A machine may lack the network that a server comes by, a package of its system, or a processor
+    that the server was built for. pytest ends with every skip and its reason: `-ra` in pyproject.toml.
+    """
     try:
         yield
     except Unavailable as reason:

@@ -115,9 +115,18 @@ class Server:
 def find_server(stack: Stack, name: str, specification: str) -> Server | None:
     """A server of the stack; None where this machine can't have it."""
     try:
-        found = stack.start_all([specification])[specification]
-    except (Unavailable, ValueError):
+        return start_server(stack, name, specification)
+    except Unavailable:
         return None
+
+
+def start_server(stack: Stack, name: str, specification: str) -> Server:
+    """A server of the stack.
+
+    Raises:
+        Unavailable: this machine can't have it, and why.
+    """
+    found = stack.start_all([specification])[specification]
     assert isinstance(found, DatabaseServer)
     major, minor = found.version.partition("-")[0].split(".")[:2]
     return Server(name, found, (int(major), int(minor)))

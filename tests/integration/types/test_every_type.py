@@ -8,17 +8,16 @@ import pytest
 from gravity_devstack import Stack
 
 from tests.prove.source_types import prove
-from tests.prove.type_world import Server, find_server
+from tests.prove.type_world import Server, start_server
+from tests.source_server import skipped_without
 
 pytestmark = pytest.mark.stack
 KEYS = ("bigint_unsigned", "year", "varbinary", "ci", "several")
 
 
 def server(stack: Stack, name: str, specification: str) -> Server:
-    found = find_server(stack, name, specification)
-    if found is None:
-        pytest.skip(f"this machine can't have {specification}")
-    return found
+    with skipped_without(specification):
+        return start_server(stack, name, specification)
 
 
 def test_snapshot_and_stream_bring_every_cell_exactly_to_every_target(
