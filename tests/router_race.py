@@ -148,7 +148,8 @@ state: {{folder: "{self.folder}/state"}}
     def trickle(self, messages: int, *, apart: int = 0, pause_s: float = 0.0) -> None:
         """One message after the other, each into whatever waits by then.
 
-        The next comes when `apart` more have been routed, however fast that is, and after `pause_s`.
+        The next comes when `apart` more have been routed, however fast that is, and after `pause_s`: the
+        pace of a trickle that has the router to itself, where nothing that is routed could give one.
         """
         for _ in range(messages):
             self.send(TRICKLE, 1, 1)

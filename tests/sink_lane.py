@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
+
+from tenacity import Retrying, retry_if_exception_type
+from tenacity.stop import stop_after_delay
+from tenacity.wait import wait_fixed
 
 from gravity.errors import TransientError
 from gravity.sink import Lane, Refusal, Write
@@ -14,6 +17,7 @@ from gravity.testing.waiting import wait_until
 from tests.target_server import TargetServer
 
 Result = TypeVar("Result")
+INSIST_S = 10.0
 
 
 class Refused:
@@ -27,13 +31,13 @@ class Refused:
 
 
 def insist(step: Callable[[], Result]) -> Result:
-    """Calls again while the target says so, as the loop does."""
-    for _ in range(100):
-        try:
-            return step()
-        except TransientError:
-            time.sleep(0.1)
-    return step()
+    """Calls again while the target says so, as the loop does; what it says after `INSIST_S` is raised."""
+    return Retrying(
+        retry=retry_if_exception_type(TransientError),
+        stop=stop_after_delay(INSIST_S),
+        wait=wait_fixed(0.1),
+        reraise=True,
+    )(step)
 
 
 def take_over(server: TargetServer, *, adopt: bool = False, partition: int = 0) -> Lane:

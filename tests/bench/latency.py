@@ -21,6 +21,7 @@ from typing import Any
 import pymysql
 from gravity_devstack import Stack
 
+from gravity.testing.waiting import wait_until
 from tests.bench.decode import order
 from tests.bench.installation import (
     CATCH_UP_S,
@@ -42,7 +43,7 @@ def _write(login: dict[str, Any], first: int, rows: int, rate: int, times: Any) 
         for index in range(rows):
             wait_s = began + index / rate - time.monotonic()
             if wait_s > 0:
-                time.sleep(wait_s)
+                time.sleep(wait_s)  # Until the row is due: this is the rate.
             values = order(first + index)
             times[index] = time.monotonic()
             cursor.execute(INSERT, values)
@@ -51,19 +52,26 @@ def _write(login: dict[str, Any], first: int, rows: int, rate: int, times: Any) 
 def _poll(target: Any, first: int, rows: int) -> list[float]:
     """When each row was first seen."""
     seen = [0.0] * rows
-    count, low, deadline = 0, first, time.monotonic() + CATCH_UP_S
+    count, low = 0, first
     with target.connect() as connection, connection.cursor() as cursor:
-        while count < rows:
+
+        def are_there() -> bool:
+            nonlocal count, low
             cursor.execute(f"SELECT id FROM {DATABASE}.orders WHERE id >= %s ORDER BY id", (low,))
             now = time.monotonic()
             for (number,) in cursor.fetchall():
                 seen[number - first] = now
                 count += 1
                 low = number + 1
-            if now > deadline:
-                message = f"{count} of {rows} rows arrived"
-                raise TimeoutError(message)
-            time.sleep(0.001)
+            return count >= rows
+
+        wait_until(
+            are_there,
+            CATCH_UP_S,
+            what=f"{rows} rows arrive",
+            every_s=0.001,
+            tell=lambda: f"{count} have",
+        )
     return seen
 
 

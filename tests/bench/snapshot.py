@@ -22,6 +22,7 @@ from typing import Any
 from gravity_devstack import Stack
 from pymysql.cursors import SSCursor
 
+from gravity.testing.waiting import wait_until
 from gravity.topic import resnapshot_key
 from tests.bench.decode import CREATE, order
 from tests.integration.collector.installation import Installation, installation
@@ -51,12 +52,14 @@ def _select(made: Installation, rows: int) -> tuple[float, float]:
 
 def _seen(process: Any, word: str) -> tuple[float, float]:
     """(wall clock, CPU seconds of the process) when its log first says `word`."""
-    deadline = time.monotonic() + _PATIENCE_S
-    while word not in process.text:
-        if process.exit_code is not None or time.monotonic() > deadline:
-            message = f"no {word}: {process.text[-2000:]}"
-            raise TimeoutError(message)
-        time.sleep(0.01)
+    wait_until(
+        lambda: word in process.text or process.exit_code is not None,
+        _PATIENCE_S,
+        what=word,
+        every_s=0.01,
+        tell=lambda: process.text[-2000:],
+    )
+    assert word in process.text, f"ended without {word}: {process.text[-2000:]}"
     fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     return time.perf_counter(), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

@@ -58,7 +58,10 @@ for part in range(5):
 found["sum"] = int(read("accounts", "SUM(amount)", "1 = 1")[0][0])
 print(json.dumps(found))
 """
-"""Reads the bank in many statements, each of which sees what has been committed by then."""
+"""Reads the bank in many statements, each of which sees what has been committed by then.
+
+It sleeps in order to be slow: the bank shall change between two statements.
+"""
 
 
 @dataclass

@@ -54,6 +54,8 @@ VICTIMS = (
     BROKER,
 )
 """One after the other; the broker comes back with what it had."""
+STATEMENTS_BETWEEN = 150
+"""Every source takes so many from one victim's return to the next one's end."""
 SOURCES = ("user-master", "order-db", "log-db")
 """In rank order."""
 RULES: dict[str, dict[str, Any]] = {
@@ -135,7 +137,7 @@ class Writer(threading.Thread):
                     self.done += 1
                 except pymysql.err.IntegrityError:
                     pass  # The key is there already.
-                time.sleep(0.01)
+                time.sleep(0.01)  # The pace of the load: an application thinks.
 
     def _statement(self) -> str:
         rng, table = self._rng, f"`{self._database}`.`{self._rng.choice(list(RULES))}`"
@@ -153,10 +155,19 @@ class Writer(threading.Thread):
         return f"UPDATE {table} SET id = {rng.randrange(KEYS)} WHERE id = {key}"
 
 
-def kill(pipeline: Pipeline, broker: Server, victims: Sequence[str]) -> None:
-    """Kills stages and the broker one after the other, each once the one before is back."""
+def await_written(pipeline: Pipeline, writers: Sequence[Writer]) -> None:
+    """Returns once every writer has done `STATEMENTS_BETWEEN` more."""
+    ends = [writer.done + STATEMENTS_BETWEEN for writer in writers]
+    wait_for(lambda: all(w.done >= end for w, end in zip(writers, ends, strict=True)), pipeline,
+             timeout_s=120, what=f"{STATEMENTS_BETWEEN} more statements at every source")  # fmt: skip
+
+
+def kill(
+    pipeline: Pipeline, broker: Server, victims: Sequence[str], writers: Sequence[Writer]
+) -> None:
+    """Kills stages and the broker one after the other, each once the one before is back, and more is written."""
     for victim in victims:
-        time.sleep(2)
+        await_written(pipeline, writers)
         if victim == BROKER:
             broker.kill()
             broker.start()
@@ -315,7 +326,7 @@ def contend(
                    for name, address in servers.sources.items()]  # fmt: skip
         for writer in writers:
             writer.start()
-        kill(pipeline, stack.kafka(), victims)
+        kill(pipeline, stack.kafka(), victims, writers)
         for writer in writers:
             writer.may_end.set()
         for writer in writers:

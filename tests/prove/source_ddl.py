@@ -15,6 +15,7 @@ from gravity_devstack.database import DatabaseServer
 from gravity_devstack.errors import Unavailable
 
 from deploy.demo.pipeline import PipelineEndedError
+from gravity.testing.waiting import wait_until
 from tests.integration.collector.installation import Installation, installation
 from tests.prove.log_replica import LogReplica
 from tests.prove.report import Report
@@ -68,21 +69,29 @@ def storm(stack: Stack, server: DatabaseServer, folder: Path, changes: int, seed
         rage = Storm(server, made.database, seed)
         try:
             lives = _rage(made, rage, changes)
-            replica, taken = LogReplica(), 0
-            deadline = time.monotonic() + SETTLED_S
-            while True:
-                messages = made.valid()
-                replica.take(messages[taken:])
-                taken = len(messages)
-                outcome = _compare(replica, rage)
-                if not outcome.differences or time.monotonic() > deadline:
-                    break
-                time.sleep(0.5)
+            replica = LogReplica()
+            outcome = _settled(made, replica, rage)
             made.assert_lawful()
         finally:
             rage.close()
     published = f"published={replica.changes} collectors={lives}"
     outcome.note = f"changes={changes} {published} {_counted(rage)}"
+    return outcome
+
+
+def _settled(made: Installation, replica: LogReplica, rage: Storm) -> Outcome:
+    """The comparison, once it shows no difference, or has had its time to."""
+    outcome, taken, deadline = Outcome(), 0, time.monotonic() + SETTLED_S
+
+    def is_last() -> bool:
+        nonlocal outcome, taken
+        messages = made.valid()
+        replica.take(messages[taken:])
+        taken = len(messages)
+        outcome = _compare(replica, rage)
+        return not outcome.differences or time.monotonic() > deadline
+
+    wait_until(is_last, 2 * SETTLED_S, what="the last comparison", every_s=0.5)
     return outcome
 
 

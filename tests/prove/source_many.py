@@ -67,7 +67,7 @@ def _prove(fleet: Fleet) -> int:
 def cost(pids: Sequence[int], sources: int) -> str:
     """Memory, and CPU over some seconds, of all these processes for each source."""
     before, began = sum(map(cpu_s, pids)), time.monotonic()
-    time.sleep(_IDLE_S)
+    time.sleep(_IDLE_S)  # The span that is measured.
     cpu = (sum(map(cpu_s, pids)) - before) / (time.monotonic() - began)
     memory = sum(map(resident_mb, pids))
     return (

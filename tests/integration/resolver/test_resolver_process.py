@@ -7,7 +7,6 @@ hole, and the changelog must hold that function's state.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -23,8 +22,9 @@ from gravity.header import RoutedHeader, RoutedKind, TargetHeader
 from gravity.kafka.admin import TopicAdmin
 from gravity.schema_change import TableAction
 from gravity.testing.routed_log import RoutedLog, RoutedMessage, RowChange
+from gravity.testing.sink_process import SinkProcess
 from gravity.testing.waiting import wait_until
-from tests.resolver_installation import LOGS, TARGET, USERS, Installation
+from tests.resolver_installation import LOGS, TARGET, USERS, Installation, first_sights
 
 pytestmark = pytest.mark.stack
 
@@ -76,6 +76,16 @@ def finish(install: Installation, tmp_path: Path, partitions: int = 1) -> None:
         install.check(tmp_path / "judge", partition)
 
 
+def await_taken_in(install: Installation, process: SinkProcess) -> None:
+    """Returns once a resolver has given out all that it must for the log so far, or has died."""
+    count = len(install.function_of_the_log()[0])
+    wait_until(
+        lambda: not process.alive or len(first_sights(install.outputs())) >= count,
+        what=f"{count} outputs, or the end of the resolver",
+        tell=process.output,
+    )
+
+
 @pytest.mark.parametrize(
     ("point", "visit", "emptied"),
     [
@@ -98,8 +108,8 @@ def test_killed_between_any_two_steps(
     install.send(writers.write(25))
     process = install.start(fault=f"{point}:{visit}:kill")
     while process.alive:
+        await_taken_in(install, process)
         install.send(writers.write(3))
-        time.sleep(0.1)
     assert process.wait() == -9, process.output()
     if emptied:
         install.empty_disk()
