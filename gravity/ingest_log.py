@@ -81,6 +81,7 @@ class IngestScan:
     next_position: Position = START
     gtids: str = ""
     ets: int = 0
+    """Like position and GTIDs as of the last whole span."""
     chunks_done: set[str] = field(default_factory=set)
     rereads: set[str] = field(default_factory=set)
     """Tables that were to be read again, the finished ones included."""
@@ -120,11 +121,10 @@ class IngestScan:
         if header.owner < self.top_owner or header.seq <= self.seq:
             return False
         self.seq = header.seq
-        self.ets = max(self.ets, header.ets)
         self.open_span = header if header.part + 1 < header.parts else None
         if self.open_span is None:
-            self.next_position = header.to
-            self.gtids = header.gtids
+            # The time of a span's end is no floor for what is still to come of it.
+            self.next_position, self.gtids, self.ets = header.to, header.gtids, header.ets
         if header.kind is IngestKind.CHUNK:
             self.rows_read[header.table] += header.rows
         elif header.kind is IngestKind.CHUNK_DONE:

@@ -78,11 +78,9 @@ def next_epoch(owned: Ownership) -> int:
 
 
 def resume_elsewhere(owned: Ownership, place: Position, server: str) -> Resume:
-    """Going on at `place`. Event time never goes back: what is unfinished has told its own already."""
-    resume, unfinished = owned.resume, owned.unfinished
-    assert resume is not None
-    ets = max(resume.ets, 0 if unfinished is None else unfinished.ets)
-    return replace(resume, next_position=place, ets=ets, server=server)
+    """Going on at `place`, with the event time of the last whole span: what is unfinished comes again with its own."""
+    assert owned.resume is not None
+    return replace(owned.resume, next_position=place, server=server)
 
 
 def open_elsewhere(

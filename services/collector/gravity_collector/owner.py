@@ -272,7 +272,7 @@ def read_log(
     # only fenced, and halted because the server was another one, must not make it the right one.
     server = checkpoint.server if checkpoint is not None else ""
     fenced_by: dict[int, str] = {}
-    ets, was_read = scan.ets, checkpoint is not None
+    was_read = checkpoint is not None
     plan = checkpoint.plan if checkpoint is not None else 0
     snapshot_round = checkpoint.snapshot_round if checkpoint is not None else 0
     spans = _Spans()
@@ -290,7 +290,6 @@ def read_log(
                 scan.chunks_done.clear()
                 scan.rows_read.clear()
             continue
-        ets_before = scan.ets if scan.open_span is None else ets
         if scan.read(header):
             if header.plan != plan:
                 # What was not read for a while has missed changes, whatever was copied of it before.
@@ -301,11 +300,10 @@ def read_log(
             plan = header.plan
             if not is_open:
                 server = fenced_by.get(header.owner, server)
-            ets = ets_before if scan.open_span is not None else scan.ets
     unfinished = (
         scan.open_span if scan.open_span and scan.open_span.kind is IngestKind.ROWS else None
     )
-    resume = Resume(scan.next_position, scan.gtids, ets, server, plan) if was_read else None
+    resume = Resume(scan.next_position, scan.gtids, scan.ets, server, plan) if was_read else None
     done = scan.chunks_done if snapshot_round >= asked else set()
     return Ownership(
         source,

@@ -183,6 +183,11 @@ BREAKS = {
     "carried-again": Break(
         "what the log has is taken in again when another server brings it", MOVING
     ),
+    "time-elsewhere": Break(
+        "at another server event time goes on from the end of a span that is not whole",
+        MOVING,
+        focus="collector",
+    ),
     "epoch-not-raised": Break("positions at another server are of the same epoch", MOVING),
     "span-ends-early": Break(
         "at another server a span ends before all has passed that the log has behind the last one",

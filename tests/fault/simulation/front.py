@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 from gravity_collector.binlog import Start, StartAfterGtids
@@ -107,6 +108,8 @@ def opened(world: World, server: Server, owned: Ownership, ingest: Ingest) -> Op
         binlog, start, events = open_elsewhere(
             facts, owned, carried, lambda start: after_gtids(server, start), lambda: True
         )
+        if world.broken == "time-elsewhere" and owned.unfinished is not None:
+            start = replace(start, ets=max(start.ets, owned.unfinished.ets))
         world.stats["another server"] += 1
         world.stats["carried"] += bool(carried)
         return Opened(cast("Reading", binlog), start, events, carried)

@@ -158,33 +158,12 @@ def resolved(
     return want, held, holds
 
 
-def history_of(world: World, source: Source) -> Iterator[Row | Statement]:
-    """Everything that a source committed, at the times that its log tells."""
-    times = times_of_log(world, source.number) if world.histories.fails_over else {}
+def history_of(source: Source) -> Iterator[Row | Statement]:
+    """Everything that a source committed."""
     for number, rows in enumerate(source.binlog):
         if number in source.statements:
             yield source.statements[number]
-        for index, row in enumerate(rows):
-            told = times.get((f"0-1-{number + 1}", index), row.ets)
-            if told < row.ets:
-                raise ViolationError(f"source {source.number}: {row} is told at {told}")
-            yield row._replace(ets=told)
-
-
-def times_of_log(world: World, number: int) -> dict[tuple[str, int], int]:
-    """The event time of each row of the tables NARROW, by its transaction and its number there.
-
-    It is that of its commit, but for rows of a span that was begun at another server: that one's is theirs,
-    since event time never goes back (ADR 0009).
-    """
-    times = {}
-    for header, value, _ in valid(world, number):
-        if header.kind is IngestKind.ROWS and header.table.removeprefix("app.") in NARROW:
-            batch = decode_batch(value)
-            for tx, ordinal in zip(batch.tx, batch.ordinal, strict=True):
-                transaction = batch.transactions[tx]
-                times[transaction.gtid, ordinal] = transaction.ets
-    return times
+        yield from rows
 
 
 def expected(world: World, target: str) -> dict[tuple[str, int], Value]:
@@ -197,7 +176,7 @@ def expected(world: World, target: str) -> dict[tuple[str, int], Value]:
             for table, held in source.initial.items()
             for key, value in held.items()
         ]
-        for row in [*rows, *history_of(world, source)]:
+        for row in [*rows, *history_of(source)]:
             if isinstance(row, Statement) and row.action is TableAction.ALTER:
                 continue  # Judged by the log.
             if isinstance(row, Statement):
@@ -226,6 +205,16 @@ def expected(world: World, target: str) -> dict[tuple[str, int], Value]:
             if row.value and (row.value[0] >= bar) == (target == world.targets[0]):
                 want[row.table, row.key] = row.value
     return want
+
+
+def check_times(source: Source, value: bytes) -> None:
+    """Each row is told at the time of its commit, whoever tells it."""
+    for transaction in decode_batch(value).transactions:
+        committed = source.binlog[int(transaction.gtid.rpartition("-")[2]) - 1][0].ets
+        if transaction.ets != committed:
+            raise ViolationError(
+                f"ingest {source.number}: {transaction.gtid} of {committed} is told at {transaction.ets}"
+            )
 
 
 def valid(world: World, number: int) -> Iterator[Message]:
@@ -384,11 +373,13 @@ def check(world: World) -> None:
             raise ViolationError(f"mysql {part}: {rows} rows, and {counts}")
     for source in world.source:
         last = total = told = 0
-        for header, _, _ in valid(world, source.number):
+        for header, value, _ in valid(world, source.number):
             if header.seq != last + 1:
                 raise ViolationError(f"ingest {source.number}: {last} -> {header.seq}")
             last, total = header.seq, total + header.rows
-            told += header.rows if header.kind is IngestKind.ROWS else 0
+            if header.kind is IngestKind.ROWS:
+                told += header.rows
+                check_times(source, value)
         committed = sum(map(len, source.binlog))
         if told != committed:
             raise ViolationError(f"source {source.number}: {committed} rows committed, {told} told")

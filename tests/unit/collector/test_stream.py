@@ -9,6 +9,7 @@ from gravity_collector.event import Begin, Commit, Rotate
 from gravity_collector.span import Limits
 
 from gravity.batch import INSERT, UPDATE
+from gravity.codec import decode_batch
 from gravity.errors import FatalError, FencedError
 from gravity.header import IngestHeader, IngestKind
 from gravity.position import Position
@@ -86,7 +87,7 @@ def _assert_lawful(log: Log) -> None:
         span = span[: moved or None]
         if moved:
             assert messages[index + moved].from_.epoch > first.from_.epoch, "a span is not whole"
-            ets, place, index = first.ets, first.to, index + moved
+            place, index = first.to, index + moved
             continue
         assert [header.part for header in span] == list(range(first.parts)), (
             "a span that is not whole"
@@ -180,9 +181,12 @@ def test_a_span_or_transaction_begun_under_one_plan_is_finished_under_it(seed: i
     assert all(len(versions) == 1 for versions in by_transaction.values())
 
 
+@pytest.mark.parametrize("replicas", [0, 2])
 @pytest.mark.parametrize("seed", range(150))
-def test_a_rows_event_time_is_that_of_its_transaction_whoever_publishes_it(seed: int) -> None:
-    log, binlog = _run(seed, crashes=True)
+def test_a_rows_event_time_is_that_of_its_transaction_whoever_publishes_it(
+    seed: int, replicas: int
+) -> None:
+    log, binlog = _run(seed, crashes=True, replicas=replicas)
     ets, truth = 0, {}
     for _, events in binlog.transactions:
         ets_before, ets = ets, max(ets, events[-1].commit_us)  # type: ignore[union-attr]
@@ -192,6 +196,18 @@ def test_a_rows_event_time_is_that_of_its_transaction_whoever_publishes_it(seed:
             # A piece cut off before its commit carries the latest time known until there.
             is_piece = header.to.offset == transaction.offset
             assert transaction.ets == truth[transaction.gtid][0 if is_piece else 1]
+
+
+@pytest.mark.parametrize("replicas", [0, 2])
+@pytest.mark.parametrize("seed", range(60))
+def test_behind_a_marker_no_row_is_older_than_the_marker_says(seed: int, replicas: int) -> None:
+    log, _ = _run(seed, crashes=True, replicas=replicas)
+    promised = 0
+    for header, value in log.valid():
+        if header.kind is IngestKind.MARKER:
+            promised = header.ets
+        elif header.kind is IngestKind.ROWS:
+            assert min(t.ets for t in decode_batch(value).transactions) >= promised
 
 
 @pytest.mark.parametrize("seed", range(20))
