@@ -5,9 +5,11 @@ Each is judged by tests/oracle/resolve.py, which was written from the text of th
 
 from __future__ import annotations
 
+import multiprocessing
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 from gravity_resolver.row_state import RowState
@@ -28,6 +30,9 @@ from gravity.resolution.strategy import Hold, Verdict, resolve
 from tests.oracle import resolve as oracle
 from tests.prove.report import Report
 
+JOBS = 2
+"""Processes that histories are tried in."""
+_SEEDS_AT_ONCE = 100
 SOURCES = ("A", "B", "C")
 RANKS = {"A": 1, "B": 2, "C": 3}
 SHAPES = {
@@ -233,7 +238,10 @@ def divergences(name: str, seeds: range) -> list[str]:
 def run(report: Report) -> None:
     """Tries every rule on as many histories as there are seeds."""
     seeds = range(report.seed, report.seed + report.seeds)
-    wrong = [what for name in RULES for what in divergences(name, seeds)]
+    pieces = [seeds[at : at + _SEEDS_AT_ONCE] for at in range(0, len(seeds), _SEEDS_AT_ONCE)]
+    with multiprocessing.Pool(JOBS) as pool:
+        found = pool.starmap(divergences, product(RULES, pieces))
+    wrong = [what for one in found for what in one]
     report.tally(
         "resolving_histories", wrong=wrong, rules=len(RULES), histories=len(RULES) * len(seeds)
     )

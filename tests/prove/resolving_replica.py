@@ -7,9 +7,11 @@ are on hold, must be what tests/oracle/resolve.py says.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 from gravity.codec import decode_batch, encode_record
@@ -21,7 +23,7 @@ from gravity.testing.routed_log import EPOCH_US, RoutedLog, RoutedMessage, RowCh
 from gravity.testing.target_log import table
 from tests.oracle import resolve as oracle
 from tests.prove.report import Report
-from tests.prove.resolving_histories import RULES, SOURCES, History, make_history, told
+from tests.prove.resolving_histories import JOBS, RULES, SOURCES, History, make_history, told
 from tests.resolver_replica import Replica
 
 ROWS = 20
@@ -191,12 +193,9 @@ def wrong_rows(name: str, seed: int) -> list[str]:
 def run(report: Report) -> None:
     """As many histories a rule as there are seeds, in logs of `ROWS` rows."""
     logs = max(1, report.seeds // ROWS)
-    wrong = [
-        what
-        for name in RULES
-        for seed in range(report.seed, report.seed + logs)
-        for what in wrong_rows(name, seed)
-    ]
+    work = product(RULES, range(report.seed, report.seed + logs))
+    with multiprocessing.Pool(JOBS) as pool:
+        wrong = [what for found in pool.starmap(wrong_rows, work) for what in found]
     report.tally(
         "resolving_replica",
         wrong=wrong,

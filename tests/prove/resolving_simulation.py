@@ -6,13 +6,12 @@ from tests.fault.simulation.__main__ import run as simulate
 from tests.fault.simulation.breaks import BREAKS
 from tests.fault.simulation.interleavings import INTERLEAVINGS
 from tests.prove.report import Report
-
-_JOBS = 2
+from tests.prove.resolving_histories import JOBS
 
 
 def run(report: Report) -> None:
     """As many seeds as asked for; every broken law must be caught by one of them."""
-    failed, _ = simulate(report.seed, report.seeds, None, _JOBS)
+    failed, _ = simulate(report.seed, report.seeds, None, JOBS)
     report.tally(
         "resolving_simulation",
         wrong=[f"seed {seed}: {law}" for seed, law in failed],
@@ -23,7 +22,7 @@ def run(report: Report) -> None:
         if name in INTERLEAVINGS:
             caught = INTERLEAVINGS[name](name) is not None
         else:
-            caught = bool(simulate(0, report.seeds, name, _JOBS)[0])
+            caught = bool(simulate(0, report.seeds, name, JOBS)[0])
         if not caught:
             missed.append(f"not caught: {name}: {broken.law}")
     report.tally("resolving_simulation, laws broken on purpose", wrong=missed, broken=len(BREAKS))
