@@ -41,6 +41,8 @@ class Histories:
 
     parks: bool = False
     """Sources also write tables with foreign keys, which a MySQL target has, too."""
+    sets_aside: bool = False
+    """What foreign keys refuse becomes a dead letter now and then."""
     fails_over: bool = False
     """A source is several servers; the one that is read fails now and then, others are behind."""
 
@@ -85,7 +87,7 @@ RESOLVING = Histories(resolving=True)
 ALTERING = Histories(alters=0.1)
 MOVING = Histories(fails_over=True)
 ALTERING_OFTEN = Histories(alters=0.3)
-PARKS = FAILS_OVER = 0.4
+PARKS = FAILS_OVER = SETS_ASIDE = 0.4
 SCOPES: tuple[Scope, ...] = ("key", "key", "key", "table", "job")
 ON_DOWN: tuple[Literal["", "stall", "release"], ...] = ("", "", "", "stall", "release")
 MERGES: tuple[Literal["time-ordered", "by-table"], ...] = ("time-ordered", "by-table")
@@ -172,6 +174,11 @@ BREAKS = {
         target="mysql",
         focus="sink",
     ),
+    "letter-behind-commit": Break(
+        "a row is counted as dead before its letter is written",
+        Histories(parks=True, sets_aside=True),
+        target="mysql",
+    ),
     "parked-stays": Break(
         "a row goes on waiting though a later change of its key was taken",
         Histories(parks=True),
@@ -214,5 +221,6 @@ def histories_of(seed: int, broken: str | None) -> Histories:
             parks=rng.random() < PARKS,
             fails_over=rng.random() < FAILS_OVER,
             merges=rng.choice(MERGES),
+            sets_aside=rng.random() < SETS_ASIDE,
         )
     return replace(histories, young=histories.resolving and seed % YOUNG == YOUNG - 1)

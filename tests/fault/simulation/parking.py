@@ -1,4 +1,4 @@
-"""Rows that a MySQL target's foreign keys refuse for now: the product's lot over tables in memory.
+"""Rows that a MySQL target's foreign keys refuse: they wait in the product's lot, or are set aside.
 
 Tables `parent<n>` and `child<n>`: a child's amount is the key of its parent.
 """
@@ -6,21 +6,26 @@ Tables `parent<n>` and `child<n>`: a child's amount is the key of its parent.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gravity_sink_mysql.parking import Draft, Lot, Parked, ParkedRow, key_text
 
+from gravity.sink import Admitted, Refusal
 from gravity.stored import Counts
 
 from .altering import Value
 
 if TYPE_CHECKING:
+    from gravity.header import TargetHeader
+
     from .sinks import Applied
-    from .world import Key, MysqlTarget
+    from .world import Key, World
 
 PARENT, CHILD = "parent", "child"
 ROUND_ROWS = 3
 """Parked rows that are tried at once."""
+PATIENCE_ENDS = DIES_AT_COMMIT = 0.2
+"""How often a refused row is set aside; how often the sink dies between such rows' letters and its COMMIT."""
 
 
 def refers(table: str) -> bool:
@@ -43,9 +48,10 @@ def refusal(rows: Mapping[Key, Value], table: str, key: int, value: Value | None
 class Yard:
     """The parked rows of one lane, as its owner knows them; what is durable of them stands beside its progress."""
 
-    def __init__(self, target: MysqlTarget, stored: dict[str, Any], *, careless: bool) -> None:
-        """`careless`: a later change of a key leaves what waits under it."""
-        self.target, self.stored, self.careless = target, stored, careless
+    def __init__(self, world: World, stored: dict[str, Any]) -> None:
+        self.world, self.target, self.stored = world, world.mysql, stored
+        self._rows_before: dict[Key, Value] = {}
+        """The target's rows when the open transaction began."""
         parked: dict[tuple[int, int], tuple[Parked, Applied]] = stored["parked"]
         self.fruitless = 0
         """Rounds since a row was let go."""
@@ -54,14 +60,18 @@ class Yard:
     def write(self, rows: list[Applied]) -> tuple[Draft, dict[tuple[int, int], Applied]]:
         """Applies rows; what it comes to for those that wait, and the ones that begin to."""
         draft, refused = Draft(self.lot), {}
+        self._rows_before = dict(self.target.rows)
         self.fruitless = 0
         for row in rows:
             name, key = f"app.{row.table}", key_text([row.key])
             draft.tables.add(name)
             code = self._apply(row)
             if not code:
-                if draft.concerns(name) and not self.careless:
+                if draft.concerns(name) and self.world.broken != "parked-stays":
                     draft.took(name, key)
+                continue
+            if self._is_over():
+                draft.give_up(_refusal(row.place, code))
                 continue
             other = PARENT if code == "1452" else CHILD
             number = row.table.removeprefix(PARENT).removeprefix(CHILD)
@@ -78,30 +88,63 @@ class Yard:
         """Whether every row that waits has been tried since one was let go."""
         return not len(self.lot) or self.fruitless > len(self.lot)
 
-    def round(self, now: float) -> None:
-        """A round of parked rows, where it is the time: a transaction of its own, under the same fence."""
+    def round(self, now: float) -> bool:
+        """A round of parked rows, where it is the time: a transaction of its own, under the same fence.
+
+        False: the sink has died.
+        """
         if not self.lot.due(now):
-            return
+            return True
         draft = Draft(self.lot)
+        self._rows_before = dict(self.target.rows)
         for parked in self.lot.choose(ROUND_ROWS):
             row = self.stored["parked"][parked.place][1]
-            if not self._apply(row):
+            code = self._apply(row)
+            if not code:
                 draft.released(parked)
                 draft.tables.add(parked.table)
+            elif self._is_over():
+                draft.expired(parked, _refusal(parked.place, code))
         self.lot.tried(now, now, released=bool(draft.left))
-        self.commit(draft, {})
+        lives = self.commit(draft, {})
         self.fruitless = 0 if draft.left else self.fruitless + 1
+        return lives
 
-    def commit(self, draft: Draft, refused: Mapping[tuple[int, int], Applied]) -> None:
-        """Makes durable what a transaction has changed."""
+    def commit(
+        self, draft: Draft, refused: Mapping[tuple[int, int], Applied], **moved: object
+    ) -> bool:
+        """Makes durable what a transaction has changed, with what it has `moved` beside; letters of dead rows first.
+
+        False: the sink has died, before its COMMIT or just behind it.
+        """
+        dead = [(refusal.message.offset, refusal.row) for refusal in draft.dead]
+        dies = bool(dead) and self.world.faults and self.world.patience.random() < DIES_AT_COMMIT
+        is_late = self.world.broken == "letter-behind-commit"
+        if not is_late:
+            self.stored["letters"].update(dead)
+            if dies:
+                self.target.rows.clear()
+                self.target.rows.update(self._rows_before)  # ROLLBACK
+                return False
         for place in draft.left:
             del self.stored["parked"][place]
         for entered in draft.entered.values():
             place = entered.parked.place
             self.stored["parked"][place] = (entered.parked, refused[place])
         self.stored["counts"] = self.stored["counts"].plus(draft.counts)
+        self.stored["dead"].update(dead)
+        self.world.stats["dead"] += len(dead)
+        self.stored.update(moved)
         self.lot.commit(draft)
         self.lot.wrote(draft.tables)
+        if is_late and not dies:
+            self.stored["letters"].update(dead)
+        return not dies
+
+    def _is_over(self) -> bool:
+        """Whether a refused row waits no longer. Drawn by lot: any moment must do."""
+        world = self.world
+        return world.histories.sets_aside and world.patience.random() < PATIENCE_ENDS
 
     def _apply(self, row: Applied) -> str:
         value = None if row.removes else row.value
@@ -113,3 +156,8 @@ class Yard:
         else:
             self.target.write(row.table, row.key, value, row.third)
         return ""
+
+
+def _refusal(place: tuple[int, int], code: str) -> Refusal:
+    offset, row = place
+    return Refusal(Admitted(cast("TargetHeader", None), offset, b"", None), row, code, "")

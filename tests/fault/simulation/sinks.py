@@ -136,7 +136,7 @@ def sink_mysql(world: World, key: Key, role: Any, generation: int) -> Steps:
     stored["epoch"] += 1
     epoch, progress = stored["epoch"], stored["stored"] or SinkProgress()
     lane = Lane(world, *key, target, lambda: bool(stored["epoch"] == epoch))
-    yard = Yard(target, stored, careless=world.broken == "parked-stays")
+    yard = Yard(world, stored)
     yield None
     try:
         while True:
@@ -146,7 +146,7 @@ def sink_mysql(world: World, key: Key, role: Any, generation: int) -> Steps:
                 continue
             if write.moved == progress:
                 if stored["epoch"] == epoch and stored["lock"] is None:
-                    yard.round(world.steps)
+                    let_go(yard)
                 yield IDLE if yard.is_calm else None
                 continue
             if world.broken == "mysql-real-truncate" and empties(write):
@@ -171,16 +171,22 @@ def sink_mysql(world: World, key: Key, role: Any, generation: int) -> Steps:
             if world.broken == "parked-apart" and refused:
                 stored["stored"] = progress = write.moved
                 yield None
-            yard.commit(draft, refused)
-            stored.update(stored=write.moved, lock=None)  # COMMIT
+            if not yard.commit(draft, refused, stored=write.moved, lock=None):
+                raise DieError("killed at its COMMIT")
             yield None
             progress = write.moved
             if len(yard.lot) and stored["epoch"] == epoch and stored["lock"] is None:
-                yard.round(world.steps)
+                let_go(yard)
                 yield None
     finally:
         if stored["lock"] == me:  # The server rolls back for a dead client.
             stored["lock"] = None
+
+
+def let_go(yard: Yard) -> None:
+    """A round of parked rows."""
+    if not yard.round(yard.world.steps):
+        raise DieError("killed at its COMMIT")
 
 
 def empties(write: Write) -> bool:

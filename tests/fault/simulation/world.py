@@ -258,9 +258,18 @@ class MysqlTarget(Store):
         super().__init__()
         self.rows: dict[tuple[str, int], Value] = {}
         self.progress: dict[int, dict[str, Any]] = {
-            q: {"epoch": 0, "stored": None, "lock": None, "parked": {}, "counts": Counts()}
+            q: {
+                "epoch": 0,
+                "stored": None,
+                "lock": None,
+                "parked": {},
+                "counts": Counts(),
+                "dead": set(),
+                "letters": set(),
+            }
             for q in range(PARTS)
         }
+        """Of each lane. Places of rows: `dead` those that it counts so, `letters` those in the dead-letter topic."""
 
     def reshape(self, table: str, change: Callable[[Value], Value]) -> None:
         for row in [row for row in self.rows if row[0] == table]:
@@ -330,6 +339,8 @@ class World:
         self.seed, self.rng, self.broken = seed, random.Random(seed), broken
         self.clock, self.ids, self.steps, self.faults = 10, 0, 0, True
         self.histories = histories_of(seed, broken)
+        self.patience = random.Random(f"patience of {seed}")
+        """The sink's with refused rows: numbers of its own, so that the rest stays as it is without."""
         self.refused: set[tuple[tuple[str, int], int]] = set()
         """Decisions that came too late: the partition's log, and the offset there."""
         self.conflicts: list[tuple[tuple[str, int], bytes]] = []
