@@ -156,14 +156,23 @@ _FILL: dict[str, Callable[[Cursor, int, random.Random], None]] = {
 class LiveLoad:
     """Applications writing to all sources at once, each in its own thread.
 
-    Each waits `pause_s` between its transactions.
+    Each waits `pause_s` between its transactions, and `rests` times as long as the last one took: a machine that
+    is slow, or busy with other things, gets fewer.
     """
 
     def __init__(
-        self, servers: Servers, rows: int, *, seconds: float, seed: int = 2, pause_s: float = 0.005
+        self,
+        servers: Servers,
+        rows: int,
+        *,
+        seconds: float,
+        seed: int = 2,
+        pause_s: float = 0.005,
+        rests: float = 0.0,
     ) -> None:
         self._rows = rows
         self._pause_s = pause_s
+        self._rests = rests
         self._database = servers.database
         self._seconds = seconds
         self.transactions = 0
@@ -200,6 +209,7 @@ class LiveLoad:
             number = 0
             while not self._stop.is_set() and time.monotonic() < deadline:
                 number += 1
+                began_s = time.monotonic()
                 for _ in range(chance.randint(1, 5)):
                     _STATEMENTS[name](cursor, chance, self._rows, number)
                 if chance.random() < _ROLLED_BACK:
@@ -207,7 +217,7 @@ class LiveLoad:
                 else:
                     connection.commit()
                 self.transactions += 1
-                self._stop.wait(self._pause_s)
+                self._stop.wait(self._pause_s + self._rests * (time.monotonic() - began_s))
             connection.close()
         except BaseException as error:  # noqa: BLE001 - shown by the demo, in its own thread
             self.failures.append(error)

@@ -57,7 +57,7 @@ class World:
 
         They leave a slow machine room to catch up: what is tested is dying, not the rate.
         """
-        return LiveLoad(self.servers, self.rows, seconds=seconds, seed=seed, pause_s=0.03)
+        return LiveLoad(self.servers, self.rows, seconds=seconds, seed=seed, pause_s=0.03, rests=9)
 
     def until_passed(self, pipeline: Pipeline) -> None:
         """Returns once every target has passed the last change of every quiet source."""

@@ -35,6 +35,8 @@ from tests.prove.report import Report
 
 CUTS = 20
 CLERKS = 3
+RESTS = 9
+"""A clerk rests for so many times as long as his last transfer took: a slow machine gets fewer of them."""
 ACCOUNTS = 60
 EACH = 1000
 PARTITIONS = 4
@@ -149,8 +151,8 @@ def make_world(stack: Stack, folder: Path, name: str, kind: str) -> World:
 
 
 @contextlib.contextmanager
-def running(world: World) -> Iterator[None]:
-    """The pipeline and a second sink process, at work, with the bank copied."""
+def running(world: World) -> Iterator[subprocess.Popen[bytes]]:
+    """The pipeline and a second sink process, which it gives, at work, with the bank copied."""
     assert world.gravity("topics").returncode == 0
     log = world.path.with_suffix(".sink.log")
     with world.pipeline, log.open("wb") as output:
@@ -163,7 +165,7 @@ def running(world: World) -> Iterator[None]:
                 world.pipeline, timeout_s=120, what="the bank has been copied",
             )  # fmt: skip
             world.base = executed(world)
-            yield
+            yield second
         finally:
             second.terminate()
             second.wait(60)
@@ -199,7 +201,9 @@ class Clerk(threading.Thread):
         try:
             with self.world.source.connect() as connection, connection.cursor() as cursor:
                 cursor.execute(f"USE `{self.world.database}`")
-                while not self.stopped.wait(self.pause_s):
+                took_s = 0.0
+                while not self.stopped.wait(self.pause_s + RESTS * took_s):
+                    began_s = time.monotonic()
                     # By number, so that clerks never wait for each other in a circle.
                     first, second = sorted(draw.sample(range(ACCOUNTS), 2))
                     amount = draw.randint(-50, 50)
@@ -215,6 +219,7 @@ class Clerk(threading.Thread):
                     )
                     cursor.execute("COMMIT")
                     self.done += 1
+                    took_s = time.monotonic() - began_s
         except Exception as error:  # noqa: BLE001 - a load that stopped proves nothing
             self.failed = error
 
