@@ -123,8 +123,10 @@ class IngestScan:
         self.seq = header.seq
         self.open_span = header if header.part + 1 < header.parts else None
         if self.open_span is None:
-            # The time of a span's end is no floor for what is still to come of it.
-            self.next_position, self.gtids, self.ets = header.to, header.gtids, header.ets
+            self.next_position, self.gtids = header.to, header.gtids
+            # Of a span that is not whole the time of its end is no floor for what is still to come of it.
+            # Snapshot reads have none at all.
+            self.ets = max(self.ets, header.ets)
         if header.kind is IngestKind.CHUNK:
             self.rows_read[header.table] += header.rows
         elif header.kind is IngestKind.CHUNK_DONE:

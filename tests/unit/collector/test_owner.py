@@ -71,6 +71,27 @@ def test_the_next_owner_goes_on_where_the_last_one_ended() -> None:
     assert owned.resume == Resume(Position(1, 1, 200), "0-1-200", 200, SERVER, 0)
 
 
+@pytest.mark.parametrize("is_pointed", [False, True])
+def test_a_chunk_that_is_not_done_leaves_event_time_as_it_was(is_pointed: bool) -> None:
+    """Its rows have no time; the stream's goes on from what the last marker has promised."""
+    control, log = Control(), Log()
+    _take(control, log, "first")
+    marker = _marker(log, 1, 1, 100)
+    if is_pointed:
+        control.records["point/s/1"] = _point(marker + 1, 1, 100)
+    place = Position(1, 1, 100)
+    log.append(
+        IngestHeader(
+            IngestKind.CHUNK, "s", 1, 2, from_=place, to=place, gtids="0-1-100", table="app.t", rows=3
+        )
+    )  # fmt: skip
+    owned = take_over(
+        control, log, source="s", process="me", server=SERVER, plan=1, stands=stands_all
+    )
+    assert owned.resume is not None
+    assert owned.resume.ets == 100
+
+
 def test_a_pending_number_is_never_used_again() -> None:
     control, log = Control(), Log()
     control.records["owner/s/7"] = {"offset": PENDING}

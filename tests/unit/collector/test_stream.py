@@ -205,6 +205,7 @@ def test_behind_a_marker_no_row_is_older_than_the_marker_says(seed: int, replica
     promised = 0
     for header, value in log.valid():
         if header.kind is IngestKind.MARKER:
+            assert header.ets >= promised
             promised = header.ets
         elif header.kind is IngestKind.ROWS:
             assert min(t.ets for t in decode_batch(value).transactions) >= promised
