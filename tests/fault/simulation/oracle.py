@@ -406,7 +406,7 @@ def check(world: World) -> None:
                 f"mysql {part}: {counts} with {stored['dead']}, no letter of {unsaid}"
             )
     for source in world.source:
-        last = total = told = 0
+        last = total = told = promised = 0
         for header, value, _ in valid(world, source.number):
             if header.seq != last + 1:
                 raise ViolationError(f"ingest {source.number}: {last} -> {header.seq}")
@@ -414,6 +414,10 @@ def check(world: World) -> None:
             if header.kind is IngestKind.ROWS:
                 told += header.rows
                 check_times(source, value)
+            elif header.kind is IngestKind.MARKER:
+                if header.ets < promised:
+                    raise ViolationError(f"ingest {source.number}: {promised}, then {header.ets}")
+                promised = header.ets
         committed = sum(map(len, source.binlog))
         if told != committed:
             raise ViolationError(f"source {source.number}: {committed} rows committed, {told} told")
