@@ -156,7 +156,7 @@ state: {{folder: "{self.folder}/state"}}
             self.sent_ms.append(_now_ms())
             self.sent_at.append(self.routed())
             self.await_routed(self.sent_at[-1] + apart, every_s=0.002)
-            time.sleep(pause_s)
+            time.sleep(pause_s)  # The pace of the load.
 
     def outcome(self) -> Outcome:
         """Everything that has been routed, in order."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from io import BytesIO
 from typing import Any
 
@@ -29,6 +29,7 @@ from gravity.kafka.reader import LogMessage, LogReader
 from gravity.sink import Pace, SinkWriter
 from gravity.sink_stage import Surroundings
 from gravity.testing.target_log import table
+from gravity.testing.waiting import wait_until
 from gravity.topic import TopicSpec
 
 _numbers = itertools.count(1)
@@ -262,12 +263,12 @@ def _await_commit(committed: LogReader, all_there: LogReader, topic: str, partit
     The broker tells a partition of a commit after it has answered. A transaction that was left open is
     never settled: then it is that what is there counts after `_COMMIT_S`.
     """
-    give_up_s = time.monotonic() + _COMMIT_S
-    while time.monotonic() < give_up_s:
-        end = committed.bounds(topic, partition)[1]
-        if end == all_there.bounds(topic, partition)[1]:
-            return
-        time.sleep(0.01)
+
+    def is_settled() -> bool:
+        return committed.bounds(topic, partition)[1] == all_there.bounds(topic, partition)[1]
+
+    with suppress(TimeoutError):
+        wait_until(is_settled, _COMMIT_S, what="the commit", every_s=0.01)
 
 
 class KafkaServer(TargetServer):

@@ -55,7 +55,7 @@ def read(table, columns, where):
 found = {"accounts": [], "transfers": []}
 for part in range(5):
     found["accounts"] += read("accounts", "id, amount", f"id % 5 = {part}")
-    time.sleep(pause_s / 5)
+    time.sleep(pause_s / 5)  # Slow on purpose.
     found["transfers"] += read("transfers", "clerk, number, payer, payee, amount", f"number % 5 = {part}")
 found["sum"] = int(read("accounts", "SUM(amount)", "1 = 1")[0][0])
 print(json.dumps(found))

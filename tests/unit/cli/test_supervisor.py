@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from gravity import restart
+from gravity import supervisor as supervising
 from gravity.errors import EXIT_HALTED, EXIT_RESTART, FatalError
 from gravity.stage_output import StageOutput
 from gravity.supervisor import STAGES, StageCommand, Supervisor, stage_command
@@ -32,17 +33,17 @@ def program(name: str, code: str) -> StageCommand:
     return StageCommand(name, (sys.executable, "-S", "-c", code))
 
 
-FOREVER = "import time\nwhile True: time.sleep(1)"
+FOREVER = "import signal\nwhile True: signal.pause()"
 HALTS = """
 import json, sys
 print(json.dumps({"stage": "b", "event": "halted", "error": "LostError", "reason": "the binlog is gone"}), file=sys.stderr)
 sys.exit(78)
 """
 STUBBORN = """
-import signal, time
+import signal
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print("deaf", flush=True)
-while True: time.sleep(1)
+while True: signal.pause()
 """
 
 
@@ -136,15 +137,18 @@ def test_with_keep_going_a_halt_stops_only_its_own_stage() -> None:
         assert not runner.is_over
 
 
-def test_a_stage_that_ignores_the_request_is_killed_after_a_bounded_time() -> None:
-    runner, lines = supervisor(program("a", STUBBORN), stop_s=0.3)
+def test_a_stage_that_ignores_the_request_is_killed_after_a_bounded_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runner, lines = supervisor(program("a", STUBBORN), stop_s=1000)
     runner.start()
     pid = living_pid(runner, "a")
     poll_until(runner, lambda: any("deaf" in line for line in lines))
-    began = time.monotonic()
+    clock = itertools.count(0.0, 100.0)
+    monkeypatch.setattr(supervising, "monotonic_s", lambda: next(clock))
     runner.stop()
-    assert time.monotonic() - began < 5
     assert not is_alive(pid)
+    assert 1000 <= next(clock) < 2000
 
 
 def test_a_frozen_stage_does_not_outlive_the_stop() -> None:
@@ -165,7 +169,7 @@ def test_a_stage_that_prints_much_between_two_polls_is_not_held_up() -> None:
 
 
 PARENT = f"""
-import sys, time
+import sys
 from pathlib import Path
 from gravity.supervisor import StageCommand, Supervisor
 stages = [StageCommand(name, (sys.executable, "-S", "-c", {STUBBORN!r})) for name in "ab"]
@@ -176,8 +180,7 @@ while len(lines) < 2:  # Each says so once it is itself: before, it ends when it
     runner.poll(0.05)
 print(runner.pid("a"), runner.pid("b"), flush=True)
 while True:
-    runner.poll()
-    time.sleep(0.05)
+    runner.poll(1)
 """
 
 
@@ -229,12 +232,13 @@ def test_sigterm_ends_a_run_in_order_and_a_second_one_at_once(code: str, is_deaf
             pid = int(line) if line.strip().isdigit() else pid
             deaf = deaf or "deaf" in line
         run.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + 20
-        while is_deaf and time.monotonic() < deadline:
-            time.sleep(0.3)  # Two signals at once are one to a process that was not running.
-            if not is_alive(pid):
-                break
-            run.send_signal(signal.SIGTERM)
+        # The first is heard when the stages have been told to end: until then two signals may be one.
+        wait_until(
+            lambda: not is_deaf or not is_alive(pid) or run.send_signal(signal.SIGTERM),
+            20,
+            what="the end that a second signal makes",
+            every_s=0.3,
+        )
         assert run.wait(10) == 0
         assert not is_alive(pid)
     finally:
@@ -243,13 +247,13 @@ def test_sigterm_ends_a_run_in_order_and_a_second_one_at_once(code: str, is_deaf
 
 
 RUN = """
-import sys, threading, time
+import sys, threading
 from pathlib import Path
 from gravity.supervisor import StageCommand, Supervisor
+from gravity.testing.waiting import wait_until
 runner = Supervisor(Path("unused.yaml"), [StageCommand("a", (sys.executable, "-S", "-c", CODE))], stop_s=60)
 def tell():
-    while (pid := runner.pid("a")) is None: time.sleep(0.05)
-    print(pid, file=sys.stderr, flush=True)
+    print(wait_until(lambda: runner.pid("a"), 20, what="the stage"), file=sys.stderr, flush=True)
 threading.Thread(target=tell, daemon=True).start()
 sys.exit(runner.run().exit_code)
 """

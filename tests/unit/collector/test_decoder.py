@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from pathlib import Path
 from typing import Any
 
@@ -239,10 +238,10 @@ def test_an_error_packet_tells_the_servers_words() -> None:
     assert (raised.value.code, raised.value.message) == (1236, "Could not find first log file name")
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", sorted(STREAMS))
 def test_mutated_events_end_in_a_named_error_or_in_values(name: str) -> None:
     generator = random.Random(7)
-    started = time.monotonic()
     for _ in range(300):
         damaged = bytearray(STREAMS[name])
         for _ in range(generator.choice((1, 1, 1, 3, 20))):
@@ -253,7 +252,6 @@ def test_mutated_events_end_in_a_named_error_or_in_values(name: str) -> None:
             reader.feed(b"")
         except GravityError as error:
             assert str(error)  # noqa: PT017 - most mutations raise, some do not
-    assert time.monotonic() - started < 60
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_a_kept_folder_is_kept_and_children_are_asked_politely(tmp_path: Path) -
 
 
 RUNNER = """
-import signal, sys, time
+import signal, sys
 from pathlib import Path
 from gravity_devstack.process import Guardian
 # A shell's jobs in the background ignore it.
@@ -59,7 +59,7 @@ folder = Path(sys.argv[1])
 guardian = Guardian(folder)
 child = guardian.start(["sleep", "600"], log=folder / "log", cwd=folder)
 print(guardian.pid, child.pid, flush=True)
-time.sleep(600)
+while True: signal.pause()
 """
 
 
