@@ -7,6 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+JOBS = 2
+"""Processes that what is random is tried in, side by side."""
+
 
 @dataclass(frozen=True)
 class Verdict:

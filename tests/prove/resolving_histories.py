@@ -28,10 +28,8 @@ from gravity.resolution.register import (
 )
 from gravity.resolution.strategy import Hold, Verdict, resolve
 from tests.oracle import resolve as oracle
-from tests.prove.report import Report
+from tests.prove.report import JOBS, Report
 
-JOBS = 2
-"""Processes that histories are tried in."""
 _SEEDS_AT_ONCE = 100
 SOURCES = ("A", "B", "C")
 RANKS = {"A": 1, "B": 2, "C": 3}

@@ -22,8 +22,8 @@ from gravity.resolution.register import OPERATOR
 from gravity.testing.routed_log import EPOCH_US, RoutedLog, RoutedMessage, RowChange
 from gravity.testing.target_log import table
 from tests.oracle import resolve as oracle
-from tests.prove.report import Report
-from tests.prove.resolving_histories import JOBS, RULES, SOURCES, History, make_history, told
+from tests.prove.report import JOBS, Report
+from tests.prove.resolving_histories import RULES, SOURCES, History, make_history, told
 from tests.resolver_replica import Replica
 
 ROWS = 20

@@ -5,8 +5,7 @@ from __future__ import annotations
 from tests.fault.simulation.__main__ import run as simulate
 from tests.fault.simulation.breaks import BREAKS
 from tests.fault.simulation.interleavings import INTERLEAVINGS
-from tests.prove.report import Report
-from tests.prove.resolving_histories import JOBS
+from tests.prove.report import JOBS, Report
 
 
 def run(report: Report) -> None:
