@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from enum import StrEnum
 
 
@@ -61,4 +62,8 @@ def reach(point: FaultPoint) -> None:
         return
     _visits[point] = _visits.get(point, 0) + 1
     if _visits[point] == armed[0]:
-        os.kill(os.getpid(), signal.SIGSTOP if armed[1] == "freeze" else signal.SIGKILL)
+        # To this thread: any thread of the process may take what is sent to the process, and this one would go on
+        # until it has.
+        signal.pthread_kill(
+            threading.get_ident(), signal.SIGSTOP if armed[1] == "freeze" else signal.SIGKILL
+        )
