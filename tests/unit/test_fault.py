@@ -45,7 +45,7 @@ def test_a_thread_that_is_frozen_does_not_go_on(number: int, tmp_path: Path) -> 
 
 
 def test_a_thread_that_is_killed_does_not_go_on() -> None:
-    done = subprocess.run(  # noqa: S603 - our own program
+    done = subprocess.run(
         [sys.executable, "-c", IN_A_THREAD],
         capture_output=True,
         check=False,
