@@ -202,7 +202,7 @@ class Beginning:
                     if isinstance(event, Begin):
                         begin = event
                     elif isinstance(event, _ENDS) and begin is not None:
-                        time_us = 0 if isinstance(event, Rollback) else event.commit_us
+                        time_us = 0 if isinstance(event, Rollback) else begin.commit_us
                         yield Transaction(
                             begin.gtid, begin.file_index, begin.offset, event.next_offset, time_us
                         )

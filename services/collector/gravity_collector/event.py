@@ -19,6 +19,9 @@ class Begin(NamedTuple):
     file_index: int
     offset: int
     """The first byte of its GTID event: reading can start again here."""
+    commit_us: int
+    """When it is committed, in microseconds since 1970 UTC: a server writes it whole, when it commits. MariaDB and
+    older MySQL tell whole seconds."""
 
 
 class Rows(NamedTuple):
@@ -48,8 +51,6 @@ class Commit(NamedTuple):
     file_index: int
     next_offset: int
     """The byte after the transaction."""
-    commit_us: int
-    """Microseconds since 1970 UTC; MariaDB and older MySQL write whole seconds."""
 
 
 class Rollback(NamedTuple):
@@ -75,7 +76,6 @@ class XaPrepare(NamedTuple):
     xid: str
     file_index: int
     next_offset: int
-    commit_us: int
 
 
 class XaCommit(NamedTuple):
@@ -84,7 +84,6 @@ class XaCommit(NamedTuple):
     xid: str
     file_index: int
     next_offset: int
-    commit_us: int
 
 
 class XaRollback(NamedTuple):
@@ -93,7 +92,6 @@ class XaRollback(NamedTuple):
     xid: str
     file_index: int
     next_offset: int
-    commit_us: int
 
 
 class Rotate(NamedTuple):

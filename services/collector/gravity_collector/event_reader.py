@@ -125,7 +125,6 @@ class EventReader:
         self._is_open = False
         self._awaits_statement = False
         self._xid = ""
-        self._commit_us = 0
         self.handlers: dict[int, Handler] = {
             QUERY: self._on_query,
             ROTATE: self._on_rotate,
@@ -224,14 +223,12 @@ class EventReader:
     def _on_heartbeat(self, *_: object) -> None:
         self.events.append(Heartbeat(self.file_index, self.next_offset))
 
-    def _on_gtid(self, body: bytes, _seconds: int, _server_id: int, offset: int) -> None:
-        gtid, self._commit_us = parse_gtid(body)
-        self._begin(gtid, offset)
+    def _on_gtid(self, body: bytes, seconds: int, _server_id: int, offset: int) -> None:
+        self._begin(*parse_gtid(body), seconds, offset)
         self._awaits_statement = True
 
-    def _on_tagged_gtid(self, body: bytes, _seconds: int, _server_id: int, offset: int) -> None:
-        gtid, self._commit_us = parse_tagged_gtid(body)
-        self._begin(gtid, offset)
+    def _on_tagged_gtid(self, body: bytes, seconds: int, _server_id: int, offset: int) -> None:
+        self._begin(*parse_tagged_gtid(body), seconds, offset)
         self._awaits_statement = True
 
     def _on_anonymous(self, *_: object) -> None:
@@ -241,10 +238,9 @@ class EventReader:
             remedy="SET GLOBAL gtid_mode=ON step by step, then start from a position after that",
         )
 
-    def _on_mariadb_gtid(self, body: bytes, _seconds: int, server_id: int, offset: int) -> None:
+    def _on_mariadb_gtid(self, body: bytes, seconds: int, server_id: int, offset: int) -> None:
         begin = parse_mariadb_gtid(body, server_id)
-        self._commit_us = 0
-        self._begin(begin.gtid, offset)
+        self._begin(begin.gtid, 0, seconds, offset)
         if begin.is_standalone:
             self._awaits_statement = True
         else:
@@ -252,10 +248,11 @@ class EventReader:
             if begin.prepared_xid:
                 self._start_xa(begin.prepared_xid)
 
-    def _begin(self, gtid: str, offset: int) -> None:
+    def _begin(self, gtid: str, commit_us: int, seconds: int, offset: int) -> None:
         if self._is_open or self._awaits_statement:
             raise self.unreadable(f"transaction {gtid} starts inside another one")
-        self.events.append(Begin(gtid, self.file_index, offset))
+        commit_us = commit_us or seconds * _MICROSECONDS
+        self.events.append(Begin(gtid, self.file_index, offset, commit_us))
 
     def _start_xa(self, xid: str) -> None:
         self._xid = xid
@@ -303,16 +300,14 @@ class EventReader:
 
         return on_rows
 
-    def _on_commit(self, _body: bytes, seconds: int, *_: int) -> None:
+    def _on_commit(self, *_: object) -> None:
         if not (self._is_open or self._awaits_statement):
             raise self.unreadable("a commit comes outside a transaction")
         self._is_open = self._awaits_statement = False
         self._xid = ""
-        self.events.append(
-            Commit(self.file_index, self.next_offset, self._commit_us or seconds * _MICROSECONDS)
-        )
+        self.events.append(Commit(self.file_index, self.next_offset))
 
-    def _on_query(self, body: bytes, seconds: int, *_: int) -> None:
+    def _on_query(self, body: bytes, *_: int) -> None:
         if is_begin(body):
             self._is_open, self._awaits_statement = True, False
             return
@@ -321,7 +316,7 @@ class EventReader:
         if means is Meaning.BEGIN:
             self._is_open, self._awaits_statement = True, False
         elif means is Meaning.COMMIT and self._is_open:
-            self._on_commit(body, seconds)
+            self._on_commit()
         elif means is Meaning.ROLLBACK and self._is_open:
             self._is_open = False
             self._xid = ""
@@ -337,22 +332,22 @@ class EventReader:
                 "do not mix engines in one transaction; snapshot its tables again",
             )
         elif means is Meaning.XA:
-            self._on_xa(statement.sql, seconds)
+            self._on_xa(statement.sql)
         elif means is not Meaning.SAVEPOINT:
             if not self.is_in_transaction:
                 raise self.unreadable("a statement comes outside a transaction")
             self.events.append(Query(statement.database, statement.sql, statement.sql_mode))
             if self._awaits_statement:
-                self._on_commit(body, seconds)
+                self._on_commit()
 
-    def _on_compressed_query(self, body: bytes, seconds: int, server_id: int, offset: int) -> None:
+    def _on_compressed_query(self, body: bytes, *_: int) -> None:
         try:
             plain = uncompressed_query(body)
         except CompressedError as error:
             raise self.unreadable(str(error), _COMPRESSED_REMEDY) from error
-        self._on_query(plain, seconds, server_id, offset)
+        self._on_query(plain)
 
-    def _on_xa(self, sql: str, seconds: int) -> None:
+    def _on_xa(self, sql: str) -> None:
         step, xid = parse_xa(sql)
         if step == "START" and self._awaits_statement:
             self._is_open, self._awaits_statement = True, False
@@ -363,23 +358,20 @@ class EventReader:
             self._awaits_statement = False
             self.has_xa = True
             ended = XaCommit if step == "COMMIT" else XaRollback
-            self.events.append(ended(xid, *self._ended_at(seconds)))
+            self.events.append(ended(xid, self.file_index, self.next_offset))
         else:
             raise self.unreadable(f"an XA statement comes where none can be: {sql[:200]!r}")
 
-    def _on_xa_prepare(self, body: bytes, seconds: int, *_: int) -> None:
+    def _on_xa_prepare(self, body: bytes, *_: int) -> None:
         xid, in_one_phase = parse_xa_prepare(body)
         if not self._is_open or xid != self._xid:
             raise self.unreadable(f"XA transaction {xid} is prepared without its start")
         if in_one_phase:
-            self._on_commit(body, seconds)
+            self._on_commit()
             return
         self._is_open = False
         self._xid = ""
-        self.events.append(XaPrepare(xid, *self._ended_at(seconds)))
-
-    def _ended_at(self, seconds: int) -> tuple[int, int, int]:
-        return self.file_index, self.next_offset, self._commit_us or seconds * _MICROSECONDS
+        self.events.append(XaPrepare(xid, self.file_index, self.next_offset))
 
     def _on_rows_query(self, body: bytes, *_: int) -> None:
         self.events.append(Statement(body[1:].decode(errors="backslashreplace")))

@@ -71,7 +71,7 @@ class BinlogLookBack:
         """Where the last transaction before `before` starts that prepared `xid`: newest file first."""
         for index in sorted((index for index in names if index <= before[0]), reverse=True):
             found: Place | None = None
-            at = Begin("", 0, 0)
+            at = Begin("", 0, 0, 0)
             for event in self._events(names[index], 4):
                 if isinstance(event, Begin):
                     if (event.file_index, event.offset) >= before:

@@ -155,10 +155,9 @@ class SpanBuilder:
         """How many messages the span has now."""
         return sum(bool(message.rows) for message in self._messages)
 
-    def begin(self, gtid: str, file_index: int, offset: int) -> None:
-        """A transaction starts; its commit time is not known yet."""
-        # A piece that is cut off before the commit carries the latest time known until here.
-        self._open = Transaction(gtid, file_index, offset, self.ets, self.ets)
+    def begin(self, gtid: str, file_index: int, offset: int, commit_us: int) -> None:
+        """A transaction starts."""
+        self._open = Transaction(gtid, file_index, offset, commit_us, max(self.ets, commit_us))
         self._open_bytes = 0
         self._was_cut = False
 
@@ -198,24 +197,14 @@ class SpanBuilder:
         self.bytes += size
         self._open_bytes += size
 
-    def commit(self, commit_us: int) -> None:
-        """The open transaction's changes hold."""
-        if self._open is not None and commit_us > self.ets:
-            self.ets = commit_us
-        if self._touched:
-            assert self._open is not None
-            known = Transaction(
-                self._open.gtid,
-                self._open.file_index,
-                self._open.offset,
-                commit_us or self.ets,
-                self.ets,
-            )
-            for message in self._touched:
-                message.transactions[-1] = known
-                message.holds_open = False
-            self._touched.clear()
+    def end(self) -> None:
+        """The open transaction has ended. Its changes hold, as far as they have not been dropped."""
+        assert self._open is not None
+        self.ets = self._open.ets
         self._open = None
+        for message in self._touched:
+            message.holds_open = False
+        self._touched.clear()
 
     def drop_open(self) -> bool:
         """Takes out what the open transaction has brought; False when a part of it has already been given away."""
@@ -234,9 +223,13 @@ class SpanBuilder:
         batches = [
             message.batch(self._source, self._epoch) for message in self._messages if message.rows
         ]
+        if self._touched:
+            assert self._open is not None
+            # The message's header must not name an earlier time than its rows.
+            self.ets = self._open.ets
+            self._was_cut = True
         for message in self._touched:
             message.holds_open = False
-        self._was_cut = self._was_cut or bool(self._touched)
         self._touched.clear()
         self._messages = []
         self._grouping = Grouping()

@@ -207,7 +207,7 @@ class Stream:
         self._begin = event
         self._ordinal = 0
         self._is_own = False
-        self._builder.begin(event.gtid, event.file_index, event.offset)
+        self._builder.begin(event.gtid, event.file_index, event.offset, event.commit_us)
 
     def _on_rows(self, event: Rows) -> None:
         if event.table is not self._table:
@@ -355,7 +355,7 @@ class Stream:
     def _on_commit(self, event: Commit) -> None:
         begin = self._begin
         assert begin is not None
-        self._builder.commit(event.commit_us)
+        self._builder.end()
         self._gtids.add(begin.gtid)
         self._leave(event.file_index, event.next_offset)
 
@@ -368,7 +368,7 @@ class Stream:
                 where=f"source {self._source}, position {self._inside(0)}",
                 remedy="did the server die while writing it? snapshot the source's tables again",
             )
-        self._builder.commit(0)
+        self._builder.end()
         self._gtids.add(begin.gtid)
         self._leave(event.file_index, event.next_offset)
 

@@ -62,7 +62,7 @@ class HeldTransactions:
         self._prepared_max = prepared_max
         self._prepared: dict[str, _Held] = {}
         self._bytes = 0
-        self._begin = Begin("", 0, 0)
+        self._begin = Begin("", 0, 0, 0)
         self._open: _Held | None = None
         self._open_xid = ""
 
@@ -148,4 +148,4 @@ class HeldTransactions:
 
 
 def _end_of(event: XaPrepare | XaCommit | XaRollback) -> Commit:
-    return Commit(event.file_index, event.next_offset, event.commit_us)
+    return Commit(event.file_index, event.next_offset)

@@ -117,14 +117,14 @@ class Server:
         """Transaction `number`."""
         for missing in range(len(self._events), number + 1):
             rows, statement = self.source.binlog[missing], self.source.statements.get(missing)
-            begin = Begin(f"0-1-{missing + 1}", *self.place(missing))
+            time = statement.ets if statement else rows[0].ets if rows else 0
+            begin = Begin(f"0-1-{missing + 1}", *self.place(missing), time)
             events: list[Event] = [begin]
             if statement is not None:
                 events.append(Query("app", statement.sql, 0))
                 self._thirds[statement.table] = statement.third
             events += self._rows(rows)
-            time = statement.ets if statement else rows[0].ets if rows else 0
-            self._events.append([*events, Commit(*self.end(missing + 1), time)])
+            self._events.append([*events, Commit(*self.end(missing + 1))])
         return self._events[number]
 
     def _rows(self, rows: Sequence[Row]) -> Iterator[Rows]:

@@ -61,9 +61,15 @@ def assert_equal_and_once(made: Installation) -> None:
 
 
 def transactions_in_both_epochs(made: Installation) -> set[str]:
+    """Those that both servers have told of; every piece must have the same time."""
     seen: dict[int, set[str]] = {1: set(), 2: set()}
+    times: dict[str, set[tuple[int, int]]] = {}
     for header, batch in made.batches():
         seen[header.to.epoch] |= {batch.transactions[tx].gtid for tx in batch.tx}
+        for transaction in batch.transactions:
+            told = transaction.commit_us, transaction.ets
+            times.setdefault(transaction.gtid, set()).add(told)
+    assert [gtid for gtid, told in times.items() if len(told) > 1] == []
     return seen[1] & seen[2]
 
 

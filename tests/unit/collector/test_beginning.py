@@ -46,10 +46,8 @@ class Server:
         self._events: list[Event] = []
         for number, commit_us in enumerate(commits_us):
             at, end = 100 * (number + 1), 100 * (number + 2)
-            self._events.append(Begin(f"{UUID}:{number + 1}", 1, at))
-            self._events.append(
-                Rollback(1, end) if commit_us is None else Commit(1, end, commit_us)
-            )
+            self._events.append(Begin(f"{UUID}:{number + 1}", 1, at, commit_us or 1))
+            self._events.append(Rollback(1, end) if commit_us is None else Commit(1, end))
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         if sql == "SHOW BINARY LOGS":

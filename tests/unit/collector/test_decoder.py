@@ -102,7 +102,7 @@ def test_transactions_follow_each_other_without_a_gap(stream: bytes) -> None:
 def test_commit_times_are_in_microseconds_where_the_server_writes_them() -> None:
     def fractions(name: str) -> set[bool]:
         events = parser().feed(STREAMS[name])
-        return {bool(event.commit_us % 1_000_000) for event in events if isinstance(event, Commit)}
+        return {bool(event.commit_us % 1_000_000) for event in events if isinstance(event, Begin)}
 
     assert fractions("mysql") == {True}
     assert fractions("mariadb") == {False}

@@ -257,22 +257,22 @@ def row(body: bytes) -> Rows:
 
 def prepared(xid: str, offset: int, *bodies: bytes) -> list[Event]:
     return [
-        Begin(f"p{offset}", 1, offset), XaStart(xid), *map(row, bodies), XaPrepare(xid, 1, offset + 9, 5),
+        Begin(f"p{offset}", 1, offset, 5), XaStart(xid), *map(row, bodies), XaPrepare(xid, 1, offset + 9),
     ]  # fmt: skip
 
 
 def committed(xid: str, offset: int) -> list[Event]:
-    return [Begin(f"c{offset}", 1, offset), XaCommit(xid, 1, offset + 9, 6)]
+    return [Begin(f"c{offset}", 1, offset, 6), XaCommit(xid, 1, offset + 9)]
 
 
 def test_an_xa_transaction_is_empty_where_it_is_prepared_and_whole_where_it_is_committed() -> None:
     past = Past()
     held = HeldTransactions(past)
-    between: list[Event] = [Begin("b", 1, 20), row(b"b"), Commit(1, 29, 1)]
+    between: list[Event] = [Begin("b", 1, 20, 1), row(b"b"), Commit(1, 29)]
     events = [*prepared("x", 10, b"1", b"2"), *between, *committed("x", 30)]
     assert list(held.settle(events)) == [
-        Begin("p10", 1, 10), Commit(1, 19, 5), *between,
-        Begin("c30", 1, 30), row(b"1"), row(b"2"), Commit(1, 39, 6),
+        Begin("p10", 1, 10, 5), Commit(1, 19), *between,
+        Begin("c30", 1, 30, 6), row(b"1"), row(b"2"), Commit(1, 39),
     ]  # fmt: skip
     assert past.asked == []
     assert not held.is_inside

@@ -26,9 +26,9 @@ def test_everything_read_with_the_first_transaction_is_given_on() -> None:
     events: list[Event] = [
         MADE_UP,
         FORMAT,
-        Begin("u:5", 7, 900),
-        Commit(7, 990, 1),
-        Begin("u:6", 7, 990),
+        Begin("u:5", 7, 900, 1),
+        Commit(7, 990),
+        Begin("u:6", 7, 990, 1),
     ]
     found, seen = place.first_place(Reads(events), "s")
     assert found == Position(1, 7, 900), (
@@ -122,11 +122,11 @@ def resumed(executed: str, read: str, logged: ToEnd) -> object:
 
 
 def test_a_transaction_that_waits_for_an_answer_is_in_the_binlog_and_not_yet_executed() -> None:
-    logged = ToEnd([Begin(f"{UUID}:6", 7, 300), Commit(7, 350, 1)], [Begin(f"{UUID}:7", 7, 350)])
+    logged = ToEnd([Begin(f"{UUID}:6", 7, 300, 1), Commit(7, 350)], [Begin(f"{UUID}:7", 7, 350, 1)])
     assert resumed(f"{UUID}:1-5", f"{UUID}:1-7", logged) == StartAtFile("b.000007", 400)
     assert logged.closed
 
 
 def test_a_history_that_is_neither_executed_nor_logged_is_another_one() -> None:
     with pytest.raises(PositionLostError, match="history is another one"):
-        resumed(f"{UUID}:1-5", f"{UUID}:1-7", ToEnd([Begin(f"{UUID}:6", 7, 300)]))
+        resumed(f"{UUID}:1-5", f"{UUID}:1-7", ToEnd([Begin(f"{UUID}:6", 7, 300, 1)]))

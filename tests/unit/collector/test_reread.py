@@ -164,12 +164,12 @@ def test_a_view_must_have_seen_all_that_the_stream_had_brought_when_a_table_was_
     touches, asked = TouchLog(), list[Any]()
     table = Table("a")
     stream, _ = _stream(Log(), touches, asked)
-    stream.take([Begin("0-1-1", 1, 100), table.event(INSERT, [(1, "x")]), Commit(1, 200, 5)])
+    stream.take([Begin("0-1-1", 1, 100, 5), table.event(INSERT, [(1, "x")]), Commit(1, 200)])
     stream.read_again(TABLES[0])
     assert asked == [(TABLES[0], True)]
     assert touches.touched(Work(TABLES[0]), PositionView(1, 199)) is None
     assert touches.touched(Work(TABLES[0]), PositionView(1, 200)) == set()
-    stream.take([Begin("0-1-2", 1, 200), table.event(INSERT, [(2, "x")]), Commit(1, 300, 6)])
+    stream.take([Begin("0-1-2", 1, 200, 5), table.event(INSERT, [(2, "x")]), Commit(1, 300)])
     assert touches.touched(Work(TABLES[0]), PositionView(1, 200)) == {(2,)}
 
 
@@ -178,9 +178,9 @@ def test_a_table_asked_for_inside_a_transaction_is_read_by_views_that_saw_that_t
 ):
     touches, asked = TouchLog(), list[Any]()
     stream, _ = _stream(Log(), touches, asked)
-    stream.take([Begin("0-1-1", 1, 100), Query("shop", "CREATE TABLE a (id INT)", 0)])
+    stream.take([Begin("0-1-1", 1, 100, 5), Query("shop", "CREATE TABLE a (id INT)", 0)])
     stream.read_again(TABLES[0])
-    stream.take([Commit(1, 200, 5)])
+    stream.take([Commit(1, 200)])
     assert touches.touched(Work(TABLES[0]), PositionView(1, 100)) is None
     assert touches.touched(Work(TABLES[0]), PositionView(1, 200)) == set()
 
@@ -190,16 +190,16 @@ def test_a_statement_that_may_have_changed_rows_has_its_tables_read_again_once_i
     stream, publisher = _stream(log, touches, asked)
     publisher.publish_chunk(Chunk(TABLES[1], None, None), [], plan=1)
     swap = Query("shop", "RENAME TABLE a TO x, b TO a", 0)
-    stream.take([Begin("0-1-1", 1, 100), swap])
+    stream.take([Begin("0-1-1", 1, 100, 5), swap])
     assert not asked, "not before the statement's end is known"
-    stream.take([Commit(1, 200, 5)])
+    stream.take([Commit(1, 200)])
     assert [table for table, _ in asked] == [("shop", "x"), ("shop", "a")]
     last = [h for h in log.headers() if h.kind is IngestKind.SCHEMA][-1]
     assert (last.table, last.chunk, last.to) == ("shop.a", REREAD, Position(1, 1, 200))
     assert not publisher.coverage.is_complete(("shop", "a"))
     assert touches.touched(Work(("shop", "a")), PositionView(1, 100)) is None
     assert touches.touched(Work(("shop", "a")), PositionView(1, 200)) == set()
-    stream.take([Begin("0-1-2", 1, 200), Query("shop", "ALTER TABLE a ADD n INT", 0), Commit(1, 300, 6)])  # fmt: skip
+    stream.take([Begin("0-1-2", 1, 200, 5), Query("shop", "ALTER TABLE a ADD n INT", 0), Commit(1, 300)])  # fmt: skip
     assert len(asked) == 2, "rows that are kept are not read again"
 
 

@@ -57,7 +57,7 @@ def test_a_new_shape_of_a_table_begins_a_new_message() -> None:
 
 def _builder() -> SpanBuilder:
     builder = SpanBuilder("s", 1, ets=0)
-    builder.begin("0-1-1", 1, 100)
+    builder.begin("0-1-1", 1, 100, 5)
     return builder
 
 
@@ -66,7 +66,7 @@ def test_before_images_stand_beside_their_rows() -> None:
     builder.add(FLOWS[0], INSERT, [(1, "a")], (), ordinal=0, size=9)
     builder.add(FLOWS[0], UPDATE, [(2, "b")], [(1, "a")], ordinal=1, size=9)
     builder.add(FLOWS[0], DELETE, [(2, "b")], (), ordinal=2, size=9)
-    builder.commit(5)
+    builder.end()
     (batch,) = builder.take()
     assert (batch.ops, list(batch.ordinal), batch.before) == (b"IUD", [0, 1, 2], [[None, 1, 2]])
     again = decode_batch(encode_batch(batch))
@@ -76,9 +76,9 @@ def test_before_images_stand_beside_their_rows() -> None:
 def test_event_time_is_the_running_maximum_of_commit_time() -> None:
     builder = SpanBuilder("s", 1, ets=50)
     for number, commit_us in enumerate((40, 60, 55)):
-        builder.begin(f"0-1-{number}", 1, number)
+        builder.begin(f"0-1-{number}", 1, number, commit_us)
         builder.add(FLOWS[0], INSERT, [(number, "x")], (), ordinal=0, size=1)
-        builder.commit(commit_us)
+        builder.end()
     (batch,) = builder.take()
     assert [(t.commit_us, t.ets) for t in batch.transactions] == [(40, 50), (60, 60), (55, 60)]
     assert builder.ets == 60
@@ -87,12 +87,12 @@ def test_event_time_is_the_running_maximum_of_commit_time() -> None:
 def test_a_transaction_that_did_not_hold_leaves_nothing_behind() -> None:
     builder = _builder()
     builder.add(FLOWS[0], INSERT, [(1, "kept")], (), ordinal=0, size=9)
-    builder.commit(5)
-    builder.begin("0-1-2", 1, 200)
+    builder.end()
+    builder.begin("0-1-2", 1, 200, 6)
     builder.add(FLOWS[0], INSERT, [(2, "gone")], (), ordinal=0, size=9)
     builder.add(FLOWS[1], INSERT, [(3, "gone")], (), ordinal=1, size=9)
     assert builder.drop_open()
-    builder.commit(0)
+    builder.end()
     (batch,) = builder.take()
     assert batch.rows() == [(1, "kept")]
     assert [t.gtid for t in batch.transactions] == ["0-1-1"]

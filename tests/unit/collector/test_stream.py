@@ -189,13 +189,14 @@ def test_a_rows_event_time_is_that_of_its_transaction_whoever_publishes_it(
     log, binlog = _run(seed, crashes=True, replicas=replicas)
     ets, truth = 0, {}
     for _, events in binlog.transactions:
-        ets_before, ets = ets, max(ets, events[-1].commit_us)  # type: ignore[union-attr]
-        truth[events[0].gtid] = ets_before, ets  # type: ignore[union-attr]
+        begin = events[0]
+        assert isinstance(begin, Begin)
+        ets = max(ets, begin.commit_us)
+        truth[begin.gtid] = begin.commit_us, ets
     for header, batch in rows_of(log):
+        assert header.ets >= batch.transactions[-1].ets
         for transaction in batch.transactions:
-            # A piece cut off before its commit carries the latest time known until there.
-            is_piece = header.to.offset == transaction.offset
-            assert transaction.ets == truth[transaction.gtid][0 if is_piece else 1]
+            assert (transaction.commit_us, transaction.ets) == truth[transaction.gtid]
 
 
 @pytest.mark.parametrize("replicas", [0, 2])
@@ -317,7 +318,7 @@ def _span_cut_between_files() -> tuple[Log, Control, Binlog]:
     both = [b.event(INSERT, [(1, "x")]), grouped.event(INSERT, [(1, "x")])]
     binlog = Binlog()
     binlog.transactions = [
-        (Position(1, 1, 100), [Begin("0-1-1", 1, 100), *both, Commit(1, 200, 1)]),
+        (Position(1, 1, 100), [Begin("0-1-1", 1, 100, 1), *both, Commit(1, 200)]),
         (Position(1, 1, 200), [Rotate("binlog.000002", 2, 4, artificial=False)]),
     ]
     log, control = Log(dies_at=3), Control()
@@ -326,8 +327,8 @@ def _span_cut_between_files() -> tuple[Log, Control, Binlog]:
     log.dies_at = None
     unseen = left_out.event(INSERT, [(1, "x")])
     binlog.transactions += [
-        (Position(1, 2, 4), [Begin("0-1-2", 2, 4), unseen, Commit(2, 50, 1)]),
-        (Position(1, 2, 50), [Begin("0-1-3", 2, 50), *both, Commit(2, 100, 1)]),
+        (Position(1, 2, 4), [Begin("0-1-2", 2, 4, 1), unseen, Commit(2, 50)]),
+        (Position(1, 2, 50), [Begin("0-1-3", 2, 50, 1), *both, Commit(2, 100)]),
     ]
     return log, control, binlog
 

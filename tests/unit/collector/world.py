@@ -193,7 +193,7 @@ class Binlog:
     ) -> Binlog:
         binlog, offset = cls(), 100
         for number in range(1, transactions + 1):
-            begin = Begin(f"0-1-{number}", 1, offset)
+            begin = Begin(f"0-1-{number}", 1, offset, rng.randint(1, 1000) * 1_000_000)
             events: list[Event] = [begin]
             if rng.random() < 0.1:
                 events.append(Query("shop", rng.choice(STATEMENTS), 0))
@@ -203,7 +203,7 @@ class Binlog:
                     for _ in range(rng.randint(0, 4))
                 ]
             size = 50 * len(events)
-            events.append(Commit(1, offset + size, rng.randint(1, 1000) * 1_000_000))
+            events.append(Commit(1, offset + size))
             binlog.transactions.append((Position(1, 1, offset), events))
             offset += size
         return binlog
@@ -222,14 +222,13 @@ class Binlog:
         """The same transactions at a replica: in other places, their rows in other events."""
         binlog, offset = Binlog(truth=self.truth, server=server), rng.randint(4, 5000)
         for _, events in self.transactions:
-            begin, commit = events[0], events[-1]
+            begin = events[0]
             assert isinstance(begin, Begin)
-            assert isinstance(commit, Commit)
-            copied: list[Event] = [Begin(begin.gtid, 1, offset)]
+            copied: list[Event] = [begin._replace(offset=offset)]
             for event in events[1:-1]:
                 copied += _split(rng, event) if isinstance(event, Rows) else [event]
             size = 70 * (len(copied) + 1)
-            copied.append(Commit(1, offset + size, commit.commit_us))
+            copied.append(Commit(1, offset + size))
             binlog.transactions.append((Position(1, 1, offset), copied))
             offset += size
         return binlog

@@ -13,6 +13,7 @@ from gravity_collector.server import ServerFacts, assert_readable
 
 from gravity.batch import DELETE, INSERT, UPDATE
 from gravity.gtid import parse_gtids
+from gravity.testing.waiting import wait_until
 from tests.integration.collector.binlog.source import (
     COMPRESSING,
     MARIADB,
@@ -141,6 +142,46 @@ def test_a_large_compressed_transaction_comes_in_pieces(source: Source, database
     ]
 
 
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ("BEGIN", "INSERT INTO t VALUES (1)", "COMMIT"),
+        (
+            "XA START 'x'",
+            "INSERT INTO t VALUES (1)",
+            "XA END 'x'",
+            "XA PREPARE 'x'",
+            "XA COMMIT 'x'",
+        ),
+        ("ALTER TABLE t ADD v INT",),
+    ],
+    ids=lambda statements: statements[-1],
+)
+def test_when_a_transaction_committed_is_known_when_it_begins(
+    source: Source, database: str, statements: tuple[str, ...]
+) -> None:
+    with source.connect(database=database) as client, client.cursor() as cursor:
+
+        def now_us() -> int:
+            cursor.execute("SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)")
+            row = cursor.fetchone()
+            assert row is not None
+            return int(row[0])
+
+        cursor.execute("CREATE TABLE t (id int PRIMARY KEY)")
+        facts = source.facts()
+        for statement in statements[:-1]:
+            cursor.execute(statement)
+        # MariaDB tells seconds, and statements have times of their own.
+        second = now_us() // 1_000_000
+        wait_until(lambda: now_us() // 1_000_000 > second, what="the next second")
+        before_us = now_us() if source.flavor == "mysql" else (second + 1) * 1_000_000
+        cursor.execute(statements[-1])
+        after_us = now_us()
+    begin = [event for event in source.events_since(facts) if isinstance(event, Begin)][-1]
+    assert before_us <= begin.commit_us <= after_us
+
+
 @on(*NEWER_MYSQL)
 def test_tags_of_gtids_are_read_and_started_after(source: Source, database: str) -> None:
     """There are tags since MySQL 8.3."""
@@ -159,7 +200,7 @@ def test_tags_of_gtids_are_read_and_started_after(source: Source, database: str)
     found = [event.gtid for event in events if isinstance(event, Begin)]
     assert found[1] == f"{facts.server_uuid}:first:1"
     assert found[2] == "11111111-2222-3333-4444-5555555555ff:se_cond:70000000000"
-    assert all(event.commit_us % 1_000_000 for event in events if isinstance(event, Commit))
+    assert all(event.commit_us % 1_000_000 for event in events if isinstance(event, Begin))
     after = source.facts()
     assert str(parse_gtids("mysql", after.gtid_set)) == after.gtid_set
     run(source, database, "SET gtid_next = 'AUTOMATIC:first'", "INSERT INTO t VALUES (4)")
