@@ -28,6 +28,8 @@ class ProgressLog:
         self._target = target
         self._around = around
         self._partition = partition
+        self._sent = 0
+        """The farthest offset that an INSERT of ours has named, whether or not it was answered."""
 
     def read(self) -> Stored:
         """What is stored; nothing at all before the first write."""
@@ -49,6 +51,7 @@ class ProgressLog:
         numbers = (self._partition, self._around.resolver_epoch, p.next_offset, p.last_seq, p.term)
         line = "\t".join((escape(self._target), *map(str, numbers), escape(frontier)))
         token = f"{self._target}:{self._partition}:{self._around.topic_id}:{p.next_offset}"
+        self._sent = max(self._sent, p.next_offset)
         self._server.insert(PROGRESS, _COLUMNS, [line], token=token)
 
     def require_alone(self, stored: Stored) -> None:
@@ -58,7 +61,7 @@ class ProgressLog:
         we would wait for a claim of our own lane, which only whoever is at that change takes up.
         """
         farthest = self.read().progress.next_offset
-        if farthest > stored.progress.next_offset:
+        if farthest > max(stored.progress.next_offset, self._sent):
             raise FencedError(
                 f"another process has moved this lane to offset {farthest}",
                 where=f"target {self._target}, partition {self._partition}",

@@ -128,6 +128,28 @@ def test_who_was_overtaken_in_front_of_a_claim_of_its_own_lane_begins_anew_and_f
     assert server.rows("orders") == {str(n): (str(n), None) for n in range(3)}
 
 
+def test_progress_that_was_stored_without_an_answer_is_not_taken_for_anothers(
+    server: ClickhouseServer,
+) -> None:
+    name = f"{server.database}.orders"
+    log, schema = TargetLog(), table(name, [("id", "int"), ("n", "int")], ["id"])
+    topic = [log.rows(schema, [("I", (n, n))]) for n in range(2)]
+    lane = drain(take_over(server), topic[:1])
+    offer(lane, topic)
+    rows = cut(lane)
+    server.server.fault(mode="drop_after", match="_gravity_progress", n=2)
+    with pytest.raises(TransientError):
+        lane.writer.write(rows, Refused())
+    assert take_over(server).stored.progress.next_offset == 2
+    server.server.fault(
+        mode="error", match=f"INSERT INTO `{server.database}`.`orders`", n=1, code=252
+    )
+    with pytest.raises(TransientError):
+        lane.writer.write(rows, Refused())
+    lane.writer.write(rows, Refused())
+    assert server.rows("orders") == {"0": ("0",), "1": ("1",)}
+
+
 def test_a_table_of_another_engine_is_refused_by_name(server: ClickhouseServer) -> None:
     server.client.command(f"CREATE DATABASE {server.database}")
     server.client.command(
