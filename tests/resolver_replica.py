@@ -18,6 +18,7 @@ from gravity.testing.target_log import table
 
 TARGET = "t"
 USERS = table("shop.users", [("id", "int"), ("name", "varchar(20)")], ["id"])
+SIZED = table("shop.users", [("id", "int"), ("name", "varchar(20)"), ("size", "int")], ["id"])
 ALONE = table("shop.alone", [("id", "int"), ("name", "varchar(20)")], ["id"])
 KEYLESS = table("shop.keyless", [("id", "int"), ("name", "varchar(20)")], [])
 SOURCES = ("a", "b", "c")

@@ -267,16 +267,29 @@ def after(before: Verdict | None, outcome: Outcome) -> Outcome:
 
     Their values would stay at the target, and a target that never saw them would differ.
     """
-    if outcome.row is None or before is None:
-        return outcome
-    if isinstance(before, Outcome):
-        columns = () if before.row is None else before.columns
-    else:
-        columns = tuple(column for opinion in before.opinions for column in opinion.columns)
+    columns = columns_of(before)
     if columns is outcome.columns or columns == outcome.columns:
+        return outcome
+    return with_nulls(outcome, columns)
+
+
+def columns_of(verdict: Verdict | None) -> tuple[Column, ...]:
+    """The columns that a verdict speaks of; none where there is no row."""
+    if verdict is None:
+        return ()
+    if isinstance(verdict, Outcome):
+        return () if verdict.row is None else verdict.columns
+    return tuple(column for opinion in verdict.opinions for column in opinion.columns)
+
+
+def with_nulls(outcome: Outcome, columns: Sequence[Column]) -> Outcome:
+    """The outcome with NULL for those of `columns` that it has not."""
+    if outcome.row is None:
         return outcome
     present = {column.name for column in outcome.columns}
     gone = {c.name: c for c in columns if c.name not in present}
+    if not gone:
+        return outcome
     return Outcome(
         outcome.winner,
         (*outcome.row, *(None for _ in gone)),

@@ -13,7 +13,16 @@ from gravity.plan_part import Resolution
 from gravity.position import Position
 from gravity.resolution.cell import cell_from_json
 from gravity.resolution.register import Decision, Register, Registers, opinions_of
-from gravity.resolution.strategy import Hold, Outcome, Verdict, after, resolve, same_outcome
+from gravity.resolution.strategy import (
+    Hold,
+    Outcome,
+    Verdict,
+    after,
+    columns_of,
+    resolve,
+    same_outcome,
+    with_nulls,
+)
 from gravity_resolver.row_state import RowState
 from gravity_resolver.table_history import AS_WRITTEN, View
 
@@ -55,8 +64,9 @@ def judge(
         verdict = Hold(tuple(opinions_of(registers, rule.ranks, now.decision, {})))
     if isinstance(verdict, Hold):
         name = known.hold or hold
+        left = _left(known, _came_to(known, known_view or view, rule), verdict)
         return Judgement(
-            _with_hold(now, name),
+            _with_hold(now, name, left),
             verdict,
             emits=False,
             hold=name,
@@ -70,6 +80,8 @@ def judge(
     emits = verdict is not None and (unknown or not same_outcome(before, verdict))
     if verdict is not None and emits:
         verdict = after(before, verdict)
+        if known.left:
+            verdict = with_nulls(verdict, [c for c in known.left if view.may_have(c.name)])
     return Judgement(_with_hold(now, ""), verdict, emits, known.hold, state, registers)
 
 
@@ -81,10 +93,17 @@ def _came_to(known: RowState, view: View, rule: Resolution) -> Verdict | None:
     return resolve(view(known.registers), rule, known.decision)
 
 
-def _with_hold(row: RowState, hold: str) -> RowState:
-    if row.hold == hold:
+def _left(known: RowState, before: Verdict | None, now: Hold) -> tuple[Column, ...]:
+    """Columns that the target's row may have a value in, and nobody speaks of while it is held."""
+    spoken = {column.name for column in columns_of(now)}
+    there = {column.name: column for column in (*known.left, *columns_of(before))}
+    return tuple(column for name, column in there.items() if name not in spoken)
+
+
+def _with_hold(row: RowState, hold: str, left: tuple[Column, ...] = ()) -> RowState:
+    if row.hold == hold and row.left == left:
         return row
-    held = RowState(row.tag, row.registers, row.decision, hold)
+    held = RowState(row.tag, row.registers, row.decision, hold, left)
     held.came_to = row.came_to
     return held
 

@@ -32,7 +32,7 @@ from gravity_resolver.row_resolving import NOTHING_SEEN, RowResolving, Seen
 from gravity_resolver.row_state import RowState
 from gravity_resolver.waiting_line import WaitingLine
 
-FUNCTION_VERSION = 10
+FUNCTION_VERSION = 11
 """Grows whenever the same input would cause other outputs; see `gravity_resolver.term`."""
 
 META_KEY = b"\x00meta"

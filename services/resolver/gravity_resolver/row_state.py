@@ -30,6 +30,9 @@ class RowState:
     decision: Decision | None = None
     hold: str = ""
     """The hold that is open on the row; empty: none."""
+    left: tuple[Column, ...] = ()
+    """Columns in which the target's row may still have a value from before the hold, and about which no source says
+    anything any more."""
     came_to: tuple[object, Resolution, Verdict | None] | None = field(
         default=None, init=False, repr=False, compare=False
     )
@@ -50,7 +53,10 @@ class RowState:
         )
         more = ""
         if self.decision is not None or self.hold:
-            more = "," + _compact_json({"decision": _decision(self.decision), "hold": self.hold})
+            fields: dict[str, object] = {"decision": _decision(self.decision), "hold": self.hold}
+            if self.left:
+                fields["left"] = columns_to_json(self.left)
+            more = "," + _compact_json(fields)
         return f"[{_ascii_text(self.tag)},[{opinions}]{more}]".encode()
 
     @classmethod
@@ -72,7 +78,9 @@ class RowState:
         }
         if not rest:
             return cls(tag, registers)
-        return cls(tag, registers, _load_decision(rest[0]["decision"]), rest[0]["hold"])
+        (fields,) = rest
+        left = columns_from_json(fields.get("left", ()))
+        return cls(tag, registers, _load_decision(fields["decision"]), fields["hold"], left)
 
 
 def is_dead(row: RowState) -> bool:

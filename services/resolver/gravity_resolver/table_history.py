@@ -230,6 +230,11 @@ class View:
         name = column.lower()
         return all(not self.tables.get(source, SourceTable()).has(name) for source in sources)
 
+    def may_have(self, column: str) -> bool:
+        """Whether the target's table may have the column: not once a statement took it from the last source."""
+        is_known = column.lower() in self.dropped_names()
+        return not (is_known and self.lacks_everywhere(column, tuple(self.tables)))
+
     def dropped_names(self) -> set[str]:
         """Lower-case names of all columns that any source has dropped."""
         return {name for table in self.tables.values() for name in table.lacking}

@@ -16,7 +16,7 @@ from gravity.header import RoutedHeader, RoutedKind
 from gravity.plan_part import Resolution
 from gravity.schema_change import ColumnAction, ColumnChange, RowsAfter, TableAction
 from gravity.testing.routed_log import RoutedLog, RowChange
-from tests.resolver_replica import ALONE, LATEST, RANKS, TARGET, USERS, Replica, plan_of
+from tests.resolver_replica import ALONE, LATEST, RANKS, SIZED, TARGET, USERS, Replica, plan_of
 
 STOP = Resolution("error-stop", RANKS)
 LATCHED = replace(STOP, auto_clear=False)
@@ -80,6 +80,36 @@ def test_a_row_is_decided_with_a_column_that_only_a_statement_has_told_of() -> N
     assert quarrel.tell(quarrel.keep(A)).damage == ""
     assert quarrel.replica.state.holds == 0
     assert quarrel.replica.target_rows() == {1: (1, "x", "L")}
+
+
+def test_what_only_the_row_before_a_hold_had_is_gone_after_it() -> None:
+    quarrel = Quarrel()
+    quarrel.replica.take([quarrel.logs[A].rows(SIZED, [RowChange("U", (1, "x", 7), 1)])])
+    quarrel.say(B, "y")
+    quarrel.say(A, "x")  # Its table has no such column any more.
+    quarrel.say(A, "z")
+    quarrel.replica.save()
+    quarrel.replica.crash_and_restore()
+    quarrel.say(B, "z")
+    assert quarrel.replica.target_rows() == {1: (1, "z", None)}
+    # It is said once, and remembered no longer.
+    quarrel.say(A, "w")
+    quarrel.say(B, "w")
+    assert quarrel.replica.target_rows() == {1: (1, "w")}
+
+
+def test_a_column_that_is_dropped_during_a_hold_does_not_come_back_with_its_end() -> None:
+    quarrel = Quarrel()
+    quarrel.logs["c"] = RoutedLog("c")
+    quarrel.replica.take([quarrel.logs[A].rows(SIZED, [RowChange("U", (1, "x", 7), 1)])])
+    quarrel.say(B, "y")
+    quarrel.say("c", "else", key=2)
+    drop = ColumnChange(ColumnAction.DROP, "size")
+    quarrel.replica.take(
+        [quarrel.logs[A].schema_change("shop.users", TableAction.ALTER, drop, ets=20)]
+    )
+    quarrel.say(A, "y")
+    assert quarrel.replica.target_rows()[1] == (1, "y")
 
 
 def test_a_held_row_keeps_what_it_has_and_nothing_else_waits() -> None:
