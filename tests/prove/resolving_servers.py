@@ -320,7 +320,8 @@ def contend(
     reader = ProgressReader(config)
     first = {name: last_gtid(address) for name, address in servers.sources.items()}
     with Pipeline(path) as pipeline:
-        wait_for(lambda: all(reader.refresh().has_begun(name) for name in SOURCES), pipeline,
+        # Rows that are copied are counted too, and are of no transaction.
+        wait_for(lambda: all(reader.refresh().is_copied(name) for name in SOURCES), pipeline,
                  timeout_s=240, what="every source is read")  # fmt: skip
         writers = [Writer(name, address, servers.database, seed=seed, seconds=seconds)
                    for name, address in servers.sources.items()]  # fmt: skip
