@@ -295,7 +295,10 @@ def rows_of_log(world: World, key: tuple[str, int]) -> int:
 
 
 def taken(world: World) -> dict[tuple[str, int], Value]:
-    """What tables with foreign keys must hold: each key's last change of those that were not set aside."""
+    """What tables with foreign keys must hold: each key's last change of those that were not set aside.
+
+    Nor those that waited, refused, until a newer change waited in their place: it may be set aside in the end.
+    """
     rows: dict[tuple[str, int], Value] = {}
     for part, stored in world.mysql.progress.items():
         last = term = 0
@@ -310,7 +313,7 @@ def taken(world: World) -> dict[tuple[str, int], Value]:
             batch = decode_batch(value)
             for number, (op, row) in enumerate(zip(batch.ops, batch.rows(), strict=True)):
                 key, *cells = row
-                if (offset, number) in stored["dead"]:
+                if (offset, number) in stored["dead"] | stored["replaced"]:
                     continue
                 if op in REMOVES_ROW:
                     rows.pop((table, key), None)

@@ -51,6 +51,7 @@ class Yard:
     def __init__(self, world: World, stored: dict[str, Any]) -> None:
         self.world, self.target, self.stored = world, world.mysql, stored
         self._rows_before: dict[Key, Value] = {}
+        self._replaced: set[tuple[int, int]] = set()
         """The target's rows when the open transaction began."""
         parked: dict[tuple[int, int], tuple[Parked, Applied]] = stored["parked"]
         self.fruitless = 0
@@ -60,7 +61,7 @@ class Yard:
     def write(self, rows: list[Applied]) -> tuple[Draft, dict[tuple[int, int], Applied]]:
         """Applies rows; what it comes to for those that wait, and the ones that begin to."""
         draft, refused = Draft(self.lot), {}
-        self._rows_before = dict(self.target.rows)
+        self._rows_before, self._replaced = dict(self.target.rows), set()
         self.fruitless = 0
         for row in rows:
             name, key = f"app.{row.table}", key_text([row.key])
@@ -78,10 +79,18 @@ class Yard:
             parked = Parked(
                 *row.place, name, key, row.source, name, code, 1, f"app.{other}{number}", 1
             )
+            self._note_replaced(draft, name, key)
             draft.park(ParkedRow(parked, 0, "{}", b"", ""))
             refused[row.place] = row
         draft.counts = draft.counts.plus(Counts(applied=len(rows)))
         return draft, refused
+
+    def _note_replaced(self, draft: Draft, table: str, key: str) -> None:
+        """A change that waits gives its place to a newer one that is refused too, and is not tried again (ADR 0021)."""
+        entered = draft.entered.get((table, key))
+        waits = entered.parked if entered is not None else self.lot.find(table, key)
+        if waits is not None and waits.place not in draft.left:
+            self._replaced.add(waits.place)
 
     @property
     def is_calm(self) -> bool:
@@ -96,7 +105,7 @@ class Yard:
         if not self.lot.due(now):
             return True
         draft = Draft(self.lot)
-        self._rows_before = dict(self.target.rows)
+        self._rows_before, self._replaced = dict(self.target.rows), set()
         for parked in self.lot.choose(ROUND_ROWS):
             row = self.stored["parked"][parked.place][1]
             code = self._apply(row)
@@ -133,6 +142,7 @@ class Yard:
             self.stored["parked"][place] = (entered.parked, refused[place])
         self.stored["counts"] = self.stored["counts"].plus(draft.counts)
         self.stored["dead"].update(dead)
+        self.stored["replaced"].update(self._replaced)
         self.world.stats["dead"] += len(dead)
         self.stored.update(moved)
         self.lot.commit(draft)

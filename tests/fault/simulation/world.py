@@ -266,6 +266,7 @@ class MysqlTarget(Store):
                 "counts": Counts(),
                 "dead": set(),
                 "letters": set(),
+                "replaced": set(),
             }
             for q in range(PARTS)
         }
