@@ -51,8 +51,9 @@ class Yard:
     def __init__(self, world: World, stored: dict[str, Any]) -> None:
         self.world, self.target, self.stored = world, world.mysql, stored
         self._rows_before: dict[Key, Value] = {}
-        self._replaced: set[tuple[int, int]] = set()
         """The target's rows when the open transaction began."""
+        self._replaced: set[tuple[int, int]] = set()
+        """Changes that wait no more in the open transaction, since a newer one waits in their place."""
         parked: dict[tuple[int, int], tuple[Parked, Applied]] = stored["parked"]
         self.fruitless = 0
         """Rounds since a row was let go."""
